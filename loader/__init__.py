@@ -1,0 +1,1 @@
+"""The loader: executables and scripts become a plan of mappings and an initial stack."""

@@ -1,0 +1,1 @@
+"""The network of the guest's world: addresses, sockets, listeners and virtual hosts."""
