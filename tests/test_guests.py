@@ -1,0 +1,66 @@
+"""Every self-verifying program of tests/guests: natively first, where it must pass, then under ring3."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from guestbuild import Builder, MissingCompiler, Spec, all_specs
+from harness import (
+    BASE_ENV,
+    NOBODY,
+    Result,
+    assert_clean,
+    changed,
+    host_listing,
+    run_native,
+    run_ring3,
+)
+
+SKIP = 77  # exit status of a program that cannot run on this machine; it prints why
+CASES = [
+    pytest.param(spec, variant, user, place, id=f"{spec.name}-{variant}-{user}-{place}")
+    for spec in all_specs()
+    for variant in spec.variants
+    for user in spec.users
+    for place in spec.places
+]
+
+
+def verdict(result: Result) -> None:
+    """Fails unless the program says that all of its cases are right."""
+    assert_clean(result)
+    if result.status == SKIP and b"SKIP" in result.out:
+        pytest.skip(result.out.decode().strip())
+    assert result.status == 0 and b"FAIL" not in result.out, result.describe()
+    assert b"ok " in result.out, "said nothing\n" + result.describe()
+
+
+@pytest.mark.parametrize(("spec", "variant", "user", "place"), CASES)
+def test_guest(spec: Spec, variant: str, user: str, place: str, guests: Builder, workdir: Path) -> None:
+    try:
+        program = guests.path(spec.name, variant)
+    except MissingCompiler as exc:
+        pytest.skip(str(exc))
+    root = os.getuid() == 0
+    if user == "root" and not root:
+        pytest.skip("needs uid 0 on the native side")
+    uid = NOBODY if user == "nobody" and root else None
+
+    native_dir, guest_dir = workdir / "native", workdir / "guest"
+    for path in (native_dir, guest_dir):
+        path.mkdir()
+        path.chmod(0o777)
+    native = run_native(
+        [program], cwd=native_dir, uid=uid, env={**BASE_ENV, "CHECK_SIDE": "native"}, timeout=spec.timeout
+    )
+    verdict(native)
+
+    opts = ["-e", "CHECK_SIDE=ring3", *(["-u", f"{NOBODY}:{NOBODY}"] if uid else [])]
+    opts += ["--tmpfs", "/mem", "-w", "/mem"] if place == "tmpfs" else ["-w", str(guest_dir)]
+    before = host_listing(guest_dir)
+    guest = run_ring3([program], *opts, cwd=guest_dir, timeout=spec.timeout)
+    assert not changed(before, host_listing(guest_dir)), "the host was written"
+    verdict(guest)
+    assert guest.out == native.out, f"native:\n{native.describe()}\nring3:\n{guest.describe()}"
