@@ -280,8 +280,9 @@ class Inode:
 
     # -- links -----------------------------------------------------------------------------------------------
 
-    def readlink(self) -> bytes:
-        """The target of a symbolic link as readlink(2) shows it."""
+    def readlink(self, task: Any = None) -> bytes:
+        """The target of a symbolic link as readlink(2) shows it to `task` (which /proc/self depends on; None
+        when the user's own Python reads it)."""
         raise err(errno.EINVAL)
 
     def follow(self, task: Any) -> Path | None:
