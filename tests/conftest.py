@@ -22,22 +22,22 @@ from harness import become_subreaper  # noqa: E402
 TIME_LIMIT = 120  # seconds for one test, unless it says otherwise by @pytest.mark.timeout(N)
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--long", action="store_true", help="also run the tests marked long")
-
-
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "long: takes more than half a minute; runs only with --long")
     become_subreaper()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     has_timeout = config.pluginmanager.hasplugin("timeout")
+    long_wanted = "long" in (config.getoption("markexpr") or "")
     for item in items:
-        if has_timeout and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(TIME_LIMIT))
-        if item.get_closest_marker("long") and not config.getoption("--long"):
-            item.add_marker(pytest.mark.skip(reason="long: run with --long"))
+        # The signal method fails one test; the thread method would end the whole run.
+        mark = item.get_closest_marker("timeout")
+        if has_timeout and mark is None:
+            item.add_marker(pytest.mark.timeout(TIME_LIMIT, method="signal"))
+        elif has_timeout and mark is not None and "method" not in mark.kwargs:
+            item.add_marker(pytest.mark.timeout(*mark.args, **{**mark.kwargs, "method": "signal"}), append=False)
+        if item.get_closest_marker("long") and not long_wanted:
+            item.add_marker(pytest.mark.skip(reason="takes more than half a minute: run it with -m long"))
 
 
 @pytest.fixture(scope="session")
