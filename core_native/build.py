@@ -122,7 +122,7 @@ def compile_core(out: str, here: str | None = None) -> None:
         if os.path.exists(os.path.join(here, "gen.py")):
             from . import gen
 
-            gen.write(generated)  # the headers that are made from the Python side's tables
+            gen.write_headers(generated)  # the headers that are made from the Python side's tables
         root = os.path.dirname(here)
         command = [*compiler, *FLAGS, f"-ffile-prefix-map={root}=."]
         command += [f"-ffile-prefix-map={generated}=generated", "-I", generated, "-I", here, "-o", out]

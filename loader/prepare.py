@@ -64,7 +64,8 @@ def prepare(
     """Do all of execve(2) that can fail.
 
     ``open_exec(path)`` opens a guest path for execution, raising OSError as execve would (ENOENT, EACCES for
-    a missing x bit or no regular file, ELOOP, ENOTDIR, ...). ``stack_rlimit`` is RLIMIT_STACK's soft limit, -1 for infinity. For execveat with AT_EMPTY_PATH, ``opened`` is the file and ``path`` its name
+    a missing x bit or no regular file, ELOOP, ENOTDIR, ...). ``stack_rlimit`` is RLIMIT_STACK's soft limit,
+    -1 for infinity. For execveat with AT_EMPTY_PATH, ``opened`` is the file and ``path`` its name
     ("/dev/fd/N"); ``path_inaccessible`` says that its descriptor is close-on-exec. ``comm`` replaces the last
     component of the path as the task's name.
 
