@@ -45,6 +45,7 @@ class Dentry:
             if old is not None:
                 known = old.inode
                 if known is inode or (known.ino == inode.ino and known.sb is inode.sb):
+                    old.inode = inode  # a generated filesystem may make a new object for each lookup
                     return old
                 old.deleted = True  # replaced behind our back
         else:

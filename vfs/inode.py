@@ -102,6 +102,9 @@ class SuperBlock:
     def statfs(self) -> StatFs:
         return StatFs(self.magic, fsid=self.dev)
 
+    def attached(self, vfs: Vfs) -> None:
+        """Called when the filesystem is mounted in a world."""
+
     def sync(self) -> None:
         """sync(2), syncfs(2); nothing to do in memory."""
 
@@ -164,6 +167,12 @@ class Inode:
         self.rdev = rdev
         self.size = size
         self.atime = self.mtime = self.ctime = self.btime = now_ns() if time is None else time
+
+    #: Native objects of this inode: does the filesystem forget their FileRecord itself when they go (memfds),
+    #: or is nobody told (host files)?
+    forgets = False
+    #: May a file without a name be given one (O_TMPFILE without O_EXCL)?
+    linkable = False
 
     # -- attributes ------------------------------------------------------------------------------------------
 

@@ -1,0 +1,304 @@
+"""The bytes of an in-memory regular file: plain `bytes` while idle, a memfd while guests may have it open.
+
+Layer: vfs, beneath memfs.py and cowfs.py. May touch: memfds and nothing else on the host; the FileRegistry.
+
+A guest gets a new open file description of the memfd (open of /proc/self/fd/N), so offsets, locks, mappings,
+holes and coherence are the kernel's own, and we are never told of a write or a close. Size and times
+therefore come from the memfd while it exists. MFD_ALLOW_SEALING is left out: F_ADD_SEALS is then EPERM, as it
+is on tmpfs.
+
+How an idle memfd is recognised: F_SETLEASE with F_WRLCK succeeds only if nobody else has the object open, by
+descriptor, mapping or message in flight (check_conflicting_open() in fs/locks.c). It has to be tried on a
+*reopened* descriptor: memfd_create's own is not counted as a writer, so that there it always fails with
+EAGAIN.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+
+from .inode import err
+
+TYPE_CHECKING = False  # the typing module costs start-up time
+if TYPE_CHECKING:
+    from .openfile import FileRegistry
+
+_MFD_EXEC = 0x10  # Linux 6.3; without it vm.memfd_noexec may take the right to be mapped executable away
+_flags = os.MFD_CLOEXEC | _MFD_EXEC
+_KEEP_SIZE = 1 << 20  # idle files above this stay memfds unless descriptors run out
+_CHUNK = 1 << 24
+
+
+def new_memfd() -> int:
+    """An empty memfd, which may be mapped executable."""
+    global _flags
+    try:
+        return os.memfd_create("ring3", _flags)
+    except OSError as e:
+        if e.errno != errno.EINVAL or not _flags & _MFD_EXEC:
+            raise
+        _flags = os.MFD_CLOEXEC
+        return os.memfd_create("ring3", _flags)
+
+
+def is_idle(fd: int) -> bool:
+    """Does nobody but this descriptor use the memfd? False when in doubt."""
+    try:
+        probe = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.fcntl(probe, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        fcntl.fcntl(probe, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(probe)
+
+
+class MemData:
+    """Contents and times of one file. `atime`, `mtime`, `ctime` hold while idle; the memfd's while it
+    exists."""
+
+    __slots__ = (
+        "__weakref__",
+        "_base_ctime",
+        "_data",
+        "_fd",
+        "_ident",
+        "_pool",
+        "atime",
+        "ctime",
+        "linked",
+        "mtime",
+    )
+
+    def __init__(self, pool: MemfdPool, now: int) -> None:
+        self._pool = pool
+        self._data = b""
+        self._fd = -1
+        self._ident = (0, 0)
+        self._base_ctime = 0
+        self.atime = self.mtime = self.ctime = now
+        self.linked = True  # False: no name is left; the bytes may go when the last user is gone
+
+    def fd(self) -> int:
+        """Our own descriptor of the memfd, made now if the file was idle."""
+        if self._fd < 0:
+            fd = self._pool.make()
+            data = self._data
+            if data:
+                _write_all(fd, data)
+                self._data = b""
+            st = os.fstat(fd)
+            self._fd = fd
+            self._ident = (st.st_dev, st.st_ino)
+            self._put_times()
+            self._pool.add(self)
+            if not self.linked:
+                self._pool.orphans[self] = None
+        return self._fd
+
+    def open(self, flags: int) -> int:
+        """A new open file description with open(2)'s access mode and status flags, and O_TRUNC."""
+        name = f"/proc/self/fd/{self.fd()}"
+        flags = (
+            flags & ~(os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_DIRECTORY) | os.O_CLOEXEC | os.O_NOCTTY
+        )
+        try:
+            return os.open(name, flags)
+        except OSError as e:
+            # tmpfs takes O_DIRECT only from Linux 6.6 on.
+            if e.errno != errno.EINVAL or not flags & os.O_DIRECT:
+                raise
+            return os.open(name, flags & ~os.O_DIRECT)
+
+    def stat(self) -> tuple[int, int, int, int, int]:
+        """(size in bytes, 512-byte blocks, atime, mtime, ctime)."""
+        if self._fd < 0:
+            size = len(self._data)
+            return size, size + 4095 >> 12 << 3, self.atime, self.mtime, self.ctime
+        st = os.fstat(self._fd)
+        if st.st_ctime_ns != self._base_ctime:  # a guest wrote
+            self._base_ctime = st.st_ctime_ns
+            self.ctime = max(self.ctime, st.st_ctime_ns)
+        return st.st_size, st.st_blocks, st.st_atime_ns, st.st_mtime_ns, self.ctime
+
+    def set_times(self, now: int, atime: int | None = None, mtime: int | None = None) -> None:
+        """utimensat(2); `now` is the new ctime."""
+        if self._fd >= 0:
+            _, _, self.atime, self.mtime, _ = self.stat()
+        if atime is not None:
+            self.atime = atime
+        if mtime is not None:
+            self.mtime = mtime
+        self.ctime = now
+        if self._fd >= 0:
+            self._put_times()
+
+    def changed(self, now: int) -> None:
+        """The inode changed (chmod, link): ctime."""
+        if self._fd >= 0:
+            self.stat()
+        self.ctime = now
+
+    def _put_times(self) -> None:
+        os.utime(self._fd, ns=(self.atime, self.mtime))
+        self._base_ctime = os.fstat(self._fd).st_ctime_ns
+
+    def truncate(self, size: int, now: int) -> None:
+        """Cut or extend with a hole; mtime and ctime become now."""
+        if self._fd < 0 and size == 0:
+            self._data = b""
+            self.mtime = self.ctime = now
+            return
+        os.ftruncate(self.fd(), size)
+
+    def load(self, data: bytes) -> None:
+        """Set the contents without touching the times (restoring, copying up)."""
+        if self._fd < 0:
+            self._data = data
+        else:
+            os.ftruncate(self._fd, 0)
+            _write_all(self._fd, data)
+
+    def read(self) -> bytes:
+        """The whole contents."""
+        return self._data if self._fd < 0 else _read_all(self._fd)
+
+    def try_idle(self, hard: bool = False) -> bool:
+        """Turn the memfd back into bytes if nobody uses it; True if the descriptor was given back.
+
+        Big and sparse files stay, unless `hard` (big ones then go too; a hole is never filled).
+        """
+        fd = self._fd
+        if fd < 0:
+            return True
+        if self.linked:
+            st = os.fstat(fd)
+            if (st.st_size > _KEEP_SIZE and not hard) or st.st_blocks * 512 < st.st_size:
+                return False
+        if not is_idle(fd):
+            return False
+        if self.linked:
+            _, _, self.atime, self.mtime, self.ctime = self.stat()
+            self._data = _read_all(fd)
+        self._drop()
+        return True
+
+    def _drop(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            self._pool.remove(self, self._ident)
+            os.close(fd)
+
+    def unlinked(self) -> None:
+        """No name is left: free the bytes as soon as no guest has the file open."""
+        self.linked = False
+        if self._fd < 0:
+            self._data = b""
+        elif not self.try_idle():
+            self._pool.orphans[self] = None
+
+    def relinked(self) -> None:
+        """A name came back (linkat of an O_TMPFILE)."""
+        self.linked = True
+        self._pool.orphans.pop(self, None)
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+
+class MemfdPool:
+    """The memfds that exist now: bounds the descriptors that idle files cost. One per world."""
+
+    def __init__(self, registry: FileRegistry | None = None, limit: int | None = None) -> None:
+        """`limit`: how many memfds may exist before idle ones are looked for (default: from
+        RLIMIT_NOFILE)."""
+        if limit is None:
+            import resource
+
+            soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            limit = max(64, min(2048, soft // 3))
+        self.registry = registry
+        self.limit = limit
+        self._threshold = limit
+        self._live: dict[MemData, None] = {}  # insertion-ordered: oldest first
+        self.orphans: dict[MemData, None] = {}
+        self._reap_at = 0
+
+    def make(self) -> int:
+        """A new memfd; sweeps when there are too many, and when the process has no descriptor left."""
+        if len(self._live) >= self._threshold:
+            self.sweep(self.limit * 3 // 4)
+            self._threshold = max(self.limit, len(self._live) * 5 // 4)
+        if self.orphans:
+            self._reap_at += 1
+            if self._reap_at >= 32:
+                self.reap()
+        try:
+            return new_memfd()
+        except OSError as e:
+            if e.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            if not self.sweep(self.limit // 2, hard=True):
+                raise err(errno.ENFILE) from e
+            return new_memfd()
+
+    def add(self, data: MemData) -> None:
+        self._live[data] = None
+
+    def remove(self, data: MemData, ident: tuple[int, int]) -> None:
+        self._live.pop(data, None)
+        self.orphans.pop(data, None)
+        if self.registry is not None:
+            self.registry.forget(*ident)
+
+    def sweep(self, goal: int, hard: bool = False) -> int:
+        """Turn idle memfds into bytes, oldest first, until `goal` are left; returns how many went."""
+        gone = 0
+        for data in list(self._live):
+            if len(self._live) <= goal:
+                break
+            gone += data.try_idle(hard)
+        return gone
+
+    def reap(self) -> None:
+        """Free removed files that nobody has open any more; also called when a process has ended."""
+        self._reap_at = 0
+        for data in list(self.orphans):
+            data.try_idle()
+
+    def close(self) -> None:
+        """The world ends: every memfd of ours is closed, the bytes are gone."""
+        for data in list(self._live):
+            data._drop()
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    """Write at offset 0 of a fresh or truncated memfd, in spite of short writes."""
+    view = memoryview(data)
+    done = 0
+    while done < len(view):
+        done += os.pwrite(fd, view[done : done + _CHUNK], done)
+
+
+def _read_all(fd: int) -> bytes:
+    size = os.fstat(fd).st_size
+    parts: list[bytes] = []
+    done = 0
+    while done < size:
+        part = os.pread(fd, min(_CHUNK, size - done), done)
+        if not part:
+            break
+        parts.append(part)
+        done += len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -1,0 +1,299 @@
+"""MemoryFS: a tree in memory that behaves as tmpfs(5) does.
+
+Layer: vfs, a filesystem behind inode.py's interface. May touch: memdata.py (memfds).
+
+Names and attributes are Python's; the bytes of an open file are in a memfd, so that guests read, write and
+map them without us. An idle file costs no descriptor.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from .inode import Inode, OpenContext, SuperBlock, err
+from .memdata import MemData, MemfdPool
+from .stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, Stat, StatFs, now_ns
+
+TYPE_CHECKING = False  # the typing module costs start-up time
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .vfs import Vfs
+
+RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT = 1, 2, 4
+_BOGO_DIRENT = 20  # what tmpfs counts as the size of an entry (BOGO_DIRENT_SIZE in mm/shmem.c)
+_XATTR_MAX = 65536
+
+
+class MemoryFS(SuperBlock):
+    """An empty in-memory filesystem; its root directory has `mode`, `uid`, `gid`."""
+
+    fstype = "tmpfs"
+    magic = 0x01021994
+
+    def __init__(self, source: str = "tmpfs", *, mode: int = 0o1777, uid: int = 0, gid: int = 0) -> None:
+        super().__init__(source)
+        self.pool = MemfdPool()
+        self.inodes = 0
+        self.root = MemDir(self, mode, uid, gid)
+
+    def attached(self, vfs: Vfs) -> None:
+        self.pool = vfs.pool
+
+    def statfs(self) -> StatFs:
+        """As a tmpfs of half the memory."""
+        pages = total_pages()
+        # What is used is not known without asking each memfd; free(1)-like tools only look for "enough".
+        return StatFs(
+            self.magic,
+            4096,
+            pages // 2,
+            pages // 2,
+            pages // 2,
+            pages // 2,
+            max(0, pages // 2 - self.inodes),
+            fsid=self.dev,
+        )
+
+
+def total_pages() -> int:
+    """The machine's memory in pages of 4 KiB."""
+    import os
+
+    return os.sysconf("SC_PHYS_PAGES") * (os.sysconf("SC_PAGE_SIZE") // 4096)
+
+
+class MemInode(Inode):
+    """What all in-memory inodes share: extended attributes."""
+
+    __slots__ = ("xattrs",)
+
+    sb: MemoryFS
+
+    def __init__(
+        self, sb: MemoryFS, mode: int, uid: int, gid: int, *, nlink: int = 1, rdev: int = 0, size: int = 0
+    ) -> None:
+        super().__init__(sb, sb.new_ino(), mode, uid, gid, nlink=nlink, rdev=rdev, size=size)
+        self.xattrs: dict[bytes, bytes] | None = None
+        sb.inodes += 1
+
+    def touched(self, now: int) -> None:
+        """The inode changed: ctime."""
+        self.ctime = now
+
+    def unlinked(self) -> None:
+        """The last name went."""
+        self.sb.inodes -= 1
+
+    def getxattr(self, name: bytes) -> bytes:
+        if self.xattrs is None or name not in self.xattrs:
+            raise err(errno.ENODATA)
+        return self.xattrs[name]
+
+    def setxattr(self, name: bytes, value: bytes, flags: int) -> None:
+        if name.startswith(b"system."):
+            raise err(errno.EOPNOTSUPP)
+        if self.xattrs is None:
+            self.xattrs = {}
+        if flags & 1 and name in self.xattrs:
+            raise err(errno.EEXIST)
+        if flags & 2 and name not in self.xattrs:
+            raise err(errno.ENODATA)
+        self.xattrs[name] = value
+        self.touched(now_ns())
+
+    def listxattr(self) -> list[bytes]:
+        return list(self.xattrs or ())
+
+    def removexattr(self, name: bytes) -> None:
+        if self.xattrs is None or name not in self.xattrs:
+            raise err(errno.ENODATA)
+        del self.xattrs[name]
+        self.touched(now_ns())
+
+
+class MemFile(MemInode):
+    """A regular file."""
+
+    __slots__ = ("data", "linkable")
+
+    forgets = True
+
+    def __init__(self, sb: MemoryFS, mode: int, uid: int, gid: int, *, nlink: int = 1) -> None:
+        super().__init__(sb, mode & 0o7777 | S_IFREG, uid, gid, nlink=nlink)
+        self.data = MemData(sb.pool, self.ctime)
+        self.linkable = False
+
+    def getattr(self) -> Stat:
+        size, blocks, atime, mtime, ctime = self.data.stat()
+        return Stat(
+            self.sb.dev,
+            self.ino,
+            self.mode,
+            self.nlink,
+            self.uid,
+            self.gid,
+            0,
+            size,
+            4096,
+            blocks,
+            atime,
+            mtime,
+            ctime,
+            self.btime,
+        )
+
+    def setattr(
+        self,
+        *,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        size: int | None = None,
+        atime: int | None = None,
+        mtime: int | None = None,
+    ) -> None:
+        now = now_ns()
+        if size is not None:
+            self.data.truncate(size, now)
+        if atime is not None or mtime is not None:
+            self.data.set_times(now, atime, mtime)
+        else:
+            self.data.changed(now)
+        super().setattr(mode=mode, uid=uid, gid=gid)
+
+    def touched(self, now: int) -> None:
+        self.data.changed(now)
+
+    def unlinked(self) -> None:
+        super().unlinked()
+        self.data.unlinked()
+
+    def open(self, ctx: OpenContext) -> int:
+        return self.data.open(ctx.flags)
+
+
+class MemSymlink(MemInode):
+    __slots__ = ("target",)
+
+    def __init__(self, sb: MemoryFS, target: bytes, uid: int, gid: int) -> None:
+        super().__init__(sb, S_IFLNK | 0o777, uid, gid, size=len(target))
+        self.target = target
+
+    def readlink(self, task: Any = None) -> bytes:
+        return self.target
+
+
+class MemSpecial(MemInode):
+    """A FIFO, socket or device node: opening one is the vfs's business."""
+
+    __slots__ = ()
+
+
+class MemDir(MemInode):
+    """A directory: a dict from name to inode."""
+
+    __slots__ = ("entries",)
+
+    def __init__(self, sb: MemoryFS, mode: int, uid: int, gid: int) -> None:
+        super().__init__(sb, S_IFDIR | mode & 0o7777, uid, gid, nlink=2, size=2 * _BOGO_DIRENT)
+        self.entries: dict[bytes, MemInode] = {}
+
+    def lookup(self, name: bytes) -> Inode | None:
+        return self.entries.get(name)
+
+    def readdir(self) -> list[tuple[bytes, int, int]]:
+        return [(name, i.ino, i.mode & S_IFMT) for name, i in self.entries.items()]
+
+    def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
+        return self._add(name, MemFile(self.sb, mode, uid, gid))
+
+    def tmpfile(self, mode: int, uid: int, gid: int) -> Inode:
+        inode = MemFile(self.sb, mode, uid, gid, nlink=0)
+        inode.data.linked = False  # lives as long as someone has it open
+        inode.linkable = True
+        return inode
+
+    def mkdir(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
+        inode = self._add(name, MemDir(self.sb, mode, uid, gid))
+        self.nlink += 1
+        return inode
+
+    def mknod(self, name: bytes, mode: int, rdev: int, uid: int, gid: int) -> Inode:
+        return self._add(name, MemSpecial(self.sb, mode, uid, gid, rdev=rdev))
+
+    def symlink(self, name: bytes, target: bytes, uid: int, gid: int) -> Inode:
+        return self._add(name, MemSymlink(self.sb, target, uid, gid))
+
+    def link(self, name: bytes, inode: Inode) -> None:
+        assert isinstance(inode, MemInode)
+        inode.nlink += 1
+        if inode.nlink == 1 and isinstance(inode, MemFile):
+            inode.data.relinked()
+            self.sb.inodes += 1
+        self._add(name, inode)
+        inode.touched(self.ctime)
+
+    def unlink(self, name: bytes, inode: Inode) -> None:
+        victim = self.entries.pop(name)
+        self._changed(-1)
+        self._lost(victim)
+
+    def rmdir(self, name: bytes, inode: Inode) -> None:
+        victim = self.entries[name]
+        if isinstance(victim, MemDir) and victim.entries:
+            raise err(errno.ENOTEMPTY)
+        del self.entries[name]
+        self._changed(-1)
+        self._lost(victim)
+
+    def rename(self, name: bytes, newdir: Inode, newname: bytes, flags: int) -> None:
+        assert isinstance(newdir, MemDir)
+        inode = self.entries[name]
+        other = newdir.entries.get(newname)
+        if flags & RENAME_EXCHANGE:
+            assert other is not None
+            self.entries[name] = other
+            newdir.entries[newname] = inode
+            moved = isinstance(inode, MemDir) - isinstance(other, MemDir)
+            self.nlink -= moved
+            newdir.nlink += moved
+            self._changed(0)
+            newdir._changed(0)
+            other.touched(self.ctime)
+            inode.touched(self.ctime)
+            return
+        if isinstance(other, MemDir) and other.entries:
+            raise err(errno.ENOTEMPTY)
+        del self.entries[name]
+        if other is not None:
+            del newdir.entries[newname]  # the new name goes to the end of the listing
+        newdir.entries[newname] = inode
+        if isinstance(inode, MemDir):
+            self.nlink -= 1
+            newdir.nlink += 1
+        self._changed(-1)
+        newdir._changed(0 if other is not None else 1)
+        if other is not None:
+            newdir._lost(other)
+        inode.touched(self.ctime)
+
+    def _add(self, name: bytes, inode: MemInode) -> Inode:
+        self.entries[name] = inode
+        self._changed(1)
+        return inode
+
+    def _changed(self, entries: int) -> None:
+        self.size += entries * _BOGO_DIRENT
+        self.mtime = self.ctime = now_ns()
+
+    def _lost(self, victim: MemInode) -> None:
+        """`victim` lost its name in this directory."""
+        if isinstance(victim, MemDir):
+            victim.nlink = 0
+            self.nlink -= 1
+        else:
+            victim.nlink -= 1
+        victim.touched(self.ctime)
+        if not victim.nlink:
+            victim.unlinked()

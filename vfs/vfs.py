@@ -1,0 +1,361 @@
+"""The Vfs: one world's mounts, open files and devices, and opening.
+
+Layer: vfs, on top of namei.py; the syscall handlers, the front and /proc stand on it. Name and attribute
+operations are the functions of dirops.py and attrops.py. May touch: everything below; no guest memory.
+
+Everything here runs under the world's lock (Sandbox.lock); nothing here blocks.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from .inode import OpenContext, err
+from .memdata import MemfdPool
+from .mount import MNT_NODEV, MNT_NOEXEC, MNT_RELATIME, Mount, MountTable, Path
+from .namei import LAST_NORM, Walk, caller_task, path_bytes
+from .openfile import FileRegistry, OpenFile, OpenPath
+from .perm import (
+    CAP_FSETID,
+    MAY_EXEC,
+    MAY_READ,
+    MAY_WRITE,
+    ROOT,
+    check,
+    owner_of_new,
+    owner_or_capable,
+)
+from .stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_ISGID, S_ISUID, S_IXGRP
+
+TYPE_CHECKING = False  # the typing module costs start-up time
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import Any
+
+    from .fifo import Fifo
+    from .inode import Inode, SuperBlock
+    from .namei import Caller
+    from .openfile import FileRecord, HupLoop
+    from .perm import Creds
+
+    Opened = int | OpenFile | Awaitable[int | OpenFile]
+    Driver = Callable[[OpenContext], Opened]
+
+O_TMPFILE = os.O_TMPFILE
+_TMPFILE_BIT = 0o20000000  # __O_TMPFILE
+# What O_PATH keeps (O_PATH_FLAGS in fs/open.c).
+_O_PATH_FLAGS = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_PATH | os.O_CLOEXEC
+
+
+class LocalFs:
+    """Root, working directory and umask of the user's own Python (shaped like kernel.task.FsStruct)."""
+
+    __slots__ = ("cwd", "root", "umask")
+
+    def __init__(self, root: Path, cwd: Path | None = None, umask: int = 0o22) -> None:
+        self.root = root
+        self.cwd = cwd or root
+        self.umask = umask
+
+
+class LocalCaller:
+    """The user's own Python as a caller: virtual root unless told otherwise."""
+
+    __slots__ = ("creds", "fs")
+
+    task = None
+
+    def __init__(self, fs: LocalFs, creds: Creds = ROOT) -> None:
+        self.fs = fs
+        self.creds = creds
+
+
+class Vfs:
+    """The tree of one world.
+
+    Arguments: `root`, the filesystem at "/"; `loop`, which tells when placeholders are closed (set
+    `files.loop` later if it does not exist yet).
+    """
+
+    def __init__(self, root: SuperBlock, loop: HupLoop | None = None, flags: int = MNT_RELATIME) -> None:
+        self.files = FileRegistry(loop)
+        self.pool = MemfdPool(self.files)
+        self.mounts = MountTable()
+        self.devices: dict[tuple[int, int], Driver] = {}  # (S_IFCHR or S_IFBLK, rdev) -> its open
+        self.fifos: dict[Inode, Fifo] = {}
+        self.protected_symlinks = _sysctl("protected_symlinks")
+        self.protected_hardlinks = _sysctl("protected_hardlinks")
+        self._anon: Mount | None = None
+        mount = self.mounts.create(root, flags)
+        root.attached(self)
+        self.mounts.attach(mount, None)
+        self.root = Path(mount, mount.root)
+        self.local = LocalCaller(LocalFs(self.root))
+
+    def close(self) -> None:
+        """The world ends: give back every descriptor and all memory."""
+        self.files.close()
+        self.pool.close()
+        for fifo in self.fifos.values():
+            fifo.close()
+        self.fifos.clear()
+        for sb in {id(m.sb): m.sb for m in self.mounts.mounts}.values():
+            sb.close()
+
+    # -- mounts ----------------------------------------------------------------------------------------------
+
+    def mount(self, sb: SuperBlock, at: bytes, flags: int = MNT_RELATIME) -> Mount:
+        """Mount a filesystem on the absolute path `at`, which exists.
+
+        A filesystem whose root is a regular file may be mounted on a non-directory (a bind of one file).
+        Raises ENOENT, ENOTDIR as mount(2).
+        """
+        path = self.mounts.cross(self.lookup(self.local, None, at))
+        if (path.inode.mode ^ sb.root.mode) & S_IFMT and S_IFDIR in (path.inode.kind, sb.root.kind):
+            raise err(errno.ENOTDIR, at)
+        mount = self.mounts.create(sb, flags)
+        sb.attached(self)
+        self.mounts.attach(mount, path)
+        return mount
+
+    def unmount(self, at: bytes) -> None:
+        """Take away the topmost mount at `at`. EINVAL when nothing is mounted there, EBUSY when others are on
+        it."""
+        path = self.lookup(self.local, None, at)
+        if path.dentry is not path.mount.root:
+            raise err(errno.EINVAL, at)
+        sb = path.mount.sb
+        self.mounts.detach(path.mount)
+        if not self.mounts.in_use(sb):
+            sb.close()
+
+    # -- names -----------------------------------------------------------------------------------------------
+
+    def lookup(
+        self, who: Caller, start: Path | None, name: bytes, follow: bool = True, resolve: int = 0
+    ) -> Path:
+        """The place that `name` means to `who`, from `start` (None: the working directory). `resolve`:
+        RESOLVE_*."""
+        return Walk(self.mounts, who, start, resolve).lookup(name, follow)
+
+    def walk_parent(self, who: Caller, start: Path | None, name: bytes) -> Walk:
+        """A walk that stopped before the last component."""
+        walk = Walk(self.mounts, who, start)
+        walk.parent(name)
+        return walk
+
+    def path_name(self, path: Path, root: Path | None = None) -> bytes:
+        """The absolute name of a place, with " (deleted)" as /proc/self/fd shows it."""
+        if self._anon is not None and path.mount is self._anon:
+            return path.dentry.name
+        name, _ = path_bytes(path, root or self.root)
+        return name + b" (deleted)" if self.is_deleted(path) else name
+
+    def is_deleted(self, path: Path) -> bool:
+        dentry = path.dentry
+        return dentry.deleted and dentry is not path.mount.root
+
+    def want_write(self, path: Path) -> None:
+        """mnt_want_write(): EROFS on a read-only mount or filesystem."""
+        if path.mount.read_only:
+            raise err(errno.EROFS)
+
+    # -- opening ---------------------------------------------------------------------------------------------
+
+    def open(
+        self, who: Caller, start: Path | None, name: bytes, flags: int, mode: int = 0, resolve: int = 0
+    ) -> tuple[Path, Opened]:
+        """open(2) up to the point where there is something to hand out: see Inode.open() for what comes back.
+
+        `flags` are valid (sys_open.check_flags); `mode` is applied with the umask.
+        """
+        walk = Walk(self.mounts, who, start, resolve)
+        if flags & _TMPFILE_BIT:
+            return self._open_tmpfile(walk, name, flags, mode)
+        if flags & os.O_PATH:
+            path = walk.lookup(name, not flags & os.O_NOFOLLOW)
+            if flags & os.O_DIRECTORY and not path.inode.is_dir:
+                raise err(errno.ENOTDIR, name)
+            return path, OpenPath(path, path.inode, flags & _O_PATH_FLAGS)
+        walk.parent(name)
+        follow = not flags & os.O_NOFOLLOW and flags & (os.O_CREAT | os.O_EXCL) != os.O_CREAT | os.O_EXCL
+        created = False
+        while True:
+            if flags & os.O_CREAT and walk.trailing and walk.last_type == LAST_NORM:
+                raise err(errno.EISDIR, name)
+            inode = walk.last_inode()
+            if inode is None:
+                if not flags & os.O_CREAT:
+                    raise err(errno.ENOENT, name)
+                inode = self.create(walk, mode)
+                created = True
+                break
+            if inode.mode & S_IFMT == S_IFLNK and walk.last_type == LAST_NORM and (follow or walk.trailing):
+                walk.follow(inode)
+                continue
+            break
+        path = walk.step(inode)
+        if (walk.trailing or flags & os.O_DIRECTORY) and not path.inode.is_dir:
+            raise err(
+                errno.ELOOP if path.inode.is_symlink and not flags & os.O_DIRECTORY else errno.ENOTDIR, name
+            )
+        if flags & os.O_CREAT and not created:
+            if flags & os.O_EXCL:
+                raise err(errno.EEXIST, name)
+            if path.inode.is_dir:
+                raise err(errno.EISDIR, name)
+        return path, self.open_path(who, path, flags, created)
+
+    def create(self, walk: Walk, mode: int) -> Inode:
+        """The missing last component of `walk` becomes an empty regular file (lookup_open())."""
+        parent = walk.path.dentry.inode
+        if parent.nlink == 0:
+            raise err(errno.ENOENT)
+        self.want_write(walk.path)
+        check(walk.creds, parent, MAY_WRITE | MAY_EXEC)
+        mode, uid, gid = owner_of_new(walk.creds, parent, mode & 0o7777 & ~walk.caller.fs.umask | S_IFREG)
+        return parent.create(walk.last, mode & 0o7777, uid, gid)
+
+    def _open_tmpfile(self, walk: Walk, name: bytes, flags: int, mode: int) -> tuple[Path, Opened]:
+        """O_TMPFILE: a file without a name in the directory `name`."""
+        from .dentry import Dentry
+
+        path = walk.lookup(name, True)
+        parent = path.inode
+        if not parent.is_dir:
+            raise err(errno.ENOTDIR, name)
+        self.want_write(path)
+        check(walk.creds, parent, MAY_WRITE | MAY_EXEC)
+        mode, uid, gid = owner_of_new(walk.creds, parent, mode & 0o7777 & ~walk.caller.fs.umask | S_IFREG)
+        inode = parent.tmpfile(mode & 0o7777, uid, gid)
+        if flags & os.O_EXCL:
+            inode.linkable = False
+        dentry = Dentry(b"#%d" % inode.ino, path.dentry, inode)
+        dentry.deleted = True
+        new = Path(path.mount, dentry)
+        return new, self.open_path(walk.caller, new, flags & ~(O_TMPFILE | os.O_EXCL), True)
+
+    def open_path(self, who: Caller, path: Path, flags: int, created: bool = False) -> Opened:
+        """Open a place that was found or just created: may_open() and what follows it in fs/namei.c."""
+        inode = path.inode
+        kind = inode.mode & S_IFMT
+        accmode = flags & os.O_ACCMODE
+        want = (MAY_READ, MAY_WRITE, MAY_READ | MAY_WRITE, MAY_READ | MAY_WRITE)[accmode]
+        if flags & os.O_TRUNC:
+            want |= MAY_WRITE
+        if kind == S_IFLNK:
+            raise err(errno.ELOOP)
+        if kind == S_IFDIR and want & MAY_WRITE:
+            raise err(errno.EISDIR)
+        if kind in (S_IFCHR, S_IFBLK) and path.mount.flags & MNT_NODEV:
+            raise err(errno.EACCES)
+        if not created:
+            check(who.creds, inode, want)
+            if flags & os.O_NOATIME and not owner_or_capable(who.creds, inode):
+                raise err(errno.EPERM)
+        if want & MAY_WRITE and kind == S_IFREG:
+            if not created:
+                self.want_write(path)
+            self.deny_executed(who, inode)
+            if flags & os.O_TRUNC:
+                self.remove_privileges(who, inode)
+        if kind != S_IFREG:
+            flags &= ~os.O_TRUNC
+        keep = ~(os.O_CREAT | os.O_EXCL | os.O_NOCTTY | os.O_CLOEXEC)
+        if kind in (S_IFCHR, S_IFBLK):
+            keep |= os.O_NOCTTY
+        return inode.open(OpenContext(self, path, flags & keep, who.creds, caller_task(who)))
+
+    def handle(self, path: Path, opened: int | OpenFile) -> int:
+        """Register what was opened; returns the host fd to hand to the guest (which the caller then
+        closes)."""
+        if isinstance(opened, OpenFile):
+            return self.files.add_placeholder(opened)
+        st = os.fstat(opened)
+        if self._anon is None or path.mount is not self._anon:
+            self.files.add_native(st.st_dev, st.st_ino, path, path.inode, not path.inode.forgets)
+        return opened
+
+    def deny_executed(self, who: Caller, inode: Inode) -> None:
+        """get_write_access(): ETXTBSY while a process executes the file."""
+        if not inode.mode & 0o111:
+            return
+        sandbox = getattr(caller_task(who), "sandbox", None)
+        if sandbox is None:
+            return
+        for process in sandbox.processes.values():
+            exe = process.exe
+            if exe is not None and process.alive and exe.dentry.inode is inode:
+                raise err(errno.ETXTBSY)
+
+    def remove_privileges(self, who: Caller, inode: Inode) -> None:
+        """file_remove_privs(): writing takes setuid, and setgid from executables, unless CAP_FSETID."""
+        mode = inode.mode
+        if mode & (S_ISUID | S_ISGID) and not who.creds.capable(CAP_FSETID):
+            kill = mode & S_ISUID
+            if mode & (S_ISGID | S_IXGRP) == S_ISGID | S_IXGRP:
+                kill |= S_ISGID
+            if kill:
+                inode.setattr(mode=mode & 0o7777 & ~kill)
+
+    # -- objects without a place in a filesystem, and those that have no bytes -------------------------------
+
+    def open_device(self, inode: Inode, ctx: OpenContext) -> Opened:
+        """A device node: by its driver; ENXIO without one, as Linux."""
+        driver = self.devices.get((inode.mode & S_IFMT, inode.rdev))
+        if driver is None:
+            raise err(errno.ENXIO)
+        return driver(ctx)
+
+    def open_fifo(self, inode: Inode, ctx: OpenContext) -> Opened:
+        """A FIFO: a host pipe that all who open this inode share."""
+        from .fifo import Fifo
+
+        fifo = self.fifos.get(inode)
+        if fifo is None:
+            fifo = self.fifos[inode] = Fifo()
+        return fifo.open(ctx.flags)
+
+    def lost_inode(self, inode: Inode) -> None:
+        """A name of `inode` was removed: drop what is kept for it if it was the last."""
+        if inode.mode & S_IFMT == S_IFIFO and inode.nlink == 0:
+            fifo = self.fifos.pop(inode, None)
+            if fifo is not None:
+                fifo.close()
+
+    def path_of_fd(self, task: Any, fd: int) -> Path:
+        """The place of a task's descriptor, whatever it is (for /proc/PID/fd/N and the *at calls with an
+        empty path).
+
+        A native object that no filesystem of ours made (a pipe, a socket, the caller's terminal) gets a place
+        on an internal mount, whose inode reopens it. Raises EBADF.
+        """
+        host = task.host_fd(fd)
+        st = os.fstat(host)
+        record = self.files.get(st.st_dev, st.st_ino)
+        if record is not None:
+            os.close(host)
+            return record.path
+        from .anon import AnonFS, native_dentry
+
+        if self._anon is None:
+            self._anon = self.mounts.create(AnonFS(), 0)
+        return Path(self._anon, native_dentry(self._anon.sb, host))
+
+    def record_of(self, dev: int, ino: int) -> FileRecord | None:
+        """What a guest's descriptor is, by its identity; None for a native object that is not ours."""
+        return self.files.get(dev, ino)
+
+    def may_exec_mount(self, path: Path) -> bool:
+        """False where the mount is noexec."""
+        return not path.mount.flags & MNT_NOEXEC
+
+
+def _sysctl(name: str) -> bool:
+    """A switch of the host's /proc/sys/fs, so that the guest's world behaves as the host would."""
+    try:
+        with open(f"/proc/sys/fs/{name}", "rb", buffering=0) as f:
+            return f.read(1) != b"0"
+    except OSError:
+        return True
