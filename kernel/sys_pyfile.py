@@ -1,0 +1,402 @@
+"""Calls on descriptors that Python serves: directories, O_PATH descriptors, files of /proc and of Python's filesystems.
+
+Layer: the pretend kernel, a family of system calls.  May touch: the OpenFile behind a placeholder (vfs/openfile.py).
+
+The core sends these calls here only when the descriptor is a placeholder; where a hook brings one for a native
+descriptor, the answer is NATIVE.  Each handler does what the kernel does before it asks the file (fs/read_write.c,
+fs/fcntl.c, fs/ioctl.c, fs/splice.c), and then asks the file.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+
+from ..vfs.inode import err
+from ..vfs.openfile import OpenFile, OpenPath
+from ..vfs.stat import S_IFDIR, S_IFREG
+from .handlers import NATIVE, Out, syscall
+from .layout import MAX_OUT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import Any
+
+    from .handlers import Result
+    from .task import FdRef, Task
+
+#: What one call moves at most: it has to fit into the slot of the channel. A short count is legal (read(2), write(2)).
+CHUNK = 24576
+_MAX_RW = 0x7FFFF000  # MAX_RW_COUNT
+_O_LARGEFILE = 0o100000  # what every 64-bit open has (force_o_largefile)
+_IOV = struct.Struct("<Qq")
+
+
+def pyfile(t: Task, fd: FdRef) -> OpenFile | None:
+    """The OpenFile behind a descriptor, None for a native one."""
+    return t.sandbox.vfs.files.open_file(fd.dev, fd.ino)
+
+
+def _then(value: Any, convert: Callable[[Any], Result]) -> Result:
+    """Convert what a file gave, now or when it is there."""
+    if hasattr(value, "__await__"):
+        return _later(value, convert)
+    return convert(value)
+
+
+async def _later(value: Awaitable[Any], convert: Callable[[Any], Result]) -> Any:
+    return convert(await value)
+
+
+# --- read and write ------------------------------------------------------------------------------------------
+
+
+def _read(t: Task, fd: FdRef, address: int, count: int, offset: int | None) -> Result:
+    file = pyfile(t, fd)
+    if file is None:
+        return NATIVE
+    data = file.do_read(t, min(count, CHUNK), offset)
+    return _then(data, lambda got: Out(len(got), [(address, got)]) if got else 0)
+
+
+@syscall("read")
+def sys_read(t: Task, fd: FdRef, address: int, count: int) -> Result:
+    """read(2)"""
+    return _read(t, fd, address, count, None)
+
+
+@syscall("pread64")
+def sys_pread64(t: Task, fd: FdRef, address: int, count: int, offset: int) -> Result:
+    """pread(2)"""
+    return _read(t, fd, address, count, offset)
+
+
+def _write(t: Task, fd: FdRef, data: bytes | None, count: int, offset: int | None) -> Result:
+    file = pyfile(t, fd)
+    if file is None:
+        return NATIVE
+    if data is None:  # a NULL buffer
+        if not file.writable or isinstance(file, OpenPath):
+            raise err(errno.EBADF)
+        if count:
+            raise err(errno.EFAULT)
+        data = b""
+    return _then(file.do_write(t, data, offset), int)
+
+
+@syscall("write")
+def sys_write(t: Task, fd: FdRef, data: bytes | None, count: int) -> Result:
+    """write(2)"""
+    return _write(t, fd, data, count, None)
+
+
+@syscall("pwrite64")
+def sys_pwrite64(t: Task, fd: FdRef, data: bytes | None, count: int, offset: int) -> Result:
+    """pwrite(2)"""
+    return _write(t, fd, data, count, offset)
+
+
+# --- vectors -------------------------------------------------------------------------------------------------
+
+
+def parse_iov(raw: bytes | None, count: int) -> list[tuple[int, int]]:
+    """The (address, length) pairs of an array of struct iovec, as import_iovec() checks them.
+
+    Raises: OSError(EINVAL) for more than UIO_MAXIOV entries, a length below 0 or a sum beyond ssize_t, EFAULT for a
+    NULL array.
+    """
+    if not 0 <= count <= 1024:
+        raise err(errno.EINVAL)
+    if count and not raw:
+        raise err(errno.EFAULT)
+    pairs = [_IOV.unpack_from(raw or b"", at * 16) for at in range(count)]
+    if any(length < 0 for _, length in pairs):
+        raise err(errno.EINVAL)
+    return pairs
+
+
+#: preadv2(2): what a file that never waits and has no direct I/O can honour
+_RWF_HIPRI, _RWF_DSYNC, _RWF_SYNC, _RWF_APPEND, _RWF_NOAPPEND = 1, 2, 4, 0x10, 0x20
+_READ_FLAGS = _RWF_HIPRI
+_WRITE_FLAGS = _RWF_HIPRI | _RWF_DSYNC | _RWF_SYNC | _RWF_APPEND | _RWF_NOAPPEND
+
+
+def _readv(t: Task, fd: FdRef, iov: bytes | None, count: int, offset: int | None, flags: int = 0) -> Result:
+    file = pyfile(t, fd)
+    if file is None:
+        return NATIVE
+    if isinstance(file, OpenPath) or not file.readable:
+        raise err(errno.EBADF)
+    pairs = [pair for pair in parse_iov(iov, count) if pair[1]][:MAX_OUT]
+    if flags & ~_READ_FLAGS:
+        raise err(errno.EOPNOTSUPP)
+
+    def scatter(data: bytes) -> Result:
+        parts, at = [], 0
+        for address, length in pairs:
+            if at >= len(data):
+                break
+            parts.append((address, data[at : at + length]))
+            at += length
+        return Out(len(data), parts) if parts else len(data)
+
+    return _then(file.do_read(t, min(sum(length for _, length in pairs), CHUNK), offset), scatter)
+
+
+def _writev(t: Task, fd: FdRef, iov: bytes | None, count: int, offset: int | None, flags: int = 0) -> Result:
+    file = pyfile(t, fd)
+    if file is None:
+        return NATIVE
+    if isinstance(file, OpenPath) or not file.writable:
+        raise err(errno.EBADF)
+    pairs = parse_iov(iov, count)
+    if flags & ~_WRITE_FLAGS:
+        raise err(errno.EOPNOTSUPP)
+    data, room = b"", 1 << 20
+    for address, length in pairs:
+        part = min(length, room)
+        data += t.peek(address, part) if part else b""
+        room -= part
+    return _then(file.do_write(t, data, offset), int)
+
+
+def _position(low: int, flags_allowed: bool) -> int | None:
+    """The offset of preadv and its like: the low word is all of it on 64 bits (pos_from_hilo); -1 means the file
+    offset where flags may be given."""
+    if low == -1 and flags_allowed:
+        return None
+    if low < 0:
+        raise err(errno.EINVAL)
+    return low
+
+
+@syscall("readv")
+def sys_readv(t: Task, fd: FdRef, iov: bytes | None, count: int) -> Result:
+    """readv(2)"""
+    return _readv(t, fd, iov, count, None)
+
+
+@syscall("writev")
+def sys_writev(t: Task, fd: FdRef, iov: bytes | None, count: int) -> Result:
+    """writev(2)"""
+    return _writev(t, fd, iov, count, None)
+
+
+@syscall("preadv")
+def sys_preadv(t: Task, fd: FdRef, iov: bytes | None, count: int, low: int, high: int) -> Result:
+    """preadv(2)"""
+    return _readv(t, fd, iov, count, _position(low, False))
+
+
+@syscall("pwritev")
+def sys_pwritev(t: Task, fd: FdRef, iov: bytes | None, count: int, low: int, high: int) -> Result:
+    """pwritev(2)"""
+    return _writev(t, fd, iov, count, _position(low, False))
+
+
+@syscall("preadv2")
+def sys_preadv2(t: Task, fd: FdRef, iov: bytes | None, count: int, low: int, high: int, flags: int) -> Result:
+    """preadv2(2)"""
+    return _readv(t, fd, iov, count, _position(low, True), flags)
+
+
+@syscall("pwritev2")
+def sys_pwritev2(t: Task, fd: FdRef, iov: bytes | None, count: int, low: int, high: int, flags: int) -> Result:
+    """pwritev2(2)"""
+    return _writev(t, fd, iov, count, _position(low, True), flags)
+
+
+@syscall("lseek")
+def sys_lseek(t: Task, fd: FdRef, offset: int, whence: int) -> Result:
+    """lseek(2)"""
+    file = pyfile(t, fd)
+    return NATIVE if file is None else file.seek(offset, whence)
+
+
+# --- control -------------------------------------------------------------------------------------------------
+
+_FIONCLEX, _FIOCLEX, _FIONBIO, _FIOASYNC, _FIOQSIZE, _FIONREAD, _FIGETBSZ = (
+    0x5450, 0x5451, 0x5421, 0x5452, 0x5460, 0x541B, 2,
+)  # fmt: skip
+
+
+@syscall("ioctl")
+def sys_ioctl(t: Task, fd: FdRef, command: int, argument: int) -> Result:
+    """ioctl(2): what every file answers (do_vfs_ioctl), then the file's own."""
+    file = pyfile(t, fd)
+    if file is None:
+        return NATIVE
+    if isinstance(file, OpenPath):
+        raise err(errno.EBADF)
+    command &= 0xFFFFFFFF
+    kind = file.inode.kind
+    if command in (_FIOCLEX, _FIONCLEX):
+        return NATIVE  # a flag of the descriptor, not of the file
+    if command in (_FIONBIO, _FIOASYNC):
+        on = struct.unpack("<i", t.peek(argument, 4))[0]
+        if command == _FIOASYNC:
+            if on:
+                raise err(errno.ENOTTY)
+            return 0
+        file.flags = file.flags | os.O_NONBLOCK if on else file.flags & ~os.O_NONBLOCK
+        return 0
+    if command == _FIOQSIZE and kind in (S_IFDIR, S_IFREG):
+        return Out(0, [(argument, struct.pack("<q", file.inode.getattr().size))])
+    if command == _FIGETBSZ:
+        return Out(0, [(argument, struct.pack("<i", file.inode.getattr().blksize))])
+    if command == _FIONREAD and kind == S_IFREG:
+        left = file.inode.getattr().size - file.pos
+        return Out(0, [(argument, struct.pack("<i", max(min(left, 0x7FFFFFFF), -0x80000000)))])
+    result: Result = file.ioctl(t, command, argument)
+    return result
+
+
+_F_DUPFD, _F_GETFD, _F_SETFD, _F_GETFL, _F_SETFL, _F_GETLK, _F_SETLK, _F_SETLKW = range(8)
+_F_SETOWN, _F_GETOWN, _F_SETSIG, _F_GETSIG, _F_SETOWN_EX, _F_GETOWN_EX = 8, 9, 10, 11, 15, 16
+_F_OFD_GETLK, _F_OFD_SETLK, _F_OFD_SETLKW = 36, 37, 38
+_F_SETLEASE, _F_GETLEASE, _F_DUPFD_QUERY, _F_CREATED_QUERY, _F_DUPFD_CLOEXEC = 1024, 1025, 1027, 1028, 1030
+_F_SETPIPE_SZ, _F_GETPIPE_SZ, _F_GET_RW_HINT = 1031, 1032, 1035
+_OF_DESCRIPTOR = (_F_DUPFD, _F_DUPFD_CLOEXEC, _F_GETFD, _F_SETFD, _F_DUPFD_QUERY)
+_SETFL_MASK = os.O_APPEND | os.O_NONBLOCK | os.O_NOATIME
+_F_RDLCK, _F_WRLCK, _F_UNLCK = 0, 1, 2
+
+
+def _lock(t: Task, file: OpenFile, command: int, argument: int) -> Result:
+    """Record locks: the kernel keeps them on the placeholder, after the check that needs the real access mode."""
+    kind = struct.unpack("<h", t.peek(argument, 2))[0]
+    if command not in (_F_GETLK, _F_OFD_GETLK):
+        if (kind == _F_RDLCK and not file.readable) or (kind == _F_WRLCK and not file.writable):
+            raise err(errno.EBADF)
+    return NATIVE
+
+
+@syscall("fcntl")
+def sys_fcntl(t: Task, fd: FdRef, command: int, argument: int) -> Result:
+    """fcntl(2)"""
+    file = pyfile(t, fd)
+    if file is None or command in _OF_DESCRIPTOR:
+        return NATIVE
+    if command == _F_GETFL:
+        return file.flags | (0 if isinstance(file, OpenPath) else _O_LARGEFILE)
+    if isinstance(file, OpenPath):
+        raise err(errno.EBADF)
+    if command == _F_SETFL:
+        if argument & os.O_DIRECT:
+            raise err(errno.EINVAL)
+        if argument & os.O_NOATIME & ~file.flags and t.creds.fsuid != file.inode.uid and not t.creds.capable(3):
+            raise err(errno.EPERM)
+        file.flags = file.flags & ~_SETFL_MASK | argument & _SETFL_MASK
+        return 0
+    if command in (_F_GETLK, _F_SETLK, _F_SETLKW, _F_OFD_GETLK, _F_OFD_SETLK, _F_OFD_SETLKW):
+        return _lock(t, file, command, argument)
+    if command in (_F_SETOWN, _F_GETOWN, _F_SETSIG, _F_GETSIG, _F_SETOWN_EX, _F_GETOWN_EX):
+        return NATIVE
+    if command == _F_GETLEASE:
+        return _F_UNLCK
+    if command == _F_CREATED_QUERY:
+        return 0
+    if command in (_F_SETPIPE_SZ, _F_GETPIPE_SZ):
+        raise err(errno.EBADF)
+    if command == _F_GET_RW_HINT:
+        return Out(0, [(argument, bytes(8))])
+    raise err(errno.EINVAL)
+
+
+# --- size and storage ----------------------------------------------------------------------------------------
+
+
+@syscall("ftruncate")
+def sys_ftruncate(t: Task, fd: FdRef, size: int) -> Result:
+    """ftruncate(2)"""
+    file = pyfile(t, fd)
+    if file is None:
+        return NATIVE
+    file.do_truncate(size)
+    return 0
+
+
+@syscall("fallocate")
+def sys_fallocate(t: Task, fd: FdRef, mode: int, offset: int, length: int) -> Result:
+    """fallocate(2): no Python-backed file has blocks to reserve."""
+    file = pyfile(t, fd)
+    if file is None:
+        return NATIVE
+    if isinstance(file, OpenPath):
+        raise err(errno.EBADF)
+    if offset < 0 or length <= 0:
+        raise err(errno.EINVAL)
+    raise err(errno.EOPNOTSUPP if file.writable else errno.EBADF)
+
+
+@syscall("fsync", "fdatasync")
+def sys_fsync(t: Task, fd: FdRef) -> Result:
+    """fsync(2), fdatasync(2)"""
+    file = pyfile(t, fd)
+    if file is None:
+        return NATIVE
+    file.fsync()
+    return 0
+
+
+@syscall("syncfs")
+def sys_syncfs(t: Task, fd: FdRef) -> Result:
+    """syncfs(2): the guest's own objects are in memory; a filesystem that keeps bytes elsewhere writes them now."""
+    record = t.sandbox.vfs.files.get(fd.dev, fd.ino)
+    if isinstance(record, OpenPath):
+        raise err(errno.EBADF)
+    if record is not None:
+        record.inode.sb.sync()
+    return 0
+
+
+@syscall("sync_file_range")
+def sys_sync_file_range(t: Task, fd: FdRef, offset: int, length: int, flags: int) -> Result:
+    """sync_file_range(2)"""
+    file = pyfile(t, fd)
+    if file is None:
+        return NATIVE
+    if isinstance(file, OpenPath):
+        raise err(errno.EBADF)
+    if flags & ~7 or offset < 0 or length < 0:
+        raise err(errno.EINVAL)
+    return 0
+
+
+@syscall("readahead")
+def sys_readahead(t: Task, fd: FdRef, offset: int, count: int) -> Result:
+    """readahead(2): EBADF unless open for reading, EINVAL for what has no page cache."""
+    file = pyfile(t, fd)
+    if file is None:
+        return NATIVE
+    raise err(errno.EINVAL if file.readable and not isinstance(file, OpenPath) else errno.EBADF)
+
+
+@syscall("fadvise64")
+def sys_fadvise64(t: Task, fd: FdRef, offset: int, length: int, advice: int) -> Result:
+    """posix_fadvise(2): advice about a file without a page cache is checked and forgotten."""
+    file = pyfile(t, fd)
+    if file is None:
+        return NATIVE
+    if isinstance(file, OpenPath):
+        raise err(errno.EBADF)
+    if length < 0 or not 0 <= advice <= 5:
+        raise err(errno.EINVAL)
+    return 0
+
+
+@syscall("cachestat")
+def sys_cachestat(t: Task, fd: FdRef, span: int, result: int, flags: int) -> Result:
+    """cachestat(2): nothing is cached."""
+    file = pyfile(t, fd)
+    if file is None:
+        return NATIVE
+    if isinstance(file, OpenPath):
+        raise err(errno.EBADF)
+    if flags:
+        raise err(errno.EINVAL)
+    return Out(0, [(result, bytes(40))])
+
+
+__all__ = ["CHUNK", "parse_iov", "pyfile"]

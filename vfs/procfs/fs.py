@@ -1,0 +1,173 @@
+"""The filesystem object of /proc: who is shown, and how host objects are named in the guest's tree.
+
+Layer: vfs/procfs.  May touch: the pretend kernel's tables (reading), the Vfs's mounts and registry (reading), the
+host's /proc of guests.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from ..inode import SuperBlock, err
+from ..stat import StatFs
+from . import host
+from .table import Scope
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from weakref import WeakKeyDictionary
+
+    from ...kernel.sandbox import Kernel
+    from ...kernel.task import Process, Task
+    from ..dentry import Dentry
+    from ..mount import Mount, Path
+    from ..vfs import Vfs
+
+PROC_SUPER_MAGIC = 0x9FA0  # statfs(2)
+_CAP_SYS_PTRACE = 19
+_AUDIT_UID_UNSET = 0xFFFFFFFF
+
+
+class ProcFS(SuperBlock):
+    """/proc of one sandbox.
+
+    Args:
+        sandbox: the pretend kernel, whose `processes` are shown; host pids are guest pids.
+        vfs: the tree, for the names of files and mounts.
+    """
+
+    fstype = "proc"
+    magic = PROC_SUPER_MAGIC
+    stable = False
+
+    def __init__(self, sandbox: Kernel, vfs: Vfs) -> None:
+        super().__init__("proc")
+        from weakref import WeakKeyDictionary
+
+        from .nodes import ProcRoot
+
+        self.sandbox = sandbox
+        self.vfs = vfs
+        self.loginuids: WeakKeyDictionary[Process, int] = WeakKeyDictionary()
+        self.root = ProcRoot(self)
+
+    def statfs(self) -> StatFs:
+        """As proc on Linux: no blocks, no inodes."""
+        return StatFs(self.magic, fsid=self.dev)
+
+    # -- who ---------------------------------------------------------------------------------------------------
+
+    def process(self, pid: int) -> Process:
+        """A process of the sandbox.  Raises OSError(ESRCH) once it has gone."""
+        process = self.sandbox.processes.get(pid)
+        if process is None:
+            raise err(errno.ESRCH)
+        return process
+
+    def task(self, pid: int, tid: int) -> Task:
+        """A thread; `tid` 0 is the leader, or, where the leader has gone, any other thread of the process.
+
+        Raises: OSError(ESRCH).
+        """
+        tasks = self.process(pid).tasks
+        task = tasks.get(tid or pid)
+        if task is None and not tid:
+            task = next(iter(tasks.values()), None)
+        if task is None:
+            raise err(errno.ESRCH)
+        return task
+
+    def may_inspect(self, scope: Scope) -> bool:
+        """ptrace_may_access(PTRACE_MODE_READ_FSCREDS): the same process, the same ids, or CAP_SYS_PTRACE."""
+        reader = scope.reader
+        if reader is None or reader.process is scope.process:
+            return True
+        mine, theirs = reader.creds, scope.task.creds
+        if {theirs.uid, theirs.euid, theirs.suid} == {mine.fsuid}:
+            if {theirs.gid, theirs.egid, theirs.sgid} == {mine.fsgid}:
+                return True
+        return mine.capable(_CAP_SYS_PTRACE)
+
+    def loginuid(self, process: Process) -> int:
+        """The audit uid: the process's own or that of the nearest ancestor that has one."""
+        seen: Process | None = process
+        while seen is not None:
+            if seen in self.loginuids:
+                return self.loginuids[seen]
+            seen = self.sandbox.processes.get(seen.ppid)
+        return _AUDIT_UID_UNSET
+
+    def rename_task(self, task: Task, name: bytes) -> None:
+        """Give a thread another name: the host lets only the thread's own process do that, so it is kept here."""
+        task.comm_override = name
+
+    def descriptors(self, pid: int, tid: int = 0) -> list[int]:
+        """The guest's own descriptor numbers, in order.  Raises: OSError (EACCES, ESRCH)."""
+        limit = self.process(pid).core_fd_min
+        try:
+            return [fd for fd in host.numbers(f"/proc/{pid}/task/{tid or pid}/fd") if fd < limit]
+        except FileNotFoundError:
+            raise err(errno.ESRCH) from None
+
+    # -- names of objects --------------------------------------------------------------------------------------
+
+    def show(self, path: Path, root: Path | None = None) -> bytes:
+        """d_path(): the name of a place as seen from `root`, with " (deleted)" once the name is gone."""
+        return self.vfs.path_name(path, root)
+
+    def within(self, dentry: Dentry) -> bytes:
+        """The name of a dentry inside its own filesystem, for mountinfo's root field."""
+        names: list[bytes] = []
+        at: Dentry | None = dentry
+        while at is not None and at.parent is not None:
+            names.append(at.name)
+            at = at.parent
+        return b"/" + b"/".join(reversed(names))
+
+    def mountpoint(self, mount: Mount, root: Path) -> bytes | None:
+        """Where a mount is, seen from `root`; None if it is not below it."""
+        if mount is root.mount:
+            return b"/"
+        place: list[bytes] = []
+        at: Mount | None = mount
+        while at is not None:
+            dentry = at.mountpoint
+            at = at.parent
+            if at is None or dentry is None:
+                return None
+            while dentry is not at.root:
+                if at is root.mount and dentry is root.dentry:
+                    return b"/" + b"/".join(reversed(place))
+                place.append(dentry.name)
+                if dentry.parent is None:
+                    return None
+                dentry = dentry.parent
+            if at is root.mount and dentry is root.dentry:
+                return b"/" + b"/".join(reversed(place))
+        return None
+
+    def identify(self, dev: int, ino: int, shown: bytes, root: Path | None) -> tuple[bytes, int, int] | None:
+        """What a host object is in the guest's tree.
+
+        Args:
+            dev, ino: the host object's identity, as in the host's maps.
+            shown: the host's name of it.
+            root: the root directory of whoever looks.
+
+        Returns: (name, device, inode number) as the guest's own stat(2) gives them, None for what no filesystem of
+        the sandbox made (a memfd of the guest's own, a System V segment).
+        """
+        record = self.vfs.files.get(dev, ino)
+        if record is None:
+            return None
+        try:
+            st = record.inode.getattr()
+        except OSError:
+            return None
+        return self.show(record.path, root), st.dev, st.ino
+
+    def identify_fd(self, pid: int, tid: int, fd: int) -> tuple[int, int]:
+        """(st_dev, st_ino) of the host object behind a guest's descriptor.  Raises OSError(ENOENT, EACCES)."""
+        st = os.stat(f"/proc/{pid}/task/{tid or pid}/fd/{fd}")
+        return st.st_dev, st.st_ino

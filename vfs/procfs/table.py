@@ -1,0 +1,103 @@
+"""Where every file of /proc is declared, and what the function that makes one is told.
+
+Layer: vfs/procfs, between the text functions and the inodes.  May touch: nothing; it only collects declarations.
+
+An entry is one decorated function that returns the whole text:
+
+    @process_file("comm", mode=0o644, write=write_comm)
+    def comm(scope: Scope) -> bytes: ...
+
+`process_file` declares a file of /proc/PID and of /proc/PID/task/TID (or of one of them: `where`);
+`system_file` one below /proc itself, by its path ("sys/kernel/hostname": the directories follow from it).
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ...kernel.sandbox import Kernel
+    from ...kernel.task import Process, Task
+    from .fs import ProcFS
+
+    Read = Callable[["Scope"], bytes]
+    Write = Callable[["Scope", bytes], int]
+
+#: `where` of a process's entry
+PROCESS, TASK = 1, 2
+BOTH = PROCESS | TASK
+
+
+class Scope:
+    """What an entry's function may look at.
+
+    Attributes:
+        fs: the filesystem, which knows the sandbox and the mounts.
+        pid, tid: whose file it is; tid is 0 in /proc/PID itself, both are 0 for the files of /proc.
+        reader: the thread that opened the file, None when it is opened from Python (`box.root / "proc"`).
+    """
+
+    __slots__ = ("fs", "pid", "reader", "tid")
+
+    def __init__(self, fs: ProcFS, pid: int = 0, tid: int = 0, reader: Task | None = None) -> None:
+        self.fs = fs
+        self.pid = pid
+        self.tid = tid
+        self.reader = reader
+
+    @property
+    def sandbox(self) -> Kernel:
+        """The pretend kernel whose processes are shown."""
+        return self.fs.sandbox
+
+    @property
+    def process(self) -> Process:
+        """The process whose directory this is.  Raises OSError(ESRCH) once it has gone."""
+        return self.fs.process(self.pid)
+
+    @property
+    def task(self) -> Task:
+        """The thread whose directory this is (the leader in /proc/PID).  Raises OSError(ESRCH)."""
+        return self.fs.task(self.pid, self.tid)
+
+
+class Entry:
+    """One declared file: its name, permission bits, and the functions behind read(2) and write(2)."""
+
+    __slots__ = ("mode", "name", "read", "where", "write")
+
+    def __init__(self, name: bytes, mode: int, read: Read, write: Write | None, where: int) -> None:
+        self.name = name
+        self.mode = mode
+        self.read = read
+        self.write = write
+        self.where = where
+
+
+PROCESS_FILES: dict[bytes, Entry] = {}
+SYSTEM_FILES: dict[bytes, Entry] = {}
+
+
+def process_file(
+    name: str, *, mode: int = 0o444, write: Write | None = None, where: int = BOTH
+) -> Callable[[Read], Read]:
+    """Declare a file of every process's directory; the decorated function gives its whole text."""
+
+    def declare(read: Read) -> Read:
+        key = name.encode()
+        PROCESS_FILES[key] = Entry(key, mode, read, write, where)
+        return read
+
+    return declare
+
+
+def system_file(name: str, *, mode: int = 0o444, write: Write | None = None) -> Callable[[Read], Read]:
+    """Declare a file below /proc by its path; the decorated function gives its whole text."""
+
+    def declare(read: Read) -> Read:
+        key = name.encode()
+        SYSTEM_FILES[key] = Entry(key.rpartition(b"/")[2], mode, read, write, PROCESS)
+        return read
+
+    return declare
