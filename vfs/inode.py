@@ -253,8 +253,8 @@ class Inode:
         """A new regular file."""
         raise err(errno.EACCES)
 
-    def tmpfile(self, mode: int, uid: int, gid: int) -> Inode:
-        """A new regular file without a name and with nlink 0 (O_TMPFILE)."""
+    def tmpfile(self, mode: int, uid: int, gid: int, linkable: bool) -> Inode:
+        """A new regular file without a name and with nlink 0 (O_TMPFILE); `linkable`: it may be given one."""
         raise err(errno.EOPNOTSUPP)
 
     def mkdir(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:

@@ -208,10 +208,10 @@ class MemDir(MemInode):
     def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
         return self._add(name, MemFile(self.sb, mode, uid, gid))
 
-    def tmpfile(self, mode: int, uid: int, gid: int) -> Inode:
+    def tmpfile(self, mode: int, uid: int, gid: int, linkable: bool) -> Inode:
         inode = MemFile(self.sb, mode, uid, gid, nlink=0)
         inode.data.linked = False  # lives as long as someone has it open
-        inode.linkable = True
+        inode.linkable = linkable
         return inode
 
     def mkdir(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:

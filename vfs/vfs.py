@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 
+from .flock import FlockTable
 from .inode import OpenContext, err
 from .memdata import MemfdPool
 from .mount import MNT_NODEV, MNT_NOEXEC, MNT_RELATIME, Mount, MountTable, Path
@@ -84,6 +85,7 @@ class Vfs:
         self.mounts = MountTable()
         self.devices: dict[tuple[int, int], Driver] = {}  # (S_IFCHR or S_IFBLK, rdev) -> its open
         self.fifos: dict[Inode, Fifo] = {}
+        self.flocks = FlockTable()
         self.protected_symlinks = _sysctl("protected_symlinks")
         self.protected_hardlinks = _sysctl("protected_hardlinks")
         self._anon: Mount | None = None
@@ -228,9 +230,7 @@ class Vfs:
         self.want_write(path)
         check(walk.creds, parent, MAY_WRITE | MAY_EXEC)
         mode, uid, gid = owner_of_new(walk.creds, parent, mode & 0o7777 & ~walk.caller.fs.umask | S_IFREG)
-        inode = parent.tmpfile(mode & 0o7777, uid, gid)
-        if flags & os.O_EXCL:
-            inode.linkable = False
+        inode = parent.tmpfile(mode & 0o7777, uid, gid, not flags & os.O_EXCL)
         dentry = Dentry(b"#%d" % inode.ino, path.dentry, inode)
         dentry.deleted = True
         new = Path(path.mount, dentry)
