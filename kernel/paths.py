@@ -14,6 +14,7 @@ TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
     from ..vfs.mount import Path
     from ..vfs.openfile import FileRecord
+    from ..vfs.vfs import Vfs
     from .task import FdRef, Task
 
 AT_FDCWD = -100
@@ -28,7 +29,8 @@ AT_STATX_SYNC_TYPE = 0x6000
 
 def record(t: Task, fd: FdRef) -> FileRecord | None:
     """What we know of a descriptor; None for a native object that no filesystem of ours made."""
-    return t.sandbox.vfs.files.get(fd.dev, fd.ino)
+    vfs: Vfs = t.sandbox.vfs
+    return vfs.files.get(fd.dev, fd.ino)
 
 
 def start(t: Task, dirfd: FdRef | None) -> Path | None:
@@ -54,7 +56,8 @@ def place(t: Task, dirfd: FdRef | None, path: bytes | None, flags: int) -> Path:
         return known.path if known is not None else t.sandbox.vfs.path_of_fd(t, dirfd.fd)
     if path is None:
         raise err(errno.EFAULT)
-    return t.sandbox.vfs.lookup(t, start(t, dirfd), path, not flags & AT_SYMLINK_NOFOLLOW)
+    vfs: Vfs = t.sandbox.vfs
+    return vfs.lookup(t, at(t, dirfd, path), path, not flags & AT_SYMLINK_NOFOLLOW)
 
 
 def at(t: Task, dirfd: FdRef | None, path: bytes) -> Path | None:

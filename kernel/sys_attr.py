@@ -65,16 +65,21 @@ def _memfd_dev() -> int:
 # --- mode and owner ----------------------------------------------------------------------------------------
 
 
+def _chmod(t: Task, where: Path, mode: int) -> Result:
+    attrops.chmod(t.sandbox.vfs, t, where, mode)
+    return 0
+
+
 @syscall("chmod")
 def sys_chmod(t: Task, path: bytes, mode: int) -> Result:
     """chmod(2)"""
-    return sys_fchmodat2(t, None, path, mode, 0)
+    return _chmod(t, place(t, None, path, 0), mode)
 
 
 @syscall("fchmodat")
 def sys_fchmodat(t: Task, dirfd: FdRef | None, path: bytes, mode: int) -> Result:
     """fchmodat(2) of the kernel, which has no flags"""
-    return sys_fchmodat2(t, dirfd, path, mode, 0)
+    return _chmod(t, place(t, dirfd, path, 0), mode)
 
 
 @syscall("fchmodat2")
@@ -82,18 +87,14 @@ def sys_fchmodat2(t: Task, dirfd: FdRef | None, path: bytes, mode: int, flags: i
     """fchmodat2(2)"""
     if flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
         raise err(errno.EINVAL)
-    attrops.chmod(t.sandbox.vfs, t, place(t, dirfd, path, flags), mode)
-    return 0
+    return _chmod(t, place(t, dirfd, path, flags), mode)
 
 
 @syscall("fchmod")
 def sys_fchmod(t: Task, fd: FdRef, mode: int) -> Result:
     """fchmod(2)"""
     where = _fd_place(t, fd)
-    if where is None:
-        return NATIVE
-    attrops.chmod(t.sandbox.vfs, t, where, mode)
-    return 0
+    return NATIVE if where is None else _chmod(t, where, mode)
 
 
 def _id(value: int) -> int:
@@ -102,35 +103,36 @@ def _id(value: int) -> int:
     return -1 if value == 0xFFFFFFFF else value
 
 
+def _chown(t: Task, where: Path, uid: int, gid: int) -> Result:
+    attrops.chown(t.sandbox.vfs, t, where, _id(uid), _id(gid))
+    return 0
+
+
 @syscall("fchownat")
 def sys_fchownat(t: Task, dirfd: FdRef | None, path: bytes, uid: int, gid: int, flags: int) -> Result:
     """fchownat(2)"""
     if flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
         raise err(errno.EINVAL)
-    attrops.chown(t.sandbox.vfs, t, place(t, dirfd, path, flags), _id(uid), _id(gid))
-    return 0
+    return _chown(t, place(t, dirfd, path, flags), uid, gid)
 
 
 @syscall("chown")
 def sys_chown(t: Task, path: bytes, uid: int, gid: int) -> Result:
     """chown(2)"""
-    return sys_fchownat(t, None, path, uid, gid, 0)
+    return _chown(t, place(t, None, path, 0), uid, gid)
 
 
 @syscall("lchown")
 def sys_lchown(t: Task, path: bytes, uid: int, gid: int) -> Result:
     """lchown(2)"""
-    return sys_fchownat(t, None, path, uid, gid, AT_SYMLINK_NOFOLLOW)
+    return _chown(t, place(t, None, path, AT_SYMLINK_NOFOLLOW), uid, gid)
 
 
 @syscall("fchown")
 def sys_fchown(t: Task, fd: FdRef, uid: int, gid: int) -> Result:
     """fchown(2)"""
     where = _fd_place(t, fd)
-    if where is None:
-        return NATIVE
-    attrops.chown(t.sandbox.vfs, t, where, _id(uid), _id(gid))
-    return 0
+    return NATIVE if where is None else _chown(t, where, uid, gid)
 
 
 # --- times -------------------------------------------------------------------------------------------------

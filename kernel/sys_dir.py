@@ -95,7 +95,9 @@ def sys_renameat2(
 @syscall("link")
 def sys_link(t: Task, old: bytes, new: bytes) -> Result:
     """link(2)"""
-    return sys_linkat(t, None, old, None, new, 0)
+    vfs = t.sandbox.vfs
+    dirops.link(vfs, t, vfs.lookup(t, None, old, False), None, new)
+    return 0
 
 
 @syscall("linkat")

@@ -128,7 +128,7 @@ async def _wait_for_lock(locks: Any, file: OpenFile, exclusive: bool) -> int:
     while not locks.try_lock(file, exclusive):
         event = Event()
         locks.wait(file, event.set)
-        await event.wait()
+        await event
     return 0
 
 

@@ -157,7 +157,9 @@ def _readlink(t: Task, where: Path, buf: int, size: int) -> Result:
 @syscall("readlink")
 def sys_readlink(t: Task, path: bytes, buf: int, size: int) -> Result:
     """readlink(2)"""
-    return sys_readlinkat(t, None, path, buf, size)
+    if size <= 0:
+        raise err(errno.EINVAL)
+    return _readlink(t, t.sandbox.vfs.lookup(t, None, path, False), buf, size)
 
 
 @syscall("readlinkat")

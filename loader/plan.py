@@ -17,8 +17,8 @@ MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS, MAP_FIXED_NOREPLACE = 0x2, 0x10, 0x20, 0x
 
 TASK_SIZE = (1 << 47) - PAGE
 """TASK_SIZE_MAX of x86-64 with four-level page tables; what lies above is only had by asking for it."""
-ELF_ET_DYN_BASE = TASK_SIZE // 3 * 2 & -PAGE
-"""Where Linux starts position-independent programs: 0x555555554000 (arch/x86/include/asm/elf.h)."""
+ELF_ET_DYN_BASE = TASK_SIZE // 3 * 2
+"""Where Linux starts position-independent programs (arch/x86/include/asm/elf.h): in page 0x555555554000."""
 CORE_BASE, CORE_END = 0x2100_0000_0000, 0x2110_0000_0000
 """The range of every guest that belongs to the native core: no program may be mapped there."""
 

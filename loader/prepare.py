@@ -86,7 +86,7 @@ def prepare(
             added += prefix
             final[:1] = prefix
             stack.check_limits(path, argv, envp, stack_rlimit, added)
-            files.append(open_exec(interpreter))
+            files.append(_open_interpreter(open_exec, interpreter))
             files.pop(0).close()
             head = os.pread(files[0].fd, _HEAD, 0)
             name = interpreter
@@ -99,7 +99,7 @@ def prepare(
             raise OSError(errno.ENOEXEC, f"ELF type {image.e_type} is no program")
         interp_image = None
         if image.interp is not None:
-            files.append(open_exec(elf.interpreter_path(files[0].fd, image.interp)))
+            files.append(_open_interpreter(open_exec, elf.interpreter_path(files[0].fd, image.interp)))
             head = os.pread(files[1].fd, _HEAD, 0)
             if len(head) < elf.EHDR_SIZE:
                 raise OSError(errno.EIO, "the interpreter is truncated")
@@ -113,6 +113,13 @@ def prepare(
     if interp_image is not None:
         prepared.interp, prepared.interp_image = files[1], interp_image
     return prepared
+
+
+def _open_interpreter(open_exec: Callable[[bytes], Opened], path: bytes) -> Opened:
+    # The kernel's own lookup of an empty name finds the working directory, which is no file to execute.
+    if not path:
+        raise OSError(errno.EACCES, "the interpreter's name is empty")
+    return open_exec(path)
 
 
 class Prepared:
@@ -184,14 +191,20 @@ class Prepared:
         if not 0 < size <= TASK_SIZE:
             raise _Unmappable(f"the program spans {size:#x} bytes")
         alignment = image.maximum_alignment()
-        first = image.loads[0].p_vaddr & -PAGE
+        first = image.loads[0].p_vaddr
         if image.interp is not None:
             base = ELF_ET_DYN_BASE
             if not ctx.personality & ADDR_NO_RANDOMIZE:
                 base += (int.from_bytes(ctx.random(4), "little") & (1 << MMAP_RND_BITS) - 1) * PAGE
-            return (base & -alignment) - first
-        # A static PIE, or ld.so started as a program: where mmap(2) would put it.
-        return (_below(ctx.mmap_top, size, []) & -alignment) - first
+            return (base & -alignment) - first & -PAGE
+        # A static PIE, or ld.so started as a program: where mmap(2) would put it; but memory without a file
+        # is asked for at a fixed address, which is 0 here.
+        if not image.loads[0].p_filesz:
+            return -first & -PAGE
+        base = _below(ctx.mmap_top, size, [])
+        if alignment > PAGE:
+            return (base & -alignment) - first & -PAGE
+        return base - (first & -PAGE)
 
     def _load_interpreter(self, plan: Plan, image: ElfImage, bias: int, ctx: LayoutContext) -> int:
         """Map the program's interpreter; return what AT_BASE says."""
@@ -205,7 +218,9 @@ class Prepared:
             first = image.loads[0].p_vaddr & -PAGE
             taken = [(s.addr, s.addr + s.length) for s in plan.segments]
             hint = first if bias == 0 else 0
-            if hint and hint + size <= TASK_SIZE and not _overlaps(hint, hint + size, taken):
+            if not image.loads[0].p_filesz:
+                base = hint - first
+            elif hint and hint + size <= TASK_SIZE and not _overlaps(hint, hint + size, taken):
                 base = 0  # beside a fixed program, mmap(2) gets the interpreter's own address as a hint
             else:
                 base = _below(ctx.mmap_top, size, taken) - first

@@ -31,3 +31,15 @@ class SandboxClosed(SandboxError):
 
 class UsageError(Ring3Error):
     """Arguments that make no sense, on the command line or in a call."""
+
+
+class ExecError(Ring3Error, OSError):
+    """The program could not be started. ``errno`` is what execve(2) answered, ``filename`` the program."""
+
+
+class ProgramNotFound(ExecError, FileNotFoundError):
+    """No such program in the guest's world."""
+
+
+class ProgramNotExecutable(ExecError, PermissionError):
+    """The program is there, and the guest may not execute it."""

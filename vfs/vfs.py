@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from .fifo import Fifo
     from .inode import Inode, SuperBlock
-    from .namei import Caller
+    from .namei import Caller, Fs
     from .openfile import FileRecord, HupLoop
     from .perm import Creds
 
@@ -67,7 +67,7 @@ class LocalCaller:
 
     task = None
 
-    def __init__(self, fs: LocalFs, creds: Creds = ROOT) -> None:
+    def __init__(self, fs: Fs, creds: Creds = ROOT) -> None:
         self.fs = fs
         self.creds = creds
 

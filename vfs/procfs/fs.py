@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from weakref import WeakKeyDictionary
 
     from ...kernel.sandbox import Kernel
-    from ...kernel.task import Process, Task
+    from ...kernel.task import Credentials, FsStruct, Process, Task
     from ..dentry import Dentry
     from ..mount import Mount, Path
     from ..vfs import Vfs
@@ -65,25 +65,36 @@ class ProcFS(SuperBlock):
             raise err(errno.ESRCH)
         return process
 
-    def task(self, pid: int, tid: int) -> Task:
-        """A thread; `tid` 0 is the leader, or, where the leader has gone, any other thread of the process.
+    def living(self, pid: int) -> Process | None:
+        """A process that still runs or waits to be waited for, else None: its pid may be someone else's by now."""
+        process = self.sandbox.processes.get(pid)
+        return process if process is not None and process.exists() else None
 
-        Raises: OSError(ESRCH).
-        """
-        tasks = self.process(pid).tasks
-        task = tasks.get(tid or pid)
-        if task is None and not tid:
-            task = next(iter(tasks.values()), None)
+    def exact_task(self, pid: int, tid: int) -> Task | None:
+        """The thread with this id, None while the supervisor has not met it."""
+        for task in self.process(pid).tasks.values():
+            if task.tid == tid:
+                return task
+        return None
+
+    def creds(self, pid: int, tid: int) -> Credentials:
+        """The credentials of a thread; those of its process while the supervisor has not met it (or no more)."""
+        task = self.exact_task(pid, tid or pid)
         if task is None:
-            raise err(errno.ESRCH)
-        return task
+            task = next(iter(self.process(pid).tasks.values()), None)
+        return task.creds if task is not None else self.process(pid).main_creds
+
+    def fs_of(self, pid: int, tid: int) -> FsStruct:
+        """Root, working directory and umask of a thread."""
+        task = self.exact_task(pid, tid or pid)
+        return task.fs if task is not None else self.process(pid).fs
 
     def may_inspect(self, scope: Scope) -> bool:
         """ptrace_may_access(PTRACE_MODE_READ_FSCREDS): the same process, the same ids, or CAP_SYS_PTRACE."""
         reader = scope.reader
         if reader is None or reader.process is scope.process:
             return True
-        mine, theirs = reader.creds, scope.task.creds
+        mine, theirs = reader.creds, scope.creds
         if {theirs.uid, theirs.euid, theirs.suid} == {mine.fsuid}:
             if {theirs.gid, theirs.egid, theirs.sgid} == {mine.fsgid}:
                 return True
@@ -97,10 +108,6 @@ class ProcFS(SuperBlock):
                 return self.loginuids[seen]
             seen = self.sandbox.processes.get(seen.ppid)
         return _AUDIT_UID_UNSET
-
-    def rename_task(self, task: Task, name: bytes) -> None:
-        """Give a thread another name: the host lets only the thread's own process do that, so it is kept here."""
-        task.comm_override = name
 
     def descriptors(self, pid: int, tid: int = 0) -> list[int]:
         """The guest's own descriptor numbers, in order.  Raises: OSError (EACCES, ESRCH)."""

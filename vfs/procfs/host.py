@@ -72,9 +72,9 @@ def memory(pid: int, start: int, length: int) -> bytes:
         os.close(fd)
 
 
-def exists(pid: int, tid: int = 0) -> bool:
-    """Whether the process (or the thread of it) is still there, as a zombie at least."""
-    return os.path.exists(f"/proc/{pid}/task/{tid}" if tid else f"/proc/{pid}")
+def exists(pid: int, tid: int) -> bool:
+    """Whether the thread of this process is still there, as a zombie at least."""
+    return os.path.exists(f"/proc/{pid}/task/{tid}")
 
 
 def numbers(path: str) -> list[int]:

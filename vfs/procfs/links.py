@@ -20,7 +20,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ...kernel.task import Process
     from ..mount import Path
     from ..openfile import FileRecord
     from .fs import ProcFS
@@ -62,7 +61,7 @@ class MagicLink(Inode):
     __slots__ = ("name", "pid", "tid")
 
     def __init__(self, fs: ProcFS, pid: int, tid: int, name: bytes, mode: int = 0o777, ino: int = 0) -> None:
-        creds = fs.task(pid, tid).creds
+        creds = fs.creds(pid, tid)
         super().__init__(fs, ino or ino_of(pid, tid, name), S_IFLNK | mode, creds.euid, creds.egid)
         self.pid = pid
         self.tid = tid
@@ -88,8 +87,9 @@ class PlaceLink(MagicLink):
 
     __slots__ = ()
 
-    def _place(self, process: Process) -> Path:
-        place = process.exe if self.name == b"exe" else process.fs.cwd if self.name == b"cwd" else process.fs.root
+    def _place(self, scope: Scope) -> Path:
+        files = scope.files
+        place = scope.process.exe if self.name == b"exe" else files.cwd if self.name == b"cwd" else files.root
         if place is None:
             raise err(errno.ENOENT)
         if self.name == b"exe" and not host.read_task(self.pid, 0, "statm").strip(b"0 \n"):
@@ -98,10 +98,10 @@ class PlaceLink(MagicLink):
 
     def readlink(self, task: Any = None) -> bytes:
         root = task.fs.root if task is not None else None
-        return self.fs.show(self._place(self.check(task).process), root)
+        return self.fs.show(self._place(self.check(task)), root)
 
     def follow(self, task: Any) -> Path:
-        return self._place(self.check(task).process)
+        return self._place(self.check(task))
 
 
 class FdLink(MagicLink):
@@ -129,7 +129,10 @@ class FdLink(MagicLink):
         record = self._record()
         if record is not None:
             return record.path
-        return self.fs.vfs.path_of_fd(self.fs.task(self.pid, self.tid), self.fd)
+        owner = self.fs.exact_task(self.pid, self.tid or self.pid)
+        if owner is None:
+            raise err(errno.ENOENT)
+        return self.fs.vfs.path_of_fd(owner, self.fd)
 
     def getattr(self) -> Stat:
         st = super().getattr()

@@ -44,7 +44,7 @@ class ProcDir(Inode):
     __slots__ = ("name", "pid", "tid")
 
     def __init__(self, fs: ProcFS, pid: int, tid: int, name: bytes, mode: int = 0o555) -> None:
-        creds = fs.task(pid, tid).creds
+        creds = fs.creds(pid, tid)
         super().__init__(fs, ino_of(pid, tid, name), S_IFDIR | mode, creds.euid, creds.egid, nlink=2)
         self.pid = pid
         self.tid = tid
@@ -70,7 +70,7 @@ class ProcFile(Inode):
     def __init__(self, fs: ProcFS, pid: int, tid: int, entry: Entry, ino: int = 0) -> None:
         uid = gid = 0
         if pid:
-            creds = fs.task(pid, tid).creds
+            creds = fs.creds(pid, tid)
             uid, gid = creds.euid, creds.egid
         super().__init__(fs, ino or ino_of(pid, tid, entry.name), S_IFREG | entry.mode, uid, gid)
         self.entry = entry
@@ -111,6 +111,8 @@ class OpenProc(SeqFile):
         return Scope(self._fs, self._file.pid, self._file.tid, task)
 
     def _text(self, task: Any) -> bytes:
+        if self._file.pid and self._fs.living(self._file.pid) is None:
+            raise err(errno.ESRCH)
         return self._file.entry.read(self._scope(task))
 
     def pwrite(self, task: Any, data: bytes, offset: int) -> int:
@@ -118,6 +120,10 @@ class OpenProc(SeqFile):
         if write is None:
             raise err(errno.EIO)  # proc_reg_write() without an operation
         return write(self._scope(task), data)
+
+    def fsync(self) -> None:
+        """There is no fsync operation here (vfs_fsync_range)."""
+        raise err(errno.EINVAL)
 
 
 class StaticDir(Inode):
@@ -164,7 +170,7 @@ class PidDir(ProcDir):
     __slots__ = ()
 
     def lookup(self, name: bytes) -> Inode | None:
-        if not host.exists(self.pid, self.tid) or self.pid not in self.fs.sandbox.processes:
+        if self.fs.living(self.pid) is None or (self.tid and not host.exists(self.pid, self.tid)):
             return None
         entry = PROCESS_FILES.get(name)
         if entry is not None and entry.where & (TASK if self.tid else PROCESS):
@@ -203,17 +209,21 @@ class TaskDir(ProcDir):
     __slots__ = ()
 
     def lookup(self, name: bytes) -> Inode | None:
-        if not name.isdigit() or int(name) not in self.fs.process(self.pid).tasks or not host.exists(self.pid, int(name)):
+        if not name.isdigit() or self.fs.living(self.pid) is None or not host.exists(self.pid, int(name)):
             return None
         return PidDir(self.fs, self.pid, int(name), b".")
 
     def readdir(self) -> list[tuple[bytes, int, int]]:
-        tids = sorted(self.fs.process(self.pid).tasks)
-        return [(b"%d" % tid, ino_of(self.pid, tid, b"."), S_IFDIR) for tid in tids if host.exists(self.pid, tid)]
+        return [(b"%d" % tid, ino_of(self.pid, tid, b"."), S_IFDIR) for tid in self._tids()]
+
+    def _tids(self) -> list[int]:
+        if self.fs.living(self.pid) is None:
+            raise err(errno.ENOENT)
+        return host.numbers(f"/proc/{self.pid}/task")
 
     def getattr(self) -> Stat:
         st = super().getattr()
-        st.nlink = 2 + len(self.fs.process(self.pid).tasks)
+        st.nlink = 2 + len(self._tids())
         return st
 
 
@@ -259,7 +269,7 @@ class ProcRoot(StaticDir):
             at.entries[name] = ProcFile(fs, 0, 0, entry, ino_of(0, 0, path))
 
     def _alive(self) -> list[int]:
-        return [pid for pid in sorted(self.fs.sandbox.processes) if host.exists(pid)]
+        return [pid for pid in sorted(self.fs.sandbox.processes) if self.fs.living(pid) is not None]
 
     def lookup(self, name: bytes) -> Inode | None:
         if not self.entries:
@@ -270,11 +280,11 @@ class ProcRoot(StaticDir):
         if not name.isdigit() or name[:1] == b"0":
             return None
         pid = int(name)
-        if pid in self.fs.sandbox.processes:
-            return PidDir(self.fs, pid, 0, b".") if host.exists(pid) else None
+        if self.fs.living(pid) is not None:
+            return PidDir(self.fs, pid, 0, b".")
         # A thread's id may be looked up although it is not listed (proc_pid_lookup).
         for process in self.fs.sandbox.processes.values():
-            if pid in process.tasks and host.exists(process.pid, pid):
+            if any(task.tid == pid for task in process.tasks.values()) and host.exists(process.pid, pid):
                 return PidDir(self.fs, process.pid, 0, b".")
         return None
 

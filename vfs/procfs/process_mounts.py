@@ -22,7 +22,7 @@ _DEVICE = b" \t\n#"
 
 def _visible(scope: Scope) -> Iterator[tuple[Mount, bytes]]:
     """The mounts below the process's root, with the place of each."""
-    root = scope.task.fs.root
+    root = scope.files.root
     for mount in scope.fs.vfs.mounts.mounts:
         place = scope.fs.mountpoint(mount, root)
         if place is not None:

@@ -14,7 +14,7 @@ from .table import BOTH, PROCESS, TASK, Scope, process_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ...kernel.task import Task
+    from ...kernel.task import Credentials
 
 _SIGSYS = 1 << 30
 _COMM_MAX = 15  # TASK_COMM_LEN less the NUL
@@ -22,15 +22,10 @@ _COMM_MAX = 15  # TASK_COMM_LEN less the NUL
 
 def comm_of(scope: Scope) -> bytes:
     """The name of a thread (PR_SET_NAME), without newline."""
-    override = getattr(scope.task, "comm_override", None)
-    if isinstance(override, bytes):
-        return override
+    task = scope.task
+    if task is not None and task.comm_override is not None:
+        return task.comm_override
     return host.read_task(scope.pid, scope.tid or scope.pid, "comm")[:-1]
-
-
-def visible_ppid(scope: Scope, ppid: int) -> int:
-    """The parent's pid as the guest sees it: 0 for a parent outside the sandbox, as across a pid namespace."""
-    return ppid if ppid in scope.sandbox.processes else 0
 
 
 def state(scope: Scope, shown: bytes) -> bytes:
@@ -39,11 +34,10 @@ def state(scope: Scope, shown: bytes) -> bytes:
     return b"R" if reader is not None and reader.tid == (scope.tid or scope.pid) else shown
 
 
-def capabilities(task: Task) -> tuple[int, int, int]:
+def capabilities(creds: Credentials) -> tuple[int, int, int]:
     """(permitted, effective, bounding) sets as bit masks."""
     full = (1 << last_capability() + 1) - 1
-    creds = task.creds
-    effective = sum(1 << cap for cap in range(last_capability() + 1) if creds.capable(cap))
+    effective = creds.caps & full
     permitted = full if 0 in (creds.uid, creds.euid, creds.suid) else effective
     return permitted, effective, full
 
@@ -61,11 +55,11 @@ def last_capability() -> int:
 
 def signals(scope: Scope, text: bytes) -> dict[bytes, bytes]:
     """The signal sets: those that the sandbox keeps itself, otherwise the host's without the core's SIGSYS."""
-    task, out = scope.task, {}
+    out = {}
     for name, owner, attribute in (
-        (b"SigBlk", task, "sig_blocked"),
-        (b"SigIgn", task.process, "sig_ignored"),
-        (b"SigCgt", task.process, "sig_caught"),
+        (b"SigBlk", scope.task, "sig_blocked"),
+        (b"SigIgn", scope.process, "sig_ignored"),
+        (b"SigCgt", scope.process, "sig_caught"),
     ):
         known = getattr(owner, attribute, None)
         if isinstance(known, int):
@@ -90,11 +84,10 @@ def _fd_size(scope: Scope) -> int:
 def status(scope: Scope) -> bytes:
     """Human-readable state; identity, parent, capabilities and signals are the sandbox's own."""
     text = host.read_task(scope.pid, scope.tid, "status")
-    task, pid, tid = scope.task, scope.pid, scope.tid or scope.pid
-    creds = task.creds
+    pid, tid, creds = scope.pid, scope.tid or scope.pid, scope.creds
     values = {
         b"Name": comm_of(scope).replace(b"\\", b"\\\\").replace(b"\n", b"\\n"),
-        b"Umask": b"%04o" % task.fs.umask,
+        b"Umask": b"%04o" % scope.files.umask,
         b"Tgid": b"%d" % pid,
         b"Pid": b"%d" % tid,
         b"TracerPid": b"0",
@@ -104,17 +97,17 @@ def status(scope: Scope) -> bytes:
         b"FDSize": b"%d" % _fd_size(scope),
         b"CapInh": b"%016x" % 0,
         b"CapAmb": b"%016x" % 0,
-        b"NoNewPrivs": b"%d" % bool(getattr(task, "no_new_privs", False)),
+        b"NoNewPrivs": b"%d" % bool(getattr(scope.process, "no_new_privs", False)),
         b"Seccomp": b"0",
         b"Seccomp_filters": b"0",
     }
-    for name, mask in zip((b"CapPrm", b"CapEff", b"CapBnd"), capabilities(task), strict=True):
+    for name, mask in zip((b"CapPrm", b"CapEff", b"CapBnd"), capabilities(creds), strict=True):
         values[name] = b"%016x" % mask
     values.update(signals(scope, text))
     for line in text.splitlines():
         name, _, value = line.partition(b":\t")
         if name == b"PPid":
-            values[name] = b"%d" % visible_ppid(scope, int(value))
+            values[name] = b"%d" % scope.process.ppid
         elif name == b"State" and state(scope, value[:1]) != value[:1]:
             values[name] = b"R (running)"
         elif name in (b"NStgid", b"NSpid", b"NSpgid", b"NSsid"):
@@ -137,7 +130,7 @@ def stat(scope: Scope) -> bytes:
     values: dict[int, bytes | int] = {
         2: comm_of(scope),
         3: state(scope, rest[0]),
-        4: visible_ppid(scope, int(rest[1])),
+        4: scope.process.ppid,
         29: 0,  # kstkesp and kstkeip: the kernel shows them of exiting processes only
         30: 0,
     }
@@ -186,7 +179,11 @@ def write_comm(scope: Scope, data: bytes) -> int:
     reader = scope.reader
     if reader is None or reader.process is not scope.process:
         raise err(errno.EINVAL)
-    scope.fs.rename_task(scope.task, data.partition(b"\0")[0].removesuffix(b"\n")[:_COMM_MAX])
+    task = scope.task
+    if task is None:
+        raise err(errno.ESRCH)
+    # The host lets only the thread's own process rename it, so the new name is kept with the task.
+    task.comm_override = data.partition(b"\0")[0].removesuffix(b"\n")[:_COMM_MAX]
     return len(data)
 
 

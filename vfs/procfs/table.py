@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...kernel.sandbox import Kernel
-    from ...kernel.task import Process, Task
+    from ...kernel.task import Credentials, FsStruct, Process, Task
     from .fs import ProcFS
 
     Read = Callable[["Scope"], bytes]
@@ -57,9 +57,19 @@ class Scope:
         return self.fs.process(self.pid)
 
     @property
-    def task(self) -> Task:
-        """The thread whose directory this is (the leader in /proc/PID).  Raises OSError(ESRCH)."""
-        return self.fs.task(self.pid, self.tid)
+    def task(self) -> Task | None:
+        """The thread whose directory this is (the leader in /proc/PID), None while the supervisor has not met it."""
+        return self.fs.exact_task(self.pid, self.tid or self.pid)
+
+    @property
+    def creds(self) -> Credentials:
+        """The credentials of the thread whose directory this is."""
+        return self.fs.creds(self.pid, self.tid)
+
+    @property
+    def files(self) -> FsStruct:
+        """Root, working directory and umask of the thread whose directory this is."""
+        return self.fs.fs_of(self.pid, self.tid)
 
 
 class Entry:
