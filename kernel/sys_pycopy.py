@@ -1,9 +1,11 @@
-"""Calls between two descriptors, of which Python serves at least one; flock(2); socket calls on what is no socket.
+"""Calls between two descriptors, of which Python serves at least one; flock(2); socket calls on what is no
+socket.
 
-Layer: the pretend kernel, a family of system calls.  May touch: the OpenFile behind a placeholder (vfs/openfile.py).
+Layer: the pretend kernel, a family of system calls.  May touch: the OpenFile behind a placeholder
+(vfs/openfile.py).
 
-A file made by Python has no pages to move, so these calls say so, with the errors after which programs fall back on
-read(2) and write(2): EINVAL, or EXDEV for copy_file_range(2).
+A file made by Python has no pages to move, so these calls say so, with the errors after which programs fall
+back on read(2) and write(2): EINVAL, or EXDEV for copy_file_range(2).
 """
 
 from __future__ import annotations
@@ -28,9 +30,10 @@ if TYPE_CHECKING:
 
 def _must(file: OpenFile | None, *, write: bool) -> None:
     """EBADF where a file of ours is not open in the needed direction."""
-    if file is not None:
-        if isinstance(file, OpenPath) or not (file.writable if write else file.readable):
-            raise err(errno.EBADF)
+    if file is None:
+        return
+    if isinstance(file, OpenPath) or not (file.writable if write else file.readable):
+        raise err(errno.EBADF)
 
 
 @syscall("sendfile")
@@ -45,7 +48,9 @@ def sys_sendfile(t: Task, out_fd: FdRef, in_fd: FdRef, offset: int, count: int) 
 
 
 @syscall("splice")
-def sys_splice(t: Task, in_fd: FdRef, in_at: int, out_fd: FdRef, out_at: int, count: int, flags: int) -> Result:
+def sys_splice(
+    t: Task, in_fd: FdRef, in_at: int, out_fd: FdRef, out_at: int, count: int, flags: int
+) -> Result:
     """splice(2)"""
     source, sink = pyfile(t, in_fd), pyfile(t, out_fd)
     if source is None and sink is None:

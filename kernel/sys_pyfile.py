@@ -1,10 +1,12 @@
-"""Calls on descriptors that Python serves: directories, O_PATH descriptors, files of /proc and of Python's filesystems.
+"""Calls on descriptors that Python serves: directories, O_PATH descriptors, files of /proc and of Python's
+filesystems.
 
-Layer: the pretend kernel, a family of system calls.  May touch: the OpenFile behind a placeholder (vfs/openfile.py).
+Layer: the pretend kernel, a family of system calls.  May touch: the OpenFile behind a placeholder
+(vfs/openfile.py).
 
-The core sends these calls here only when the descriptor is a placeholder; where a hook brings one for a native
-descriptor, the answer is NATIVE.  Each handler does what the kernel does before it asks the file (fs/read_write.c,
-fs/fcntl.c, fs/ioctl.c, fs/splice.c), and then asks the file.
+The core sends these calls here only when the descriptor is a placeholder; where a hook brings one for a
+native descriptor, the answer is NATIVE.  Each handler does what the kernel does before it asks the file
+(fs/read_write.c, fs/fcntl.c, fs/ioctl.c, fs/splice.c), and then asks the file.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
     from .handlers import Result
     from .task import FdRef, Task
 
-#: What one call moves at most: it has to fit into the slot of the channel. A short count is legal (read(2), write(2)).
+#: What one call moves at most: it has to fit into the slot of the channel. A short count is legal (read(2),
+#: write(2)).
 CHUNK = 24576
 _MAX_RW = 0x7FFFF000  # MAX_RW_COUNT
 _O_LARGEFILE = 0o100000  # what every 64-bit open has (force_o_largefile)
@@ -50,7 +53,8 @@ async def _later(value: Awaitable[Any], convert: Callable[[Any], Result]) -> Any
     return convert(await value)
 
 
-# --- read and write ------------------------------------------------------------------------------------------
+# --- read and write
+# ------------------------------------------------------------------------------------------
 
 
 def _read(t: Task, fd: FdRef, address: int, count: int, offset: int | None) -> Result:
@@ -98,14 +102,15 @@ def sys_pwrite64(t: Task, fd: FdRef, data: bytes | None, count: int, offset: int
     return _write(t, fd, data, count, offset)
 
 
-# --- vectors -------------------------------------------------------------------------------------------------
+# --- vectors
+# -------------------------------------------------------------------------------------------------
 
 
 def parse_iov(raw: bytes | None, count: int) -> list[tuple[int, int]]:
     """The (address, length) pairs of an array of struct iovec, as import_iovec() checks them.
 
-    Raises: OSError(EINVAL) for more than UIO_MAXIOV entries, a length below 0 or a sum beyond ssize_t, EFAULT for a
-    NULL array.
+    Raises: OSError(EINVAL) for more than UIO_MAXIOV entries, a length below 0 or a sum beyond ssize_t, EFAULT
+    for a NULL array.
     """
     if not 0 <= count <= 1024:
         raise err(errno.EINVAL)
@@ -163,8 +168,8 @@ def _writev(t: Task, fd: FdRef, iov: bytes | None, count: int, offset: int | Non
 
 
 def _position(low: int, flags_allowed: bool) -> int | None:
-    """The offset of preadv and its like: the low word is all of it on 64 bits (pos_from_hilo); -1 means the file
-    offset where flags may be given."""
+    """The offset of preadv and its like: the low word is all of it on 64 bits (pos_from_hilo); -1 means the
+    file offset where flags may be given."""
     if low == -1 and flags_allowed:
         return None
     if low < 0:
@@ -203,7 +208,9 @@ def sys_preadv2(t: Task, fd: FdRef, iov: bytes | None, count: int, low: int, hig
 
 
 @syscall("pwritev2")
-def sys_pwritev2(t: Task, fd: FdRef, iov: bytes | None, count: int, low: int, high: int, flags: int) -> Result:
+def sys_pwritev2(
+    t: Task, fd: FdRef, iov: bytes | None, count: int, low: int, high: int, flags: int
+) -> Result:
     """pwritev2(2)"""
     return _writev(t, fd, iov, count, _position(low, True), flags)
 
@@ -215,7 +222,8 @@ def sys_lseek(t: Task, fd: FdRef, offset: int, whence: int) -> Result:
     return NATIVE if file is None else file.seek(offset, whence)
 
 
-# --- control -------------------------------------------------------------------------------------------------
+# --- control
+# -------------------------------------------------------------------------------------------------
 
 _FIONCLEX, _FIOCLEX, _FIONBIO, _FIOASYNC, _FIOQSIZE, _FIONREAD, _FIGETBSZ = (
     0x5450, 0x5451, 0x5421, 0x5452, 0x5460, 0x541B, 2,
@@ -264,11 +272,12 @@ _F_RDLCK, _F_WRLCK, _F_UNLCK = 0, 1, 2
 
 
 def _lock(t: Task, file: OpenFile, command: int, argument: int) -> Result:
-    """Record locks: the kernel keeps them on the placeholder, after the check that needs the real access mode."""
+    """Record locks: the kernel keeps them on the placeholder, after the check that needs the real access
+    mode."""
     kind = struct.unpack("<h", t.peek(argument, 2))[0]
-    if command not in (_F_GETLK, _F_OFD_GETLK):
-        if (kind == _F_RDLCK and not file.readable) or (kind == _F_WRLCK and not file.writable):
-            raise err(errno.EBADF)
+    allowed = file.readable if kind == _F_RDLCK else file.writable if kind == _F_WRLCK else True
+    if not allowed and command not in (_F_GETLK, _F_OFD_GETLK):
+        raise err(errno.EBADF)
     return NATIVE
 
 
@@ -285,7 +294,11 @@ def sys_fcntl(t: Task, fd: FdRef, command: int, argument: int) -> Result:
     if command == _F_SETFL:
         if argument & os.O_DIRECT:
             raise err(errno.EINVAL)
-        if argument & os.O_NOATIME & ~file.flags and t.creds.fsuid != file.inode.uid and not t.creds.capable(3):
+        if (
+            argument & os.O_NOATIME & ~file.flags
+            and t.creds.fsuid != file.inode.uid
+            and not t.creds.capable(3)
+        ):
             raise err(errno.EPERM)
         file.flags = file.flags & ~_SETFL_MASK | argument & _SETFL_MASK
         return 0
@@ -304,7 +317,8 @@ def sys_fcntl(t: Task, fd: FdRef, command: int, argument: int) -> Result:
     raise err(errno.EINVAL)
 
 
-# --- size and storage ----------------------------------------------------------------------------------------
+# --- size and storage
+# ----------------------------------------------------------------------------------------
 
 
 @syscall("ftruncate")
@@ -342,7 +356,8 @@ def sys_fsync(t: Task, fd: FdRef) -> Result:
 
 @syscall("syncfs")
 def sys_syncfs(t: Task, fd: FdRef) -> Result:
-    """syncfs(2): the guest's own objects are in memory; a filesystem that keeps bytes elsewhere writes them now."""
+    """syncfs(2): the guest's own objects are in memory; a filesystem that keeps bytes elsewhere writes them
+    now."""
     record = t.sandbox.vfs.files.get(fd.dev, fd.ino)
     if isinstance(record, OpenPath):
         raise err(errno.EBADF)

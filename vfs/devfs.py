@@ -1,11 +1,13 @@
 """DevFS: /dev, with the devices that a container has, and the terminals of this world.
 
-Layer: vfs, a filesystem.  May touch: the host's null, zero, full, random and urandom, its ptmx, and the terminals
-that devpts.py knows.
+Layer: vfs, a filesystem.  May touch: the host's null, zero, full, random and urandom, its ptmx, and the
+terminals that devpts.py knows.
 
-It is a MemoryFS that starts with those nodes, so a guest's root may add links, directories and nodes as it may on
-Linux's devtmpfs; a node of an unknown device number opens with ENXIO wherever it lies.  The memory devices are handed
-out as the host's own: they have no state that one program could show another, and reads and writes cost nothing extra.
+It is a MemoryFS that starts with those nodes, so a guest's root may add links, directories and nodes as it
+may on Linux's devtmpfs; a node of an unknown device number opens with ENXIO wherever it lies.  The memory
+devices are handed
+out as the host's own: they have no state that one program could show another, and reads and writes cost
+nothing extra.
 """
 
 from __future__ import annotations
@@ -61,7 +63,9 @@ class DevFS(MemoryFS):
         super().__init__("devtmpfs", mode=0o755)
         self.pts = pts
         self._vfs: Vfs | None = None
-        self._lines: dict[int, Terminal] = {}  # the caller's terminals that are no pseudoterminals, by device number
+        self._lines: dict[
+            int, Terminal
+        ] = {}  # the caller's terminals that are no pseudoterminals, by device number
         root = self.root
         assert isinstance(root, MemDir)
         self._top = root
@@ -98,8 +102,8 @@ class DevFS(MemoryFS):
         vfs.devices[S_IFCHR, PTMX] = self.pts.open_master
 
     def identify(self, vfs: Vfs, place: Path) -> None:
-        """Make the host's memory devices known as this world's, so that a descriptor which the caller passes in
-        (stdin from /dev/null) is the guest's /dev/null to fstat(2) as well.
+        """Make the host's memory devices known as this world's, so that a descriptor which the caller passes
+        in (stdin from /dev/null) is the guest's /dev/null to fstat(2) as well.
 
         Args:
             place: where this filesystem is mounted.
@@ -117,7 +121,8 @@ class DevFS(MemoryFS):
                 vfs.files.add_native(st.st_dev, st.st_ino, Path(place.mount, dentry), inode, False)
 
     def adopt_tty(self, fd: int, uid: int = 0, gid: int = _TTY_GROUP) -> None:
-        """Make the caller's terminal visible in the world, so that ttyname(3) finds it and /dev/tty may open it.
+        """Make the caller's terminal visible in the world, so that ttyname(3) finds it and /dev/tty may open
+        it.
 
         Args:
             fd: a descriptor of the caller's (not taken over); anything that is no terminal is left alone.

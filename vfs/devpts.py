@@ -1,11 +1,12 @@
 """DevPts: /dev/pts, the pseudoterminals that belong to this world (pts(4)).
 
-Layer: vfs, a filesystem.  May touch: the host's /dev/ptmx and the slaves of the masters that were opened through here.
+Layer: vfs, a filesystem.  May touch: the host's /dev/ptmx and the slaves of the masters that were opened
+through here.
 
-A guest's pseudoterminal is the host's own, with the host's number: job control, line discipline and hang-up are the
-kernel's.  A number is visible here while its terminal is one that this world made or that the caller gave it; the
-host's other terminals are not.  Each is held by an O_PATH descriptor on its node, for the kernel gives a number
-to somebody else as soon as it is free, and a node never changes its terminal.
+A guest's pseudoterminal is the host's own, with the host's number: job control, line discipline and hang-up
+are the kernel's.  A number is visible here while its terminal is one that this world made or that the caller
+gave it; the host's other terminals are not.  Each is held by an O_PATH descriptor on its node, for the kernel
+gives a number to somebody else as soon as it is free, and a node never changes its terminal.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ if TYPE_CHECKING:
 
 DEVPTS_SUPER_MAGIC = 0x1CD1  # statfs(2)
 _TIOCGPTN = 0x80045430  # number of the slave of a master (ioctl_tty(2))
-_UNIX98_MAJORS = range(136, 144)  # UNIX98_PTY_SLAVE_MAJOR and the seven after it (Documentation/admin-guide/devices.txt)
+_UNIX98_MAJORS = range(
+    136, 144
+)  # UNIX98_PTY_SLAVE_MAJOR and the seven after it (Documentation/admin-guide/devices.txt)
 _TTY_GROUP = 5  # the group of terminals on Debian, which mounts devpts with gid=5
 _HANG_FREE = os.O_NONBLOCK  # a serial line would wait for its carrier
 
 
 class Terminal:
-    """One terminal of this world: `node`, an O_PATH descriptor on it; owner and mode as the guest sees them."""
+    """One terminal of this world: `node`, an O_PATH descriptor on it; owner and mode as the guest sees
+    them."""
 
     __slots__ = ("gid", "mode", "node", "rdev", "uid")
 
@@ -67,7 +71,9 @@ class TerminalInode(Inode):
 
     def __init__(self, sb: SuperBlock, terminal: Terminal) -> None:
         st = os.fstat(terminal.node)
-        super().__init__(sb, st.st_ino, S_IFCHR | terminal.mode, terminal.uid, terminal.gid, rdev=terminal.rdev)
+        super().__init__(
+            sb, st.st_ino, S_IFCHR | terminal.mode, terminal.uid, terminal.gid, rdev=terminal.rdev
+        )
         self.terminal = terminal
 
     def refresh(self) -> None:
@@ -78,8 +84,8 @@ class TerminalInode(Inode):
         st = os.fstat(self.terminal.node)
         terminal = self.terminal
         return Stat(
-            st.st_dev, st.st_ino, S_IFCHR | terminal.mode, max(st.st_nlink, 1), terminal.uid, terminal.gid, st.st_rdev,
-            0, st.st_blksize, 0, st.st_atime_ns, st.st_mtime_ns, st.st_ctime_ns,
+            st.st_dev, st.st_ino, S_IFCHR | terminal.mode, max(st.st_nlink, 1), terminal.uid, terminal.gid,
+            st.st_rdev, 0, st.st_blksize, 0, st.st_atime_ns, st.st_mtime_ns, st.st_ctime_ns,
         )  # fmt: skip
 
     def setattr(
@@ -175,8 +181,8 @@ class DevPts(SuperBlock):
             fd: a descriptor of the caller's (not taken over).
             uid, gid: whom it shall belong to in the world.
 
-        Returns: the terminal, None if `fd` is no pseudoterminal's slave, or one of another devpts (a container's
-        stdio, whose number means something else here).
+        Returns: the terminal, None if `fd` is no pseudoterminal's slave, or one of another devpts (a
+        container's stdio, whose number means something else here).
         """
         st = os.fstat(fd)
         number = number_of(st.st_rdev) if st.st_mode & S_IFMT == S_IFCHR else None

@@ -2,8 +2,8 @@
 
 Layer: vfs, beside openfile.py. May touch: nothing else. Files with a kernel object are locked by the kernel.
 
-A lock belongs to an open file description and is on an inode; a lock is converted by asking again, which gives the
-old one up first and may therefore lose it (flock(2)).
+A lock belongs to an open file description and is on an inode; a lock is converted by asking again, which
+gives the old one up first and may therefore lose it (flock(2)).
 """
 
 from __future__ import annotations

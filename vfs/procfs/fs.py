@@ -1,7 +1,7 @@
 """The filesystem object of /proc: who is shown, and how host objects are named in the guest's tree.
 
-Layer: vfs/procfs.  May touch: the pretend kernel's tables (reading), the Vfs's mounts and registry (reading), the
-host's /proc of guests.
+Layer: vfs/procfs.  May touch: the pretend kernel's tables (reading), the Vfs's mounts and registry (reading),
+the host's /proc of guests.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class ProcFS(SuperBlock):
         """As proc on Linux: no blocks, no inodes."""
         return StatFs(self.magic, fsid=self.dev)
 
-    # -- who ---------------------------------------------------------------------------------------------------
+    # -- who
+    # ---------------------------------------------------------------------------------------------------
 
     def process(self, pid: int) -> Process:
         """A process of the sandbox.  Raises OSError(ESRCH) once it has gone."""
@@ -66,7 +67,8 @@ class ProcFS(SuperBlock):
         return process
 
     def living(self, pid: int) -> Process | None:
-        """A process that still runs or waits to be waited for, else None: its pid may be someone else's by now."""
+        """A process that still runs or waits to be waited for, else None: its pid may be someone else's by
+        now."""
         process = self.sandbox.processes.get(pid)
         return process if process is not None and process.exists() else None
 
@@ -78,7 +80,8 @@ class ProcFS(SuperBlock):
         return None
 
     def creds(self, pid: int, tid: int) -> Credentials:
-        """The credentials of a thread; those of its process while the supervisor has not met it (or no more)."""
+        """The credentials of a thread; those of its process while the supervisor has not met it (or no
+        more)."""
         task = self.exact_task(pid, tid or pid)
         if task is None:
             task = next(iter(self.process(pid).tasks.values()), None)
@@ -95,10 +98,9 @@ class ProcFS(SuperBlock):
         if reader is None or reader.process is scope.process:
             return True
         mine, theirs = reader.creds, scope.creds
-        if {theirs.uid, theirs.euid, theirs.suid} == {mine.fsuid}:
-            if {theirs.gid, theirs.egid, theirs.sgid} == {mine.fsgid}:
-                return True
-        return mine.capable(_CAP_SYS_PTRACE)
+        same_user = {theirs.uid, theirs.euid, theirs.suid} == {mine.fsuid}
+        same_group = {theirs.gid, theirs.egid, theirs.sgid} == {mine.fsgid}
+        return same_user and same_group or mine.capable(_CAP_SYS_PTRACE)
 
     def loginuid(self, process: Process) -> int:
         """The audit uid: the process's own or that of the nearest ancestor that has one."""
@@ -117,7 +119,8 @@ class ProcFS(SuperBlock):
         except FileNotFoundError:
             raise err(errno.ESRCH) from None
 
-    # -- names of objects --------------------------------------------------------------------------------------
+    # -- names of objects
+    # --------------------------------------------------------------------------------------
 
     def show(self, path: Path, root: Path | None = None) -> bytes:
         """d_path(): the name of a place as seen from `root`, with " (deleted)" once the name is gone."""
@@ -162,8 +165,8 @@ class ProcFS(SuperBlock):
             shown: the host's name of it.
             root: the root directory of whoever looks.
 
-        Returns: (name, device, inode number) as the guest's own stat(2) gives them, None for what no filesystem of
-        the sandbox made (a memfd of the guest's own, a System V segment).
+        Returns: (name, device, inode number) as the guest's own stat(2) gives them, None for what no
+        filesystem of the sandbox made (a memfd of the guest's own, a System V segment).
         """
         record = self.vfs.files.get(dev, ino)
         if record is None:
@@ -175,6 +178,7 @@ class ProcFS(SuperBlock):
         return self.show(record.path, root), st.dev, st.ino
 
     def identify_fd(self, pid: int, tid: int, fd: int) -> tuple[int, int]:
-        """(st_dev, st_ino) of the host object behind a guest's descriptor.  Raises OSError(ENOENT, EACCES)."""
+        """(st_dev, st_ino) of the host object behind a guest's descriptor.  Raises OSError(ENOENT,
+        EACCES)."""
         st = os.stat(f"/proc/{pid}/task/{tid or pid}/fd/{fd}")
         return st.st_dev, st.st_ino

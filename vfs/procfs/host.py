@@ -1,7 +1,7 @@
 """Reading the host's own /proc, the source of the numbers that the guest's /proc shows.
 
-Layer: vfs/procfs, below the entries.  May touch: the host's /proc, for reading, and the few writable files of a
-guest's own directory there (oom_score_adj and its like), never another process's.
+Layer: vfs/procfs, below the entries.  May touch: the host's /proc, for reading, and the few writable files of
+a guest's own directory there (oom_score_adj and its like), never another process's.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def read_or(path: str, default: bytes) -> bytes:
 def read_task(pid: int, tid: int, name: str) -> bytes:
     """A file of /proc/PID (tid == 0) or /proc/PID/task/TID.
 
-    Raises: OSError(ESRCH) when the process or thread has gone, which is what reading such a file gives natively.
+    Raises: OSError(ESRCH) when the process or thread has gone, which is what reading such a file gives
+    natively.
     """
     try:
         return read(f"/proc/{pid}/task/{tid}/{name}" if tid else f"/proc/{pid}/{name}")
@@ -51,7 +52,9 @@ def write_task(pid: int, tid: int, name: str, data: bytes) -> int:
 
     Returns: the number of bytes taken.  Raises: OSError as the host gives it.
     """
-    fd = os.open(f"/proc/{pid}/task/{tid}/{name}" if tid else f"/proc/{pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+    fd = os.open(
+        f"/proc/{pid}/task/{tid}/{name}" if tid else f"/proc/{pid}/{name}", os.O_WRONLY | os.O_CLOEXEC
+    )
     try:
         return os.write(fd, data)
     finally:

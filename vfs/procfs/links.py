@@ -1,7 +1,7 @@
 """The links of /proc/PID: exe, cwd, root, fd/N and ns/X, which lead to objects and not to names (proc(5)).
 
-Layer: vfs/procfs, inodes. May touch: the Process object (reading), the Vfs's registry (reading), the host's /proc of
-the guest, for what its descriptors are.
+Layer: vfs/procfs, inodes. May touch: the Process object (reading), the Vfs's registry (reading), the host's
+/proc of the guest, for what its descriptors are.
 """
 
 from __future__ import annotations
@@ -171,7 +171,9 @@ class FdDir(ProcDir):
         if mode is None:
             return None
         if self.info:
-            return ProcFile(self.fs, self.pid, self.tid, Entry(b"fdinfo/" + name, 0o444, fdinfo_of(fd), None, BOTH))
+            return ProcFile(
+                self.fs, self.pid, self.tid, Entry(b"fdinfo/" + name, 0o444, fdinfo_of(fd), None, BOTH)
+            )
         return FdLink(self.fs, self.pid, self.tid, fd, mode)
 
     def readdir(self) -> list[tuple[bytes, int, int]]:
@@ -183,7 +185,8 @@ class FdDir(ProcDir):
 
 
 def fdinfo_of(fd: int) -> Any:
-    """The reader of fdinfo/FD: the host's text, with the offset, flags, mount and inode of the guest's file."""
+    """The reader of fdinfo/FD: the host's text, with the offset, flags, mount and inode of the guest's
+    file."""
 
     def read(scope: Scope) -> bytes:
         fs = scope.fs
@@ -198,7 +201,9 @@ def fdinfo_of(fd: int) -> Any:
         if isinstance(record, OpenFile):
             cloexec = next((int(n, 8) & os.O_CLOEXEC for n in _values(text, b"flags")), 0)
             values[b"pos"] = b"%d" % record.pos
-            values[b"flags"] = b"0%o" % (record.flags | 0o100000 | cloexec)  # O_LARGEFILE, as in every 64-bit open
+            values[b"flags"] = b"0%o" % (
+                record.flags | 0o100000 | cloexec
+            )  # O_LARGEFILE, as in every 64-bit open
             further = record.fdinfo().encode()
         lines = [
             b"%b:\t%b\n" % (name, values.get(name, value))
@@ -213,17 +218,18 @@ def _values(text: bytes, wanted: bytes) -> list[bytes]:
     return [v for n, _, v in (line.partition(b":\t") for line in text.splitlines()) if n == wanted]
 
 
-#: The namespaces of ns/, with the inode numbers of the initial ones (include/linux/proc_ns.h) where the host's
-#: are out of reach.
+#: The namespaces of ns/, with the inode numbers of the initial ones (include/linux/proc_ns.h) where the
+#: host's are out of reach.
 NAMESPACES = {
     b"cgroup": 4026531835, b"ipc": 4026531839, b"mnt": 4026531841, b"net": 4026531840, b"pid": 4026531836,
-    b"pid_for_children": 4026531836, b"time": 4026531834, b"time_for_children": 4026531834, b"user": 4026531837,
-    b"uts": 4026531838,
+    b"pid_for_children": 4026531836, b"time": 4026531834, b"time_for_children": 4026531834, b"user":
+    4026531837, b"uts": 4026531838,
 }  # fmt: skip
 
 
 class NsLink(MagicLink):
-    """ns/X: named, so that programs can compare them, but not to be opened: there is one of each in a sandbox."""
+    """ns/X: named, so that programs can compare them, but not to be opened: there is one of each in a
+    sandbox."""
 
     __slots__ = ()
 
@@ -262,4 +268,11 @@ def special(fs: ProcFS, pid: int, tid: int, name: bytes) -> Inode | None:
     return None
 
 
-SPECIAL = {b"exe": S_IFLNK, b"cwd": S_IFLNK, b"root": S_IFLNK, b"fd": S_IFDIR, b"fdinfo": S_IFDIR, b"ns": S_IFDIR}
+SPECIAL = {
+    b"exe": S_IFLNK,
+    b"cwd": S_IFLNK,
+    b"root": S_IFLNK,
+    b"fd": S_IFDIR,
+    b"fdinfo": S_IFDIR,
+    b"ns": S_IFDIR,
+}

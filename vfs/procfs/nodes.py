@@ -2,8 +2,8 @@
 
 Layer: vfs/procfs, inodes. May touch: the pretend kernel's tables (reading).
 
-An inode here is made anew by each lookup and is equal to its like by number (inode.py allows that): the number says
-which process, thread and entry it is, so it stays the same for as long as the process lives.
+An inode here is made anew by each lookup and is equal to its like by number (inode.py allows that): the
+number says which process, thread and entry it is, so it stays the same for as long as the process lives.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _LARGE = 1 << 62
 
 
 def ino_of(pid: int, tid: int, name: bytes) -> int:
-    """A stable inode number: pid and tid have at most 22 bits (PID_MAX_LIMIT), names are numbered as they come up."""
+    """A stable inode number: pid and tid have at most 22 bits (PID_MAX_LIMIT), names are numbered as they
+    come up."""
     head, slash, tail = name.partition(b"/")
     if slash and tail.isdigit() and head in (b"fd", b"fdinfo"):
         return _LARGE | (head == b"fdinfo") << 61 | bool(tid) << 60 | (tid or pid) << 32 | int(tail)
@@ -152,8 +153,11 @@ class SubDir(ProcDir):
 
     def lookup(self, name: bytes) -> Inode | None:
         entry = PROCESS_FILES.get(self.name + b"/" + name)
-        return ProcFile(self.fs, self.pid, self.tid, entry, ino_of(self.pid, self.tid, self.name + b"/" + name)) \
-            if entry is not None else None
+        return (
+            ProcFile(self.fs, self.pid, self.tid, entry, ino_of(self.pid, self.tid, self.name + b"/" + name))
+            if entry is not None
+            else None
+        )
 
     def readdir(self) -> list[tuple[bytes, int, int]]:
         prefix = self.name + b"/"
@@ -298,4 +302,3 @@ class ProcRoot(StaticDir):
         st = super().getattr()
         st.nlink += len(self.fs.sandbox.processes)
         return st
-

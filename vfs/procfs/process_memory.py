@@ -1,7 +1,8 @@
-"""/proc/PID: what a process has mapped and what the loader gave it (maps, smaps, mem, auxv, cmdline, environ).
+"""/proc/PID: what a process has mapped and what the loader gave it (maps, smaps, mem, auxv, cmdline,
+environ).
 
-Layer: vfs/procfs, entries. May touch: the Process object (reading), the host's /proc of that process, and through
-`mem` that process's memory.  The core's area is never shown, read or written.
+Layer: vfs/procfs, entries. May touch: the Process object (reading), the host's /proc of that process, and
+through `mem` that process's memory.  The core's area is never shown, read or written.
 """
 
 from __future__ import annotations

@@ -64,8 +64,8 @@ def mountinfo(scope: Scope) -> bytes:
         out.append(
             b"%d %d %d:%d %b %b %b - %b %b %b\n"
             % (
-                mount.id, parent, os.major(dev), os.minor(dev), mangle(scope.fs.within(mount.root)), mangle(place),
-                mount.option_string().encode(), _fstype(mount), _source(mount),
+                mount.id, parent, os.major(dev), os.minor(dev), mangle(scope.fs.within(mount.root)),
+                mangle(place), mount.option_string().encode(), _fstype(mount), _source(mount),
                 (b"ro" if mount.sb.read_only else b"rw") + _super_options(mount),
             )
         )  # fmt: skip

@@ -1,7 +1,7 @@
 """/proc/PID: what a process is doing and who it is (status, stat, statm, limits, comm, io, ids...).
 
-Layer: vfs/procfs, entries. May touch: the Process and Task objects (reading), the host's /proc of that process.
-Formats: proc(5) and its pages proc_pid_*(5).
+Layer: vfs/procfs, entries. May touch: the Process and Task objects (reading), the host's /proc of that
+process. Formats: proc(5) and its pages proc_pid_*(5).
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def comm_of(scope: Scope) -> bytes:
 
 
 def state(scope: Scope, shown: bytes) -> bytes:
-    """The state letter; a thread that reads about itself runs, although the host sees it wait for the supervisor."""
+    """The state letter; a thread that reads about itself runs, although the host sees it wait for the
+    supervisor."""
     reader = scope.reader
     return b"R" if reader is not None and reader.tid == (scope.tid or scope.pid) else shown
 
@@ -54,7 +55,8 @@ def last_capability() -> int:
 
 
 def signals(scope: Scope, text: bytes) -> dict[bytes, bytes]:
-    """The signal sets: those that the sandbox keeps itself, otherwise the host's without the core's SIGSYS."""
+    """The signal sets: those that the sandbox keeps itself, otherwise the host's without the core's
+    SIGSYS."""
     out = {}
     for name, owner, attribute in (
         (b"SigBlk", scope.task, "sig_blocked"),
@@ -237,7 +239,8 @@ for _name, _mode, _where in (
 
 
 def _fixed(name: str, text: bytes, mode: int = 0o444, where: int = BOTH) -> None:
-    """Declare a file that says the same of every process: the sandbox has one namespace of that sort, and no LSM."""
+    """Declare a file that says the same of every process: the sandbox has one namespace of that sort, and no
+    LSM."""
 
     @process_file(name, mode=mode, where=where)
     def read(scope: Scope) -> bytes:
@@ -255,7 +258,8 @@ _fixed("syscall", b"running\n", 0o400)
 
 
 def _write_loginuid(scope: Scope, data: bytes) -> int:
-    """Set the audit uid; as in the kernel without CONFIG_AUDIT_LOGINUID_IMMUTABLE it takes CAP_AUDIT_CONTROL."""
+    """Set the audit uid; as in the kernel without CONFIG_AUDIT_LOGINUID_IMMUTABLE it takes
+    CAP_AUDIT_CONTROL."""
     reader = scope.reader
     if reader is None or reader.process is not scope.process:
         raise err(errno.EPERM)
@@ -273,7 +277,8 @@ def _write_loginuid(scope: Scope, data: bytes) -> int:
 
 @process_file("loginuid", mode=0o644, write=_write_loginuid)
 def loginuid(scope: Scope) -> bytes:
-    """The audit uid of the login, unset until a login program sets it; children inherit what their parents had."""
+    """The audit uid of the login, unset until a login program sets it; children inherit what their parents
+    had."""
     return b"%d" % scope.fs.loginuid(scope.process)
 
 

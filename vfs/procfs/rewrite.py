@@ -1,10 +1,11 @@
 """Turning the host's /proc text about a guest into the guest's own view of itself.
 
-Layer: vfs/procfs, the lowest part: pure functions from bytes to bytes.  May touch: nothing (no file, no process,
-no sandbox), so that each rule is tested on text alone.
+Layer: vfs/procfs, the lowest part: pure functions from bytes to bytes.  May touch: nothing (no file, no
+process, no sandbox), so that each rule is tested on text alone.
 
-The host kernel counts a guest's memory, time and mappings better than Python could, so its files stay the source
-of the numbers (proc(5)); these functions replace what the sandbox virtualises and hide what belongs to the core.
+The host kernel counts a guest's memory, time and mappings better than Python could, so its files stay the
+source of the numbers (proc(5)); these functions replace what the sandbox virtualises and hide what belongs to
+the core.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     #: (host device, host inode number, host name) -> (guest name, guest device, guest inode number), or None
     Resolver = Callable[[int, int, bytes], "tuple[bytes, int, int] | None"]
 
-#: Column of the name in maps: seq_setwidth(m, 25 + sizeof(void *) * 6 - 1) in fs/proc/task_mmu.c, and one space.
+#: Column of the name in maps: seq_setwidth(m, 25 + sizeof(void *) * 6 - 1) in fs/proc/task_mmu.c, and one
+#: space.
 _NAME_COLUMN = 73
 _MAPS_LINE = re.compile(
     rb"([0-9a-f]+)-([0-9a-f]+) ([r-][w-][x-][sp]) ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+)(?: +(.*))?$"
@@ -31,7 +33,8 @@ def fields(text: bytes, values: Mapping[bytes, bytes], drop: Iterable[bytes] = (
 
     Args:
         text: the host's file.
-        values: new value by field name; a name that the host does not have is not added, because a kernel without
+        values: new value by field name; a name that the host does not have is not added, because a kernel
+        without
             that field has programs that cope without it.
         drop: names of lines to leave out.
 
@@ -86,9 +89,9 @@ def maps(text: bytes, resolve: Resolver, brk: tuple[int, int] | None, hidden: tu
 
     Args:
         text: the host's file; in smaps each mapping's line is followed by lines of details, which go with it.
-        resolve: names a file mapping in the guest's tree; None keeps what the host says (the guest's own memfd).
-        brk: [start, end) of the guest's heap, which the core emulates; the host's label is about the core's own.
-        hidden: [start, end) of the core's area; mappings inside it are left out.
+        resolve: names a file mapping in the guest's tree; None keeps what the host says (the guest's own
+        memfd). brk: [start, end) of the guest's heap, which the core emulates; the host's label is about the
+        core's own. hidden: [start, end) of the core's area; mappings inside it are left out.
 
     Returns: the rewritten text.
     """
@@ -139,7 +142,8 @@ def limits(text: bytes, changes: Mapping[bytes, tuple[int | None, int | None]]) 
 
 
 def mangle(text: bytes, special: bytes = b" \t\n") -> bytes:
-    """Escape a field of mounts or mountinfo in octal, the backslash always (seq_escape in fs/proc_namespace.c).
+    """Escape a field of mounts or mountinfo in octal, the backslash always (seq_escape in
+    fs/proc_namespace.c).
 
     Args:
         special: the characters to escape besides; for a device's name the kernel escapes `#` as well.
@@ -152,8 +156,8 @@ def mangle(text: bytes, special: bytes = b" \t\n") -> bytes:
 def title(args: bytes, env: bytes) -> bytes:
     """What /proc/PID/cmdline shows for the bytes now found where the kernel put argv and envp.
 
-    A program that overwrites the last NUL of argv is taken to use setproctitle(3), and then what it wrote reaches
-    to the first NUL, into the environment if need be (get_mm_proctitle in fs/proc/base.c).
+    A program that overwrites the last NUL of argv is taken to use setproctitle(3), and then what it wrote
+    reaches to the first NUL, into the environment if need be (get_mm_proctitle in fs/proc/base.c).
     """
     if not args or args[-1] == 0:
         return args

@@ -2,8 +2,8 @@
 
 Layer: vfs/procfs, entries. May touch: the host's /proc, for reading.
 
-The guest runs on this machine's processors, memory and clock, and programs size themselves by what they read here, so
-the host's figures are the true ones. What would show the host's other processes is left out.
+The guest runs on this machine's processors, memory and clock, and programs size themselves by what they read
+here, so the host's figures are the true ones. What would show the host's other processes is left out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def _host(name: str, mode: int = 0o444, default: bytes | None = None) -> None:
     """Declare a file that this host's kernel answers; one that the host lacks is not declared.
 
     Args:
-        default: the text where the host has the file but keeps it from us (or, for a file that must exist, lacks it).
+        default: the text where the host keeps the file from us, or lacks one that must exist.
     """
     if default is None and not os.path.exists("/proc/" + name):
         return
@@ -29,8 +29,9 @@ def _host(name: str, mode: int = 0o444, default: bytes | None = None) -> None:
 
 
 for _name in (
-    "meminfo", "cpuinfo", "stat", "uptime", "version", "devices", "partitions", "swaps", "diskstats", "interrupts",
-    "softirqs", "misc", "crypto", "execdomains", "consoles", "modules", "zoneinfo", "buddyinfo", "dma", "ioports",
+    "meminfo", "cpuinfo", "stat", "uptime", "version", "devices", "partitions", "swaps", "diskstats",
+    "interrupts", "softirqs", "misc", "crypto", "execdomains", "consoles", "modules", "zoneinfo", "buddyinfo",
+    "dma", "ioports",
     "iomem", "fb", "mdstat", "config.gz", "tty/drivers", "pressure/cpu", "pressure/io", "pressure/memory",
 ):  # fmt: skip
     _host(_name)
@@ -39,7 +40,7 @@ _host("vmstat", default=b"")
 
 @system_file("cmdline")
 def cmdline(scope: Scope) -> bytes:
-    """The kernel's command line; the host's may hold its secrets (a disk's key, a token), so there is none."""
+    """The kernel's command line: empty, for the host's may hold secrets (a disk's key, a token)."""
     return b"\n"
 
 
@@ -55,7 +56,7 @@ def loadavg(scope: Scope) -> bytes:
 
 @system_file("cgroups")
 def cgroups(scope: Scope) -> bytes:
-    """The controllers, all on the unified hierarchy, as in a sandbox that mounts none of them (cgroups(7))."""
+    """The controllers (cgroups(7)), all on the unified hierarchy, which is not mounted here."""
     lines = [b"#subsys_name\thierarchy\tnum_cgroups\tenabled\n"]
     for line in host.read_or("/proc/cgroups", b"").splitlines()[1:]:
         lines.append(b"%b\t0\t1\t1\n" % line.split()[0])
@@ -87,11 +88,16 @@ def key_users(scope: Scope) -> bytes:
 
 
 _SYSVIPC = {
-    "msg": b"       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime"
-    b"      ctime\n",
-    "sem": b"       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n",
-    "shm": b"       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime"
-    b"      dtime      ctime                   rss                  swap\n",
+    "msg": (
+        b"       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid "
+        b" cuid  cgid      stime      rtime      ctime\n"
+    ),
+    "sem": (b"       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n"),
+    "shm": (
+        b"       key      shmid perms                  size  cpid  lpid nattch   uid  "
+        b" gid  cuid  cgid      atime      dtime      ctime                   rss        "
+        b"          swap\n"
+    ),
 }
 
 

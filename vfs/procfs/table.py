@@ -1,6 +1,7 @@
 """Where every file of /proc is declared, and what the function that makes one is told.
 
-Layer: vfs/procfs, between the text functions and the inodes.  May touch: nothing; it only collects declarations.
+Layer: vfs/procfs, between the text functions and the inodes.  May touch: nothing; it only collects
+declarations.
 
 An entry is one decorated function that returns the whole text:
 
@@ -58,7 +59,8 @@ class Scope:
 
     @property
     def task(self) -> Task | None:
-        """The thread whose directory this is (the leader in /proc/PID), None while the supervisor has not met it."""
+        """The thread whose directory this is (the leader in /proc/PID), None while the supervisor has not met
+        it."""
         return self.fs.exact_task(self.pid, self.tid or self.pid)
 
     @property
