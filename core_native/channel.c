@@ -1,0 +1,211 @@
+/*
+ * The channel: one request at a time per thread, through its slot in the process's shared memory.
+ * Layer: between dispatch and the supervisor.  Touches: the slot, the process's socket, descriptors that arrive on it.
+ *
+ * The guest fills the slot, sends a doorbell over the socket and sleeps on the slot's `rep` word.  Descriptors come
+ * over the socket before the reply is published; several threads may wait for theirs at once, so whoever
+ * reads a message meant for another thread leaves it in that thread's mailbox.
+ */
+#include "core.h"
+
+u8 *slot_data(struct thread *t)
+{
+	return (u8 *)t->slot + RING3_SLOT_DATA;
+}
+
+static struct ring3_world *world(void)
+{
+	return (struct ring3_world *)WORLD_ADDR;
+}
+
+/* Send one message to the supervisor, with a descriptor unless fd is negative. */
+void ring(struct thread *t, u32 kind, u64 a, u64 b, int fd)
+{
+	struct ring3_msg msg = {.kind = kind, .slot = t->slot_nr, .a = a, .b = b};
+	struct iovec_ iov = {(u64)&msg, sizeof msg};
+	struct {
+		struct cmsghdr_ head;
+		int fd, pad;
+	} control = {{sizeof(struct cmsghdr_) + sizeof(int), SOL_SOCKET, SCM_RIGHTS}, fd, 0};
+	struct msghdr_ hdr = {.iov = (u64)&iov, .iovlen = 1};
+	if (fd >= 0) {
+		hdr.control = (u64)&control;
+		hdr.controllen = sizeof control;
+	}
+	for (;;) {
+		/* The process's socket may have been moved by another thread (setrlimit): read it anew. */
+		s64 r = sys(NR_sendmsg, __atomic_load_n(&t->proc->sock, __ATOMIC_ACQUIRE), &hdr, MSG_NOSIGNAL);
+		if (likely(r > 0))
+			return;
+		if (r == -EINTR || r == -EAGAIN || r == -EBADF)
+			continue;
+		sys(NR_exit_group, 125); /* the supervisor is gone, and so is the world */
+	}
+}
+
+/* Make one request and wait for its reply.  Returns the reply's action; -ERESTARTSYS when a signal came first. */
+s64 ask(struct thread *t, u32 kind)
+{
+	struct ring3_slot *s = t->slot;
+	u32 request = ++t->req;
+	s->kind = kind;
+	s->tid = t->tid;
+	__atomic_store_n(&s->req, request, __ATOMIC_RELEASE);
+	t->cancelled = 0;
+	ring(t, MSG_RING, request, 0, -1);
+	for (;;) {
+		u32 seen = __atomic_load_n(&s->rep, __ATOMIC_ACQUIRE);
+		if (seen == request)
+			return s->r_action;
+		/* An interrupted wait: tell the supervisor once; it answers, either way. */
+		if (t->pending && !t->cancelled) {
+			t->cancelled = 1;
+			ring(t, MSG_CANCEL, request, 0, -1);
+		}
+		u64 args[6] = {(u64)&s->rep, FUTEX_WAIT, seen, 0, 0, 0};
+		if (t->cancelled)
+			sys(NR_futex, args[0], args[1], args[2], 0);
+		else
+			safe_syscall(NR_futex, args, &t->pending);
+	}
+}
+
+/* Copy the reply's bytes into guest memory. */
+static s64 reply_out(struct thread *t)
+{
+	struct ring3_slot *s = t->slot;
+	u32 n = s->r_nout;
+	for (u32 i = 0; i < n && i < RING3_MAX_OUT; i++) {
+		u32 off = s->out_off[i], len = s->out_len[i];
+		if (off > RING3_SLOT_DATA_SIZE || len > RING3_SLOT_DATA_SIZE - off)
+			return -EFAULT;
+		if (copy_out(s->out_addr[i], slot_data(t) + off, len))
+			return -EFAULT;
+	}
+	return 0;
+}
+
+static s64 receive_one(struct thread *t, struct ring3_fdmsg *msg, int *fds, u32 max)
+{
+	struct iovec_ iov = {(u64)msg, sizeof *msg};
+	struct {
+		struct cmsghdr_ head;
+		int fd[6];
+	} control;
+	struct msghdr_ hdr = {.iov = (u64)&iov, .iovlen = 1, .control = (u64)&control, .controllen = sizeof control};
+	memset(&control, 0, sizeof control);
+	s64 r;
+	do
+		r = sys(NR_recvmsg, t->proc->sock, &hdr, MSG_CMSG_CLOEXEC);
+	while (r == -EINTR);
+	if (r != sizeof *msg)
+		die("the supervisor's descriptor message is malformed", r);
+	u32 got = 0;
+	if (hdr.controllen >= sizeof(struct cmsghdr_) && control.head.type == SCM_RIGHTS)
+		got = (control.head.len - sizeof(struct cmsghdr_)) / sizeof(int);
+	for (u32 i = 0; i < got && i < max; i++)
+		fds[i] = control.fd[i];
+	for (u32 i = max; i < got; i++)
+		sys(NR_close, control.fd[i]);
+	/* Fewer than were sent: the descriptor table is full (unix(7), MSG_CTRUNC). */
+	if (got < msg->count || got > max) {
+		for (u32 i = 0; i < got && i < max; i++)
+			sys(NR_close, fds[i]);
+		return -EMFILE;
+	}
+	return got;
+}
+
+/* Receive the descriptors that the supervisor sent for this thread's request.  Returns the count or -EMFILE. */
+s64 receive_fds(struct thread *t, int *fds, u32 want, u32 *flags)
+{
+	struct mailbox *mine = &t->proc->mailboxes[t->slot_nr];
+	s64 result = -EIO;
+	lock(&t->proc->rx_lock);
+	while (!mine->full) {
+		struct ring3_fdmsg msg;
+		int got[4];
+		s64 n = receive_one(t, &msg, got, 4);
+		struct mailbox *box = &t->proc->mailboxes[msg.slot % RING3_SLOT_COUNT];
+		box->flags = msg.flags;
+		box->count = n < 0 ? 0xffffffff : (u32)n;
+		for (s64 i = 0; i < n; i++)
+			box->fds[i] = got[i];
+		box->full = 1;
+	}
+	mine->full = 0;
+	result = mine->count == 0xffffffff ? -EMFILE : (s64)mine->count;
+	for (u32 i = 0; i < want && (s64)i < result; i++)
+		fds[i] = mine->fds[i];
+	*flags = mine->flags;
+	unlock(&t->proc->rx_lock);
+	return result;
+}
+
+/* ACT_FD: install one descriptor, with the flags that came with it. */
+static s64 install_fd(struct thread *t)
+{
+	int fd = -1;
+	u32 flags;
+	s64 r = receive_fds(t, &fd, 1, &flags);
+	if (r < 0)
+		return r;
+	if (fd < FD_TABLE)
+		t->proc->fd_class[fd] = flags & FD_SUPERVISED ? FD_PLACEHOLDER : FD_NATIVE;
+	if (!(flags & FD_CLOEXEC))
+		sys(NR_fcntl, fd, F_SETFD, 0);
+	if (flags & FD_CTTY)
+		sys(NR_ioctl, fd, 0x540e /* TIOCSCTTY */, 0); /* a session leader's first terminal: tty_open() */
+	return fd;
+}
+
+/* kill(2) of a group or of all: the supervisor names the members, we send, so that si_pid is the guest's. */
+static s64 kill_list(struct thread *t, struct call *c)
+{
+	u32 n = t->slot->r_nout, *pids = (u32 *)slot_data(t);
+	s64 result = -ESRCH;
+	for (u32 i = 0; i < n && i < RING3_SLOT_DATA_SIZE / 4; i++) {
+		s64 r = sys(NR_kill, pids[i], c->a[1]);
+		if (r == 0 || result == -ESRCH)
+			result = r;
+	}
+	return result;
+}
+
+/* Act on a reply: `action` is what ask() returned. */
+s64 ask_finish(struct thread *t, struct call *c, s64 action)
+{
+	struct ring3_slot *s = t->slot;
+	if (action < 0)
+		return action;
+	if (action & ACT_CREDS)
+		for (int i = 0; i < 4; i++)
+			t->creds[i] = s->r_creds[i];
+	switch (action & 0xff) {
+	case ACT_RESULT: {
+		s64 result = s->r_result, bad = reply_out(t);
+		if (result == -ERESTARTSYS && !signal_restarts(t))
+			return -EINTR;
+		return bad && result >= 0 ? bad : result;
+	}
+	case ACT_NATIVE_ARGS:
+		c->nr = s->r_nr;
+		for (int i = 0; i < 6; i++)
+			c->a[i] = s->r_args[i];
+		return native(t, c);
+	case ACT_NATIVE:
+		return native(t, c);
+	case ACT_FD:
+		return install_fd(t);
+	case ACT_KILL_LIST:
+		return kill_list(t, c);
+	}
+	return -EIO;
+}
+
+static int bit(const u64 *map, s64 nr)
+{
+	return nr >= 0 && nr < 512 && (map[nr / 64] >> (nr % 64) & 1);
+}
+int hooked_enter(s64 nr) { return bit(world()->hook_enter, nr); }
+int hooked_exit(s64 nr) { return bit(world()->hook_exit, nr); }

@@ -1,0 +1,224 @@
+/*
+ * The guest core: the freestanding native code that every system call of a guest goes through.
+ * Layer: below the guest, above the host kernel.  Touches: guest memory only through copy_in, copy_out and
+ * copy_str; the supervisor only through channel.c.
+ *
+ * Rules of running inside a guest:
+ *  1. No libc, no vector registers, no thread-local storage, no red zone.  The guest owns all of these.
+ *  2. Run on the core stack of the thread (its alternate signal stack), never on the guest's stack.
+ *  3. A signal may arrive at any instruction.  It is recorded (signal.c) and everything is then blocked
+ *     until the boundary; code that may sleep does so in safe_syscall(), which gives up when one is recorded.
+ *  4. Guest memory is never trusted: copy_in/copy_out/copy_str recover from faults and refuse the core's range.
+ *  5. State has an owner: `thread` one thread, `proc` one process (a vfork child shares memory, not `proc`),
+ *     `sighand` who shares handlers, `mm` who shares the address space.  Locks are leaves: nothing
+ *     that takes a lock calls anything that sleeps for long, and no two are held together.
+ *  6. SIGSYS, SIGSEGV and SIGBUS are never blocked in the host kernel while a guest lives.
+ *  7. A system call of the core leaves from core text only, which Syscall User Dispatch exempts.
+ */
+#pragma once
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef int s32;
+typedef unsigned long u64;
+typedef long s64;
+typedef unsigned long size_t;
+
+#pragma GCC visibility push(hidden)
+
+#include "gen_layout.h"
+#include "gen_table.h"
+
+#define NULL ((void *)0)
+#define PAGE 4096UL
+#define ALIGN_UP(x, a) (((u64)(x) + (a) - 1) & ~((u64)(a) - 1))
+#define ALIGN_DOWN(x, a) ((u64)(x) & ~((u64)(a) - 1))
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+#include "linux.h"
+
+/* The core's part of the address space (core_native/README.md draws it). */
+#define THREAD_BASE (RING3_CORE_BASE + 0x040000000UL)
+#define THREAD_SIZE 65536UL
+#define THREAD_MAX 16384
+#define PROC_BASE (RING3_CORE_BASE + 0x400000000UL)
+#define PROC_STRIDE 0x10000000UL /* 256 MiB: the proc block, then its channel */
+#define PROC_MAX 128
+#define PROC_CHANNEL 0x100000UL
+#define WORLD_ADDR (RING3_CORE_BASE + 0xf00000000UL)
+#define PLAN_ADDR (RING3_CORE_BASE + 0xf10000000UL)
+#define FD_TABLE 65536
+
+/* Signals that the host never sees blocked; bit n-1 for signal n. */
+#define SIGBIT(n) (1UL << ((n)-1))
+#define NEVER_BLOCKED (SIGBIT(SIGSYS) | SIGBIT(SIGSEGV) | SIGBIT(SIGBUS))
+#define UNBLOCKABLE (SIGBIT(SIGKILL) | SIGBIT(SIGSTOP))
+
+/* Classes of a descriptor: a cache, never the truth.  Only ever supervised -> native. */
+enum { FD_UNKNOWN, FD_NATIVE, FD_PLACEHOLDER };
+
+struct ksigaction {
+	u64 handler, flags, restorer, mask;
+};
+
+struct sighand {
+	u32 lock;
+	u32 pad;
+	u64 known; /* bit n-1: act[n] holds the truth; else the host's disposition does (after exec) */
+	struct ksigaction act[65];
+};
+
+/* Descriptors that were received by another thread on behalf of a slot. */
+struct mailbox {
+	u32 full, flags, count;
+	int fds[4];
+};
+
+struct proc {
+	u32 rx_lock; /* receiving descriptors, moving the core's own */
+	u32 initial; /* started by init: its parent is nobody */
+	int sock, exe;
+	int pid;
+	u32 soft_nofile;
+	u64 chan;
+	u64 slots[RING3_SLOT_COUNT / 64];
+	struct sighand sighand;
+	u8 fd_class[FD_TABLE];
+	struct mailbox mailboxes[RING3_SLOT_COUNT];
+};
+
+struct stack_t_ {
+	u64 sp;
+	s32 flags;
+	s32 pad;
+	u64 size;
+};
+
+struct thread {
+	u32 pending; /* a signal is recorded: read by safe_syscall and the tail of the trap */
+	u32 slot_nr;
+	struct proc *proc;
+	struct sighand *sighand;
+	struct ring3_slot *slot;
+	int tid;
+	u32 index;
+	u32 req;
+	u32 cancelled;
+	u32 creds[4];
+	u64 vmask;      /* which of NEVER_BLOCKED the guest believes to have blocked */
+	u64 vpending;   /* those of them that were sent meanwhile */
+	u64 pend_mask;  /* the guest's mask at the recorded signal */
+	u64 trap_ip;
+	struct stack_t_ altstack;
+	u8 pend_info[128];
+	u8 vinfo[3][128];
+};
+
+#define THREAD_STRUCT_SIZE 1024UL
+_Static_assert(sizeof(struct thread) <= THREAD_STRUCT_SIZE, "thread");
+
+static inline struct thread *thread_of(u64 sp)
+{
+	return (struct thread *)(ALIGN_DOWN(sp, THREAD_SIZE) + THREAD_SIZE - THREAD_STRUCT_SIZE);
+}
+
+/* State shared by all who share the address space. */
+struct mm {
+	u32 lock;
+	u32 init_pid;
+	u64 brk_start, brk;
+	u32 thread_state[THREAD_MAX]; /* 0 never mapped, 1 in use, 2 free */
+	u64 procs[PROC_MAX / 64];
+};
+extern struct mm mm;
+
+struct call {
+	s64 nr;
+	u64 a[6];
+	u64 ip, sp;
+	struct ucontext_ *uc;
+};
+
+/* entry.S */
+extern char core_text_start[], core_text_end[];
+extern char safe_begin[], safe_insn[], safe_abort[];
+extern char copy_begin[], copy_end[], copy_fault[];
+extern char tail_start[], tail_end[];
+void sigsys_entry(void);
+void signal_entry(void);
+s64 safe_syscall(s64 nr, const u64 *args, const u32 *pending);
+s64 copy_bytes(void *to, const void *from, u64 n);
+s64 copy_string(char *to, const char *from, u64 max);
+s64 clone_call(struct clone_args *args, u64 size, void (*child)(struct thread *), struct thread *arg);
+__attribute__((noreturn)) void sigreturn_to(struct ucontext_ *uc);
+__attribute__((noreturn)) void enter_guest(u64 entry, u64 sp);
+__attribute__((noreturn)) void exit_thread(u32 *state, int status);
+
+/* util.c */
+void *memcpy(void *to, const void *from, size_t n);
+void *memset(void *to, int c, size_t n);
+void *memmove(void *to, const void *from, size_t n);
+size_t strlen(const char *s);
+__attribute__((noreturn)) void die(const char *what, s64 value);
+void lock(u32 *word);
+void unlock(u32 *word);
+int bitmap_take(u64 *map, u32 bits);
+void bitmap_drop(u64 *map, u32 bit);
+s64 parse_number(const char *s);
+char *format_number(char *at, s64 value);
+static inline int in_core(u64 addr) { return addr >= RING3_CORE_BASE && addr < RING3_CORE_END; }
+static inline int touches_core(u64 addr, u64 n)
+{
+	return addr < RING3_CORE_END && (addr + n > RING3_CORE_BASE || addr + n < addr);
+}
+s64 copy_in(void *to, u64 from, u64 n);
+s64 copy_out(u64 to, const void *from, u64 n);
+s64 copy_str(char *to, u64 from, u64 max);
+
+/* channel.c */
+s64 ask(struct thread *t, u32 kind);
+s64 ask_finish(struct thread *t, struct call *c, s64 result);
+void ring(struct thread *t, u32 kind, u64 a, u64 b, int fd);
+u8 *slot_data(struct thread *t);
+int hooked_enter(s64 nr);
+int hooked_exit(s64 nr);
+s64 receive_fds(struct thread *t, int *fds, u32 want, u32 *flags);
+
+/* dispatch.c */
+s64 dispatch(struct thread *t, struct call *c);
+s64 native(struct thread *t, struct call *c);
+s64 supervise(struct thread *t, struct call *c, u32 kind);
+s64 run_lane(struct thread *t, struct call *c);
+u32 fd_class(struct thread *t, int fd);
+int is_core_fd(struct thread *t, int fd);
+
+/* signal.c */
+void signals_start(void);
+void core_sigsys(int sig, struct siginfo_ *info, struct ucontext_ *uc);
+void core_signal(int sig, struct siginfo_ *info, struct ucontext_ *uc);
+void core_boundary(struct ucontext_ *uc);
+void force_segv(struct thread *t, struct ucontext_ *uc);
+u64 guest_mask(struct thread *t, struct ucontext_ *uc);
+void set_guest_mask(struct thread *t, struct ucontext_ *uc, u64 mask);
+s64 block_all(void);
+int signal_restarts(struct thread *t);
+
+/* clone.c */
+struct thread *thread_new(struct proc *p);
+void thread_free(struct thread *t);
+struct proc *proc_new(void);
+void arm(void);
+void adopt_channel(struct proc *p, int chan);
+int fd_to_top(struct proc *p, int fd);
+void set_nofile(u64 soft);
+
+/* main.c, init.c */
+__attribute__((noreturn)) void guest_main(int argc, char **argv, u64 stack_top);
+__attribute__((noreturn)) void init_main(int argc, char **argv);
+
+#define DECLARE(f) s64 fn_##f(struct thread *t, struct call *c);
+CORE_FUNCTIONS(DECLARE)
+#undef DECLARE

@@ -1,0 +1,253 @@
+/*
+ * The three lanes: which of them answers a call, and the marshalling that the table asks for.
+ * Layer: above the channel, below the trap.  Touches: the request half of the slot.
+ */
+#include "core.h"
+
+struct sysdesc {
+	u8 known, lane, fn, argc;
+	u8 kind[6];
+	u16 param[6];
+};
+static const struct sysdesc table[NR_TABLE] = {SYSCALL_TABLE};
+
+typedef s64 core_fn(struct thread *, struct call *);
+#define ENTRY(f) [FN_##f] = fn_##f,
+static core_fn *const functions[] = {CORE_FUNCTIONS(ENTRY)};
+#undef ENTRY
+
+int is_core_fd(struct thread *t, int fd)
+{
+	return fd >= 0 && (fd == t->proc->sock || fd == t->proc->exe);
+}
+
+/* The call exactly as the guest made it; -ERESTARTSYS when a signal is recorded first. */
+s64 native(struct thread *t, struct call *c)
+{
+	return safe_syscall(c->nr, c->a, &t->pending);
+}
+
+/* The identity of a descriptor into the request.  0 or -EBADF. */
+static s64 identify(struct thread *t, u32 i, int fd)
+{
+	struct kstat_ st;
+	s64 r = is_core_fd(t, fd) ? -EBADF : sys(NR_fstat, fd, &st);
+	if (r)
+		return -EBADF;
+	t->slot->id_fd[i] = fd;
+	t->slot->id_mode[i] = st.mode;
+	t->slot->id_dev[i] = st.dev;
+	t->slot->id_ino[i] = st.ino;
+	return 0;
+}
+
+/* FD_NATIVE or FD_PLACEHOLDER.  A descriptor that is not open counts as native: the kernel says EBADF. */
+u32 fd_class(struct thread *t, int fd)
+{
+	u8 *cached = fd >= 0 && fd < FD_TABLE ? &t->proc->fd_class[fd] : NULL;
+	if (cached && *cached)
+		return *cached;
+	struct kstat_ st;
+	if (sys(NR_fstat, fd, &st))
+		return FD_NATIVE;
+	u32 found = FD_NATIVE;
+	if ((st.mode & S_IFMT) == S_IFSOCK) {
+		identify(t, 0, fd);
+		t->slot->id_fd[1] = -1;
+		if (ask(t, REQ_CLASSIFY) == ACT_RESULT && t->slot->r_result)
+			found = FD_PLACEHOLDER;
+	}
+	if (cached)
+		*cached = found;
+	return found;
+}
+
+/* Copy `n` bytes of guest memory into the slot's data area as argument i. */
+static s64 marshal_bytes(struct thread *t, u32 i, u64 from, u64 n, u32 *used)
+{
+	struct ring3_slot *s = t->slot;
+	if (!from && !n)
+		n = 0;
+	if (n > RING3_SLOT_DATA_SIZE - *used)
+		n = RING3_SLOT_DATA_SIZE - *used;
+	s->in_off[i] = *used;
+	s->in_len[i] = n;
+	if (n && copy_in(slot_data(t) + *used, from, n))
+		return -EFAULT;
+	*used += ALIGN_UP(n, 8);
+	return 0;
+}
+
+static s64 marshal_string(struct thread *t, u32 i, u64 from, u32 max, u32 *used)
+{
+	struct ring3_slot *s = t->slot;
+	s64 n = copy_str((char *)slot_data(t) + *used, from, max);
+	if (n < 0)
+		return n;
+	if (n == max)
+		return -ENAMETOOLONG;
+	s->in_off[i] = *used;
+	s->in_len[i] = n;
+	*used += ALIGN_UP(n + 1, 8);
+	return 0;
+}
+
+static s64 marshal_one(struct thread *t, struct call *c, const struct sysdesc *d, u32 i, u32 *used)
+{
+	u64 value = c->a[i];
+	t->slot->in_len[i] = RING3_NULL;
+	switch (d->kind[i]) {
+	case K_PATH_NULL:
+	case K_STR_NULL:
+		if (!value)
+			return 0;
+		/* fallthrough */
+	case K_PATH:
+		return marshal_string(t, i, value, 4096, used);
+	case K_STR: {
+		s64 r = marshal_string(t, i, value, 257, used);
+		return r == -ENAMETOOLONG ? -34 /* ERANGE: xattr(7) names */ : r;
+	}
+	case K_IN:
+		return value ? marshal_bytes(t, i, value, d->param[i], used) : 0;
+	case K_INBUF:
+		return marshal_bytes(t, i, value, c->a[d->param[i]], used);
+	case K_IOV:
+		if (c->a[d->param[i]] > 1024)
+			return -EINVAL;
+		return marshal_bytes(t, i, value, c->a[d->param[i]] * sizeof(struct iovec_), used);
+	}
+	return 0;
+}
+
+/* Descriptors after names, as Linux looks at them; a dirfd only where its path is relative. */
+static s64 marshal_fds(struct thread *t, struct call *c, const struct sysdesc *d)
+{
+	u32 ids = 0;
+	t->slot->id_fd[0] = t->slot->id_fd[1] = -1;
+	for (u32 i = 0; i < d->argc; i++) {
+		if (d->kind[i] != K_FD && d->kind[i] != K_DIRFD)
+			continue;
+		int fd = (int)c->a[i];
+		if (d->kind[i] == K_DIRFD) {
+			u32 len = t->slot->in_len[i + 1];
+			int absolute = len != RING3_NULL && len && slot_data(t)[t->slot->in_off[i + 1]] == '/';
+			if (fd == AT_FDCWD || absolute) {
+				t->slot->id_fd[ids++] = AT_FDCWD;
+				continue;
+			}
+		}
+		if (identify(t, ids, fd))
+			return -EBADF;
+		ids++;
+	}
+	return 0;
+}
+
+static s64 marshal(struct thread *t, struct call *c, const struct sysdesc *d, int lenient)
+{
+	u32 used = 0;
+	struct ring3_slot *s = t->slot;
+	s->nr = c->nr;
+	s->ip = c->ip;
+	s->sp = c->sp;
+	for (u32 i = 0; i < 6; i++)
+		s->args[i] = c->a[i];
+	for (u32 i = 0; i < d->argc; i++) {
+		s64 r = marshal_one(t, c, d, i, &used);
+		if (r && !lenient)
+			return r;
+		if (r)
+			s->in_len[i] = RING3_NULL;
+	}
+	if (!lenient)
+		return marshal_fds(t, c, d);
+	s->id_fd[0] = s->id_fd[1] = -1;
+	return 0;
+}
+
+static const struct sysdesc unknown_call = {0, LANE_CORE, FN_enosys, 6, {0}, {0}};
+static const struct sysdesc *describe(s64 nr)
+{
+	return nr >= 0 && nr < NR_TABLE && table[nr].known ? &table[nr] : &unknown_call;
+}
+
+/* Put the call to the supervisor and do what it says. */
+s64 supervise(struct thread *t, struct call *c, u32 kind)
+{
+	if (t->pending)
+		return -ERESTARTSYS;
+	s64 r = marshal(t, c, describe(c->nr), 0);
+	if (r)
+		return r;
+	return ask_finish(t, c, ask(t, kind));
+}
+
+static s64 kernel_lane(struct thread *t, struct call *c, const struct sysdesc *d)
+{
+	for (u32 i = 0; i < d->argc; i++) {
+		int value = (int)c->a[i];
+		switch (d->kind[i]) {
+		case K_FD:
+			if (unlikely(is_core_fd(t, value)))
+				return -EBADF;
+			if (unlikely(fd_class(t, value) == FD_PLACEHOLDER))
+				return supervise(t, c, REQ_CALL);
+			break;
+		case K_PID:
+			if (value != 0 && value != t->proc->pid && value != t->tid)
+				return supervise(t, c, REQ_CALL);
+			/* kill(0) would reach the supervisor's process group */
+			if (value == 0 && c->nr == NR_kill)
+				return supervise(t, c, REQ_CALL);
+			break;
+		}
+	}
+	return native(t, c);
+}
+
+s64 run_lane(struct thread *t, struct call *c)
+{
+	const struct sysdesc *d = describe(c->nr);
+	switch (d->lane) {
+	case LANE_CORE:
+		return functions[d->fn](t, c);
+	case LANE_KERNEL:
+		return kernel_lane(t, c, d);
+	}
+	return supervise(t, c, REQ_CALL);
+}
+
+/* A hooked call: the supervisor hears of it before and, when it asks to, after. */
+static s64 hooked_call(struct thread *t, struct call *c)
+{
+	const struct sysdesc *d = describe(c->nr);
+	if (t->pending)
+		return -ERESTARTSYS;
+	if (hooked_enter(c->nr)) {
+		marshal(t, c, d, 1);
+		s64 action = ask(t, REQ_ENTER);
+		if (action == ACT_RESULT)
+			return ask_finish(t, c, action);
+		if (action == ACT_NATIVE_ARGS) {
+			c->nr = t->slot->r_nr;
+			for (int i = 0; i < 6; i++)
+				c->a[i] = t->slot->r_args[i];
+		}
+	}
+	s64 nr = c->nr, result = run_lane(t, c);
+	if (hooked_exit(nr) && nr != NR_rt_sigreturn) {
+		marshal(t, c, describe(nr), 1);
+		t->slot->result = result;
+		ask(t, REQ_EXIT);
+		result = t->slot->r_result;
+	}
+	return result;
+}
+
+s64 dispatch(struct thread *t, struct call *c)
+{
+	if (unlikely(hooked_enter(c->nr) || hooked_exit(c->nr)))
+		return hooked_call(t, c);
+	return run_lane(t, c);
+}

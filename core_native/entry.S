@@ -1,0 +1,172 @@
+/*
+ * Where the processor enters and leaves the core.
+ * Layer: lowest.  Touches: registers and the core stack.  Every label that signal.c compares an interrupted
+ * instruction pointer with is defined here.
+ */
+	.text
+
+/* The kernel enters here after execveat; its stack will be the guest's, so the core moves off it at once. */
+	.globl _start
+_start:
+	mov %rsp, %rdi
+	lea boot_stack_top(%rip), %rsp
+	xor %ebp, %ebp
+	call core_start
+	ud2
+
+	.bss
+	.balign 64
+	.skip 32768
+boot_stack_top:
+	.text
+
+/*
+ * Syscall User Dispatch's SIGSYS.  rdx is the address of the ucontext, which lies 8 above the frame's start;
+ * rt_sigreturn wants rsp there (the return address having been popped), and so rsp stays there throughout.
+ */
+	.globl sigsys_entry
+sigsys_entry:
+	cld
+	mov %rdx, %rbx
+	mov %rdx, %rsp
+	call core_sigsys
+
+/*
+ * The tail: a signal that is recorded before this check is seen by it; one that interrupts between the check and the
+ * return is recorded with rip put back to tail_start (signal.c), so none is ever left for the next call.
+ */
+	.globl tail_start
+tail_start:
+	mov %rbx, %rsp
+	mov %rbx, %rax
+	or $0xffff, %rax		/* thread_of(): the struct is the last KiB of the 64 KiB block */
+	cmpl $0, -1023(%rax)
+	jne 1f
+	mov $15, %eax
+	syscall
+	.globl tail_end
+tail_end:
+	ud2
+1:	mov %rbx, %rdi
+	call core_boundary
+	jmp tail_start
+
+/* Every other signal.  All but SIGSEGV, SIGBUS and SIGSYS are blocked here, so the plain return suffices. */
+	.globl signal_entry
+signal_entry:
+	cld
+	mov %rdx, %rbx
+	mov %rdx, %rsp
+	call core_signal
+	mov %rbx, %rsp
+	mov $15, %eax
+	syscall
+	ud2
+
+/* s64 safe_syscall(nr, args, &pending): the syscall, or -ERESTARTSYS at once when a signal is recorded before it starts. */
+	.globl safe_syscall, safe_begin, safe_insn, safe_abort
+safe_syscall:
+	mov %rdi, %rax
+	mov %rdx, %r11
+	mov 24(%rsi), %r10
+	mov 32(%rsi), %r8
+	mov 40(%rsi), %r9
+	mov 16(%rsi), %rdx
+	mov 0(%rsi), %rdi
+	mov 8(%rsi), %rsi
+safe_begin:
+	cmpl $0, (%r11)
+	jne safe_abort
+safe_insn:
+	syscall
+	ret
+safe_abort:
+	mov $-512, %rax
+	ret
+
+/* s64 copy_bytes(to, from, n): 0, or -EFAULT when either side faults. */
+	.globl copy_bytes, copy_string, copy_begin, copy_end, copy_fault
+copy_begin:
+copy_bytes:
+	mov %rdx, %rcx
+	rep movsb
+	xor %eax, %eax
+	ret
+/* s64 copy_string(to, from, max): length without the NUL, max when there is none within max, or -EFAULT. */
+copy_string:
+	xor %eax, %eax
+1:	cmp %rdx, %rax
+	je 2f
+	movb (%rsi,%rax), %cl
+	movb %cl, (%rdi,%rax)
+	test %cl, %cl
+	je 2f
+	inc %rax
+	jmp 1b
+2:	ret
+copy_end:
+copy_fault:
+	mov $-14, %rax
+	ret
+
+/* s64 clone_call(args, size, child, arg): clone3; a child with a stack of its own runs child(arg) on it. */
+	.globl clone_call
+clone_call:
+	mov %rdx, %r8
+	mov %rcx, %r9
+	mov 40(%rdi), %r10		/* args->stack */
+	mov $435, %eax
+	syscall
+	test %rax, %rax
+	jne 1f
+	test %r10, %r10
+	je 1f
+	xor %ebp, %ebp
+	mov %r9, %rdi
+	and $-16, %rsp
+	call *%r8
+	ud2
+1:	ret
+
+/* Return into the guest through the signal frame whose ucontext this is. */
+	.globl sigreturn_to
+sigreturn_to:
+	mov %rdi, %rsp
+	mov $15, %eax
+	syscall
+	ud2
+
+/* The guest's first instruction, with the registers as ELF_PLAT_INIT leaves them (arch/x86/include/asm/elf.h). */
+	.globl enter_guest
+enter_guest:
+	mov %rsi, %rsp
+	push $0x202
+	popfq
+	mov %rdi, -8(%rsp)
+	xor %eax, %eax
+	xor %ebx, %ebx
+	xor %ecx, %ecx
+	xor %edx, %edx
+	xor %esi, %esi
+	xor %edi, %edi
+	xor %ebp, %ebp
+	xor %r8d, %r8d
+	xor %r9d, %r9d
+	xor %r10d, %r10d
+	xor %r11d, %r11d
+	xor %r12d, %r12d
+	xor %r13d, %r13d
+	xor %r14d, %r14d
+	xor %r15d, %r15d
+	jmp *-8(%rsp)
+
+/* Leave this thread for good: once the block is marked free another thread may take it, so no stack from there on. */
+	.globl exit_thread
+exit_thread:
+	movl $2, (%rdi)
+	mov %esi, %edi
+	mov $60, %eax
+	syscall
+	ud2
+
+	.section .note.GNU-stack,"",@progbits

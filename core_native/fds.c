@@ -1,0 +1,268 @@
+/*
+ * Descriptors: closing, duplicating, fcntl, ioctl, limits, and the two that belong to the core.
+ * Layer: core functions.  Touches: the class cache of the process and the host's RLIMIT_NOFILE.
+ *
+ * The core's socket and executable live just above the soft limit, where the kernel gives nothing out; raising the
+ * limit moves them.
+ */
+#include "core.h"
+
+static void forget(struct thread *t, int fd)
+{
+	if (fd >= 0 && fd < FD_TABLE)
+		t->proc->fd_class[fd] = FD_UNKNOWN;
+}
+
+static void same_class(struct thread *t, int from, s64 to)
+{
+	if (to >= 0 && to < FD_TABLE)
+		t->proc->fd_class[to] = from < FD_TABLE ? t->proc->fd_class[from] : FD_UNKNOWN;
+}
+
+s64 fn_close(struct thread *t, struct call *c)
+{
+	int fd = (int)c->a[0];
+	if (is_core_fd(t, fd))
+		return -EBADF;
+	forget(t, fd);
+	/* close(2) must not be started twice: it is never restarted, also where a signal is recorded. */
+	return sys(NR_close, fd);
+}
+
+s64 fn_close_range(struct thread *t, struct call *c)
+{
+	u32 first = c->a[0], last = c->a[1], flags = c->a[2];
+	if (first > last || (flags & ~6U))
+		return -EINVAL;
+	if (flags & 2) /* CLOSE_RANGE_UNSHARE */
+		return -EINVAL;
+	u32 own[2] = {t->proc->sock, t->proc->exe};
+	if (own[0] > own[1]) {
+		u32 swap = own[0];
+		own[0] = own[1];
+		own[1] = swap;
+	}
+	if (!(flags & 4))
+		for (u32 fd = first; fd <= last && fd < FD_TABLE; fd++)
+			t->proc->fd_class[fd] = FD_UNKNOWN;
+	s64 r = 0;
+	for (int i = 0; i < 2 && !r; i++) {
+		if (own[i] < first || own[i] > last)
+			continue;
+		if (own[i] > first)
+			r = sys(NR_close_range, first, own[i] - 1, flags);
+		first = own[i] + 1;
+	}
+	return r || first > last ? r : sys(NR_close_range, first, last, flags);
+}
+
+s64 fn_dup(struct thread *t, struct call *c)
+{
+	int fd = (int)c->a[0];
+	if (is_core_fd(t, fd))
+		return -EBADF;
+	s64 r = native(t, c);
+	same_class(t, fd, r);
+	return r;
+}
+
+s64 fn_dup2(struct thread *t, struct call *c)
+{
+	int from = (int)c->a[0], to = (int)c->a[1];
+	if (is_core_fd(t, from) || is_core_fd(t, to))
+		return -EBADF;
+	s64 r = native(t, c);
+	if (r >= 0 && from != to)
+		same_class(t, from, r);
+	return r;
+}
+s64 fn_dup3(struct thread *t, struct call *c) { return fn_dup2(t, c); }
+
+s64 fn_fcntl(struct thread *t, struct call *c)
+{
+	int fd = (int)c->a[0];
+	if (is_core_fd(t, fd))
+		return -EBADF;
+	switch ((int)c->a[1]) {
+	case F_DUPFD:
+	case F_DUPFD_CLOEXEC: {
+		s64 r = native(t, c);
+		same_class(t, fd, r);
+		return r;
+	}
+	case F_GETFD:
+	case F_SETFD:
+		return native(t, c);
+	case F_SETOWN:
+	case 15: /* F_SETOWN_EX: signals to whom the guest may not signal */
+		if ((s32)c->a[2] != t->proc->pid && (s32)c->a[2] != 0 && (int)c->a[1] == F_SETOWN)
+			return supervise(t, c, REQ_CALL);
+		return native(t, c);
+	case F_SETLEASE:
+	case F_NOTIFY:
+		return -EINVAL;
+	}
+	return fd_class(t, fd) == FD_PLACEHOLDER ? supervise(t, c, REQ_CALL) : native(t, c);
+}
+
+/*
+ * ioctl(2) on a kernel object: terminals, pipes and sockets have theirs; everything else is ENOTTY, since a host
+ * file that is open for reading must not be changed through one.
+ */
+s64 fn_ioctl(struct thread *t, struct call *c)
+{
+	int fd = (int)c->a[0];
+	u32 request = c->a[1];
+	if (is_core_fd(t, fd))
+		return -EBADF;
+	if (request == 0x5450 || request == 0x5451) /* FIONCLEX, FIOCLEX */
+		return native(t, c);
+	if (fd_class(t, fd) == FD_PLACEHOLDER)
+		return supervise(t, c, REQ_CALL);
+	if (request == 0x5412 || request == 0x541c) /* TIOCSTI, TIOCLINUX: typing into the caller's terminal */
+		return -EPERM;
+	if ((request >> 8) == 0x54 || (request & 0xffff00ff) >> 8 == 0x800054 || (request >> 8 & 0xff) == 'T')
+		return native(t, c);
+	if (request == 0x8905 || request == 0x8904 || request == 0x8901 || request == 0x8902 || request == 0x8903)
+		return native(t, c); /* SIOCATMARK and the owner family, on socket pairs */
+	if ((request >> 8 & 0xff) == 0x52 || request == 0x80085210)
+		return native(t, c); /* RND*: entropy counts of the random devices */
+	/* The kernel's own errno for a descriptor that is not open. */
+	s64 r = sys(NR_fcntl, fd, F_GETFD);
+	return r < 0 ? r : -ENOTTY;
+}
+
+/* Give the kernel's soft limit the value `soft` (clamped to what the host's hard limit allows). */
+void set_nofile(u64 soft)
+{
+	struct rlimit_ lim;
+	sys(NR_prlimit64, 0, RLIMIT_NOFILE, NULL, &lim);
+	lim.cur = soft < lim.max ? soft : lim.max;
+	sys(NR_prlimit64, 0, RLIMIT_NOFILE, &lim, NULL);
+}
+
+/* Move a descriptor of ours above the soft limit, which stays what it is.  Returns the new number. */
+int fd_to_top(struct proc *p, int fd)
+{
+	set_nofile(p->soft_nofile + 64UL);
+	s64 r = sys(NR_fcntl, fd, F_DUPFD, p->soft_nofile);
+	set_nofile(p->soft_nofile);
+	if (r < 0)
+		return fd;
+	sys(NR_close, fd);
+	return r;
+}
+
+/* Room above the guest's hard limit for what is ours. */
+#define RESERVED_FDS 64UL
+
+/* RLIMIT_NOFILE as the guest sees it: the hard limit without our reserve. */
+static void virtual_limit(struct thread *t, struct rlimit_ *lim)
+{
+	lim->cur = t->proc->soft_nofile;
+	lim->max = lim->max > RESERVED_FDS ? lim->max - RESERVED_FDS : lim->max;
+	if (lim->cur > lim->max)
+		lim->cur = lim->max;
+}
+
+static s64 nofile_limit(struct thread *t, const struct rlimit_ *set, struct rlimit_ *old)
+{
+	struct rlimit_ host, seen;
+	sys(NR_prlimit64, 0, RLIMIT_NOFILE, NULL, &host);
+	seen = host;
+	virtual_limit(t, &seen);
+	*old = seen;
+	if (!set)
+		return 0;
+	if (set->cur > set->max)
+		return -EINVAL;
+	if (set->max > seen.max && (t->creds[1] != 0 || set->max > 1048576))
+		return -EPERM;
+	struct proc *p = t->proc;
+	u64 want = set->cur < seen.max ? set->cur : seen.max;
+	lock(&p->rx_lock);
+	if (set->max < seen.max) {
+		struct rlimit_ lower = {host.cur, set->max + RESERVED_FDS};
+		sys(NR_prlimit64, 0, RLIMIT_NOFILE, &lower, NULL);
+	}
+	if (want > p->soft_nofile) {
+		u32 before = p->soft_nofile;
+		p->soft_nofile = want;
+		int sock = p->sock, exe = p->exe;
+		if ((u32)sock >= before && (u32)sock < want) {
+			set_nofile(want + RESERVED_FDS);
+			s64 s = sys(NR_fcntl, sock, F_DUPFD, want), e = sys(NR_fcntl, exe, F_DUPFD, want);
+			if (s >= 0)
+				__atomic_store_n(&p->sock, s, __ATOMIC_RELEASE);
+			if (e >= 0)
+				__atomic_store_n(&p->exe, e, __ATOMIC_RELEASE);
+			if (s >= 0)
+				sys(NR_close, sock);
+			if (e >= 0)
+				sys(NR_close, exe);
+		}
+	}
+	p->soft_nofile = want;
+	set_nofile(want);
+	unlock(&p->rx_lock);
+	return 0;
+}
+
+static s64 limit(struct thread *t, struct call *c, u64 new, u64 old)
+{
+	struct rlimit_ set, was;
+	if ((u32)c->a[0] != RLIMIT_NOFILE)
+		return -ENOSYS;
+	if (new && copy_in(&set, new, sizeof set))
+		return -EFAULT;
+	s64 r = nofile_limit(t, new ? &set : NULL, &was);
+	if (!r && old && copy_out(old, &was, sizeof was))
+		return -EFAULT;
+	return r;
+}
+
+s64 fn_getrlimit(struct thread *t, struct call *c)
+{
+	return (u32)c->a[0] == RLIMIT_NOFILE ? limit(t, c, 0, c->a[1]) : native(t, c);
+}
+
+s64 fn_setrlimit(struct thread *t, struct call *c)
+{
+	return (u32)c->a[0] == RLIMIT_NOFILE ? limit(t, c, c->a[1], 0) : native(t, c);
+}
+
+s64 fn_prlimit64(struct thread *t, struct call *c)
+{
+	s32 pid = (s32)c->a[0];
+	if (pid && pid != t->proc->pid && pid != t->tid)
+		return supervise(t, c, REQ_CALL);
+	if ((u32)c->a[1] != RLIMIT_NOFILE)
+		return native(t, c);
+	struct call shifted = *c;
+	shifted.a[0] = RLIMIT_NOFILE;
+	return limit(t, &shifted, c->a[2], c->a[3]);
+}
+
+/* A datagram to an address would leave the sandbox by the host's names: refused until the network is virtual. */
+s64 fn_sendto(struct thread *t, struct call *c)
+{
+	int fd = (int)c->a[0];
+	if (is_core_fd(t, fd))
+		return -EBADF;
+	if (fd_class(t, fd) == FD_PLACEHOLDER)
+		return supervise(t, c, REQ_CALL);
+	return c->a[4] ? -EISCONN : native(t, c);
+}
+
+s64 fn_sendmsg(struct thread *t, struct call *c)
+{
+	int fd = (int)c->a[0];
+	struct msghdr_ hdr;
+	if (is_core_fd(t, fd))
+		return -EBADF;
+	if (fd_class(t, fd) == FD_PLACEHOLDER)
+		return supervise(t, c, REQ_CALL);
+	if (copy_in(&hdr, c->a[1], sizeof hdr))
+		return -EFAULT;
+	return hdr.name && hdr.namelen ? -EISCONN : native(t, c);
+}

@@ -1,0 +1,33 @@
+"""Writes the C headers that the core shares with the supervisor.
+
+Layer: build time only.  May touch: kernel/layout.py and kernel/table.py, loaded by path (the package is not
+installed yet when the core is built), and the directory it is given.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from types import ModuleType
+
+_KERNEL = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "kernel")
+
+
+def _load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"_ring3_gen_{name}", os.path.join(_KERNEL, f"{name}.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def sources() -> list[str]:
+    """Paths of the Python files whose contents decide the headers (part of the build's cache key)."""
+    return [os.path.join(_KERNEL, "layout.py"), os.path.join(_KERNEL, "table.py"), os.path.abspath(__file__)]
+
+
+def write_headers(directory: str) -> None:
+    """Write `gen_layout.h` and `gen_table.h` into `directory`."""
+    for name in ("layout", "table"):
+        with open(os.path.join(directory, f"gen_{name}.h"), "w", encoding="ascii") as out:
+            out.write(_load(name).c_header())

@@ -1,0 +1,145 @@
+/*
+ * The start of a core process: init of a sandbox, or a guest that fetches its plan and becomes the program.
+ * Layer: entered from entry.S.  Touches: the whole address space, while nobody else lives in it.
+ */
+#include "core.h"
+
+/* Where to put what the kernel would put at the top of the mmap area: just below a page that it picks for us. */
+static u64 probe_mmap_top(void)
+{
+	u64 at = sys(NR_mmap, NULL, PAGE, 0, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	sys(NR_munmap, at, PAGE);
+	return at + PAGE;
+}
+
+/* Ask for the plan: the descriptors are the plan, the channel, the world page and the files to map. */
+static u32 say_hello(struct proc *p, u64 stack_top, int *fds)
+{
+	struct ring3_msg msg = {.kind = MSG_HELLO, .a = stack_top, .b = probe_mmap_top(), .c = p->pid,
+				.d = sys(NR_personality, 0xffffffff)};
+	struct ring3_fdmsg reply;
+	struct iovec_ iov = {(u64)&reply, sizeof reply};
+	struct {
+		struct cmsghdr_ head;
+		int fd[6];
+	} control;
+	struct msghdr_ hdr = {.iov = (u64)&iov, .iovlen = 1, .control = (u64)&control, .controllen = sizeof control};
+	/* A guest that starts with a full table still needs a few: they are closed before it runs. */
+	set_nofile(p->soft_nofile + 64UL);
+	if (sys(NR_sendto, p->sock, &msg, sizeof msg, MSG_NOSIGNAL, NULL, 0) < 0)
+		sys(NR_exit_group, 125);
+	s64 r;
+	do
+		r = sys(NR_recvmsg, p->sock, &hdr, MSG_CMSG_CLOEXEC);
+	while (r == -EINTR);
+	if (r != sizeof reply)
+		sys(NR_exit_group, 125); /* the supervisor refused or is gone */
+	set_nofile(p->soft_nofile);
+	u32 n = (control.head.len - sizeof control.head) / sizeof(int);
+	if (n < 3 || n > 6 || n != reply.count)
+		die("the plan came without its descriptors", n);
+	for (u32 i = 0; i < n; i++)
+		fds[i] = control.fd[i];
+	return n;
+}
+
+static u64 map_at(u64 addr, u64 size, u32 prot, u32 flags, int fd, u64 offset)
+{
+	s64 r = sys(NR_mmap, addr, size, prot, flags, fd, offset);
+	if (r < 0)
+		die("cannot map a segment of the program:", r);
+	return r;
+}
+
+static void map_segments(const struct ring3_plan *plan, const struct ring3_seg *seg, const int *files)
+{
+	for (u32 i = 0; i < plan->nseg; i++, seg++) {
+		s64 r = sys(NR_mmap, seg->addr, seg->length, seg->prot, seg->flags, seg->file < 0 ? -1 : files[seg->file],
+			    seg->offset);
+		if (r != (s64)seg->addr)
+			die("cannot map a segment of the program:", r);
+	}
+	const struct ring3_zero *zero = (const struct ring3_zero *)seg;
+	for (u32 i = 0; i < plan->nzero; i++, zero++)
+		memset((void *)zero->addr, 0, zero->length);
+	if (plan->exec_stack)
+		sys(NR_mprotect, ALIGN_DOWN(plan->sp, PAGE), PAGE, PROT_READ | PROT_WRITE | PROT_EXEC | PROT_GROWSDOWN);
+	memcpy((void *)plan->sp, (const u8 *)plan + plan->stack_off, plan->stack_len);
+}
+
+static struct proc *first_proc(int sock, int exe)
+{
+	struct proc *p = proc_new();
+	struct rlimit_ lim;
+	if (!p)
+		die("no memory for the core", 0);
+	sys(NR_prlimit64, 0, RLIMIT_NOFILE, NULL, &lim);
+	p->soft_nofile = lim.cur;
+	p->sock = sock;
+	p->exe = exe;
+	p->pid = sys(NR_getpid);
+	return p;
+}
+
+static void set_core_stack(struct thread *t)
+{
+	struct stack_t_ ss = {ALIGN_DOWN((u64)t, THREAD_SIZE) + PAGE, 0, 0, 0};
+	ss.size = (u64)t - ss.sp;
+	sys(NR_sigaltstack, &ss, NULL);
+}
+
+void guest_main(int argc, char **argv, u64 stack_top)
+{
+	int fds[6];
+	if (argc < 7)
+		die("a guest is started by the supervisor only", argc);
+	struct proc *p = first_proc(parse_number(argv[2]), parse_number(argv[3]));
+	u64 mask = (u64)parse_number(argv[4]) | (u64)parse_number(argv[5]) << 63;
+	u64 ignored = parse_number(argv[6]);
+	u32 n = say_hello(p, stack_top, fds);
+	const struct ring3_plan *plan = (void *)map_at(PLAN_ADDR, 0x1000000, PROT_READ, MAP_PRIVATE | MAP_FIXED, fds[0], 0);
+	if (plan->version != RING3_VERSION)
+		die("the supervisor speaks another version of the channel:", plan->version);
+	map_at(WORLD_ADDR, PAGE, PROT_READ, MAP_SHARED | MAP_FIXED, fds[2], 0);
+	mm.init_pid = ((struct ring3_world *)WORLD_ADDR)->init_pid;
+	mm.brk_start = mm.brk = plan->brk;
+	p->initial = plan->initial;
+	adopt_channel(p, fds[1]);
+	struct thread *t = thread_new(p);
+	if (!t)
+		die("no memory for the first thread", 0);
+	t->tid = p->pid;
+	t->vmask = mask & NEVER_BLOCKED;
+	for (int i = 0; i < 4; i++)
+		t->creds[i] = plan->creds[i];
+	for (int sig = 1; sig <= 64; sig++)
+		if (ignored & SIGBIT(sig)) {
+			t->sighand->act[sig].handler = SIG_IGN;
+			t->sighand->known |= SIGBIT(sig);
+		}
+	map_segments(plan, (const struct ring3_seg *)(plan + 1), fds + 3);
+	for (u32 i = 0; i < n; i++)
+		if (i != 1)
+			sys(NR_close, fds[i]);
+	sys(NR_prctl, PR_SET_NAME, plan->comm);
+	u64 entry = plan->entry, sp = plan->sp;
+	sys(NR_munmap, PLAN_ADDR, 0x1000000);
+	set_core_stack(t);
+	signals_start();
+	mask &= ~NEVER_BLOCKED;
+	arm();
+	sys(NR_rt_sigprocmask, SIG_SETMASK, &mask, NULL, 8);
+	enter_guest(entry, sp);
+}
+
+/* Called by _start with the stack as the kernel left it. */
+__attribute__((noreturn)) void core_start(u64 *stack)
+{
+	int argc = (int)stack[0];
+	char **argv = (char **)(stack + 1);
+	if (argc > 1 && argv[1][0] == 'i')
+		init_main(argc, argv);
+	if (argc > 1 && argv[1][0] == 'g')
+		guest_main(argc, argv, (u64)stack);
+	die("this is a part of ring3; run `ring3`. Arguments:", argc);
+}

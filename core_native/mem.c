@@ -1,0 +1,63 @@
+/* Memory calls: the host kernel's, but for the core's own range and the program break.  Layer: core functions. */
+#include "core.h"
+
+/* Calls whose first two arguments are an address range: refused where they touch the core. */
+s64 fn_range(struct thread *t, struct call *c)
+{
+	return touches_core(c->a[0], c->a[1]) ? -ENOMEM : native(t, c);
+}
+
+s64 fn_mprotect(struct thread *t, struct call *c) { return fn_range(t, c); }
+
+s64 fn_munmap(struct thread *t, struct call *c)
+{
+	return touches_core(c->a[0], c->a[1]) ? -EINVAL : native(t, c);
+}
+
+s64 fn_mmap(struct thread *t, struct call *c)
+{
+	int fd = (int)c->a[4];
+	if ((c->a[3] & (MAP_FIXED | MAP_FIXED_NOREPLACE)) && touches_core(c->a[0], c->a[1]))
+		return -ENOMEM;
+	if (!(c->a[3] & MAP_ANONYMOUS)) {
+		if (is_core_fd(t, fd))
+			return -EBADF;
+		if (fd_class(t, fd) == FD_PLACEHOLDER)
+			return -ENODEV;
+	}
+	return native(t, c);
+}
+
+s64 fn_mremap(struct thread *t, struct call *c)
+{
+	if (touches_core(c->a[0], c->a[1]) || ((c->a[3] & MREMAP_FIXED) && touches_core(c->a[4], c->a[2])))
+		return -EFAULT;
+	return native(t, c);
+}
+
+/* brk(2) without the kernel's brk, which would lie behind the core: pages that are mapped and unmapped by hand. */
+s64 fn_brk(struct thread *t, struct call *c)
+{
+	u64 want = c->a[0];
+	lock(&mm.lock);
+	u64 have = ALIGN_UP(mm.brk, PAGE), need = ALIGN_UP(want, PAGE);
+	if (want < mm.brk_start || need < want)
+		goto out;
+	if (need > have) {
+		s64 r = sys(NR_mmap, have, need - have, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+		if (r != (s64)have) {
+			if (r > 0)
+				sys(NR_munmap, r, need - have);
+			goto out;
+		}
+	} else if (need < have) {
+		sys(NR_munmap, need, have - need);
+	}
+	mm.brk = want;
+	((struct ring3_proc_page *)t->proc->chan)->brk_end = want;
+out:
+	want = mm.brk;
+	unlock(&mm.lock);
+	return want;
+}

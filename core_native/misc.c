@@ -1,0 +1,102 @@
+/* Small calls that the core answers: identity, uname, prctl, arch_prctl.  Layer: core functions.  Touches: nothing else. */
+#include "core.h"
+
+s64 fn_getpid(struct thread *t, struct call *c)
+{
+	(void)c;
+	return t->proc->pid;
+}
+s64 fn_gettid(struct thread *t, struct call *c)
+{
+	(void)c;
+	return t->tid;
+}
+s64 fn_getuid(struct thread *t, struct call *c)
+{
+	(void)c;
+	return t->creds[0];
+}
+s64 fn_geteuid(struct thread *t, struct call *c)
+{
+	(void)c;
+	return t->creds[1];
+}
+s64 fn_getgid(struct thread *t, struct call *c)
+{
+	(void)c;
+	return t->creds[2];
+}
+s64 fn_getegid(struct thread *t, struct call *c)
+{
+	(void)c;
+	return t->creds[3];
+}
+
+/* The sandbox's init is invisible: its own children have no parent, and orphans have process 1. */
+s64 fn_getppid(struct thread *t, struct call *c)
+{
+	s64 ppid = native(t, c);
+	if (ppid == mm.init_pid)
+		return t->proc->initial ? 0 : 1;
+	return ppid;
+}
+
+s64 fn_zero(struct thread *t, struct call *c)
+{
+	(void)t, (void)c;
+	return 0;
+}
+s64 fn_enosys(struct thread *t, struct call *c)
+{
+	(void)t, (void)c;
+	return -ENOSYS;
+}
+s64 fn_eintr(struct thread *t, struct call *c)
+{
+	(void)t, (void)c;
+	return -EINTR;
+}
+
+s64 fn_uname(struct thread *t, struct call *c)
+{
+	(void)t;
+	return copy_out(c->a[0], ((struct ring3_world *)WORLD_ADDR)->uts, 390) ? -EFAULT : 0;
+}
+
+/* What would turn interception off or reach beyond the sandbox is refused; what is the thread's own affair is the host's. */
+s64 fn_prctl(struct thread *t, struct call *c)
+{
+	switch ((int)c->a[0]) {
+	case 1: case 2:	  /* PDEATHSIG */
+	case 13: case 14: /* TIMING */
+	case 15: case 16: /* NAME */
+	case 29: case 30: /* TIMERSLACK */
+	case 33: case 34: /* MCE_KILL */
+	case 36: case 37: /* CHILD_SUBREAPER */
+	case 38: case 39: /* NO_NEW_PRIVS */
+	case 40:	  /* GET_TID_ADDRESS */
+	case 41: case 42: /* THP_DISABLE */
+	case 25: case 26: /* TSC */
+	case 0x53564d41:  /* SET_VMA */
+		return native(t, c);
+	case 59: /* SYSCALL_USER_DISPATCH */
+	case 22: /* SECCOMP */
+		return -EINVAL;
+	case 21: /* GET_SECCOMP */
+		return 0;
+	}
+	return supervise(t, c, REQ_CALL);
+}
+
+s64 fn_arch_prctl(struct thread *t, struct call *c)
+{
+	switch ((int)c->a[0]) {
+	case 0x1001: case 0x1002: /* SET_GS, SET_FS */
+		return in_core(c->a[1]) ? -EPERM : native(t, c);
+	case 0x1003: case 0x1004: /* GET_FS, GET_GS */
+	case 0x1011:		  /* GET_CPUID */
+	case 0x1021: case 0x1022: case 0x1023: case 0x1024: case 0x1025: /* XCOMP */
+		return native(t, c);
+	}
+	return -EINVAL;
+}

@@ -1,0 +1,193 @@
+"""The supervisor's end of a process's channel: requests are read from the slots, replies are written to them.
+
+Layer: the pretend kernel, lowest.  May touch: the shared memory (nothing in it is trusted: each word is read
+once, and lengths are bounded), the process's socket, futexes in the shared memory.  Layout: kernel/layout.py.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import os
+import socket
+import struct
+
+from ._libc import ffi
+from .layout import CHANNEL_SIZE, CONSTANTS, MAX_OUT, OFFSETS, SIZES, SLOT_COUNT, SLOT_DATA, SLOT_DATA_SIZE, SLOT_SIZE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+libc = ffi.dlopen(None)
+_SYS_FUTEX, _FUTEX_WAKE = 202, 1
+_ALL = 1 << 30
+
+_SLOT = OFFSETS["ring3_slot"]
+#: kind .. id_ino in one go
+REQUEST = struct.Struct("<I4xq6QQQq6I6I2i2I2Q2Q")
+_REQUEST_AT = _SLOT["kind"]
+assert _SLOT["id_ino"] + 16 - _REQUEST_AT == REQUEST.size
+_REPLY = struct.Struct("<qII")  # r_result r_action r_nout
+_REPLY_AT = _SLOT["r_result"]
+_ARGS = struct.Struct("<q6Q")
+_CREDS = struct.Struct("<4I")
+_U32 = struct.Struct("<I")
+_FDMSG = struct.Struct("<4I")
+_PROC = OFFSETS["ring3_proc_page"]
+MSG = struct.Struct("<IIQQQQ")
+assert MSG.size == SIZES["ring3_msg"]
+
+ACT_RESULT, ACT_NATIVE, ACT_NATIVE_ARGS = CONSTANTS["ACT_RESULT"], CONSTANTS["ACT_NATIVE"], CONSTANTS["ACT_NATIVE_ARGS"]
+ACT_FD, ACT_KILL_LIST, ACT_EXEC = CONSTANTS["ACT_FD"], CONSTANTS["ACT_KILL_LIST"], CONSTANTS["ACT_EXEC"]
+ACT_CREDS = CONSTANTS["ACT_CREDS"]
+
+
+def libc_syscall(number: int, a: int, b: int, c: int) -> int:
+    """A raw system call with up to three integer arguments: the result, or -errno."""
+    result = libc.syscall(number, ffi.cast("void *", a), b, c)
+    return int(result) if result >= 0 else -int(ffi.errno)
+
+
+def read_memory(pid: int, address: int, size: int) -> bytes:
+    """process_vm_readv(2).  Raises EFAULT."""
+    buffer = ffi.new("char[]", size)
+    local = ffi.new("unsigned long[2]", [int(ffi.cast("unsigned long", buffer)), size])
+    remote = ffi.new("unsigned long[2]", [address, size])
+    got = libc.process_vm_readv(pid, local, 1, remote, 1, 0)
+    if got != size:
+        raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
+    return bytes(ffi.buffer(buffer, size))
+
+
+class Channel:
+    """The shared memory and the socket of one process.
+
+    The guest gets `memfd` and the other end of the socket; neither can change the memory's size (it is sealed).
+    """
+
+    __slots__ = ("_base", "_view", "closed", "sock")
+
+    def __init__(self, sock: socket.socket, memfd: int) -> None:
+        self.sock = sock
+        self.closed = False
+        self._base = 0
+        self.adopt(memfd)
+
+    def adopt(self, memfd: int) -> None:
+        """Map `memfd`, instead of an earlier one (each exec starts with fresh memory); the caller closes it."""
+        base = libc.mmap(ffi.NULL, CHANNEL_SIZE, 3, 1, memfd, 0)  # PROT_READ|PROT_WRITE, MAP_SHARED
+        if int(ffi.cast("long", base)) == -1:
+            raise MemoryError(f"cannot map a channel: {os.strerror(ffi.errno)}")
+        self.unmap()
+        self._base = int(ffi.cast("unsigned long", base))
+        self._view = memoryview(ffi.buffer(base, CHANNEL_SIZE)).cast("B")
+
+    def unmap(self) -> None:
+        if self._base:
+            self._view.release()
+            libc.munmap(ffi.cast("void *", self._base), CHANNEL_SIZE)
+            self._base = 0
+
+    def close(self) -> None:
+        """Free everything; may be called twice."""
+        self.closed = True
+        self.unmap()
+        self.sock.close()
+
+    # -- what the core tells about the process
+
+    def brk_range(self) -> tuple[int, int] | None:
+        if self.closed:
+            return None
+        start, end = struct.unpack_from("<QQ", self._view, _PROC["brk_start"])
+        return start, end
+
+    def core_fds(self) -> tuple[int, int]:
+        if self.closed:
+            return -1, -1
+        first, second = struct.unpack_from("<ii", self._view, _PROC["core_fds"])
+        return first, second
+
+    # -- requests
+
+    def tid(self, slot: int) -> int:
+        return int(_U32.unpack_from(self._view, (slot + 1) * SLOT_SIZE + 4)[0])
+
+    def request(self, slot: int) -> tuple[int, ...]:
+        """The request in a slot, read once: kind, nr, args[6], ip, sp, result, in_off[6], in_len[6], id_fd[2],
+        id_mode[2], id_dev[2], id_ino[2]."""
+        return REQUEST.unpack_from(self._view, (slot + 1) * SLOT_SIZE + _REQUEST_AT)
+
+    def data(self, slot: int, offset: int, length: int) -> bytes:
+        """Input bytes of a request, bounded.  Raises EFAULT for a range outside the slot."""
+        if offset > SLOT_DATA_SIZE or length > SLOT_DATA_SIZE - offset:
+            raise OSError(errno.EFAULT, "outside the slot")
+        at = (slot + 1) * SLOT_SIZE + SLOT_DATA + offset
+        return bytes(self._view[at : at + length])
+
+    # -- replies
+
+    def reply(
+        self,
+        slot: int,
+        request: int,
+        result: int,
+        action: int = 0,
+        writes: Sequence[tuple[int, bytes]] = (),
+        creds: tuple[int, int, int, int] | None = None,
+        native: tuple[int, Sequence[int]] | None = None,
+    ) -> None:
+        """Answer request number `request` of `slot`, and wake the thread."""
+        if self.closed:
+            return
+        view, base = self._view, (slot + 1) * SLOT_SIZE
+        at = 0
+        if len(writes) > MAX_OUT or sum(len(data) for _, data in writes) > SLOT_DATA_SIZE:
+            raise ValueError("a reply writes more than a slot holds")
+        for i, (address, data) in enumerate(writes):
+            view[base + SLOT_DATA + at : base + SLOT_DATA + at + len(data)] = data
+            struct.pack_into("<Q", view, base + _SLOT["out_addr"] + 8 * i, address)
+            _U32.pack_into(view, base + _SLOT["out_off"] + 4 * i, at)
+            _U32.pack_into(view, base + _SLOT["out_len"] + 4 * i, len(data))
+            at += len(data)
+        if creds is not None:
+            _CREDS.pack_into(view, base + _SLOT["r_creds"], *creds)
+            action |= ACT_CREDS
+        if native is not None:
+            _ARGS.pack_into(view, base + _SLOT["r_nr"], native[0], *native[1])
+        self._publish(base, request, result, action, len(writes))
+
+    def reply_kill_list(self, slot: int, request: int, pids: list[int]) -> None:
+        base = (slot + 1) * SLOT_SIZE
+        pids = pids[: SLOT_DATA_SIZE // 4]
+        struct.pack_into(f"<{len(pids)}I", self._view, base + SLOT_DATA, *pids)
+        self._publish(base, request, 0, ACT_KILL_LIST, len(pids))
+
+    def _publish(self, base: int, request: int, result: int, action: int, count: int) -> None:
+        view = self._view
+        _REPLY.pack_into(view, base + _REPLY_AT, result, action, count)
+        _U32.pack_into(view, base + _SLOT["rep"], request)  # x86 keeps stores in order
+        libc.syscall(_SYS_FUTEX, ffi.cast("void *", self._base + base + _SLOT["rep"]), _FUTEX_WAKE, _ALL)
+
+    def send_fds(self, slot: int, fds: list[int], flags: int = 0) -> None:
+        """Send descriptors for the thread of `slot`; it takes them after its reply."""
+        self.sock.sendmsg(
+            [_FDMSG.pack(0, slot, flags, len(fds))],
+            [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))],
+            socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL,
+        )
+
+
+def new_channel_memfd() -> int:
+    """A memfd of a channel's size, sealed against anything that would let a guest crash the supervisor."""
+    import fcntl
+
+    fd = os.memfd_create("ring3-channel", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, CHANNEL_SIZE)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    return fd
+
+
+def valid_slot(slot: int) -> bool:
+    return 0 <= slot < SLOT_COUNT

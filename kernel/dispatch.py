@@ -1,0 +1,255 @@
+"""From a request in a slot to its handler and back: decoding, answering, blocking, hooks.
+
+Layer: the pretend kernel, between the channel and the handlers.  May touch: nothing but these.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from . import channel as ch
+from .handlers import ERESTARTSYS, HANDLERS, NATIVE, Exec, InstallFd, KillList, NativeResult, Out
+from .layout import CONSTANTS
+from .loop import Interrupted, Running
+from .table import KERNEL, REFUSE, TABLE, Sys
+from .task import FdRef, Task
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .sandbox import Kernel
+    from .task import Process
+
+_NULL = CONSTANTS["RING3_NULL"]
+_SIGN = 1 << 63
+_AT_FDCWD = -100
+REQ_CALL, REQ_ENTER, REQ_EXIT = CONSTANTS["REQ_CALL"], CONSTANTS["REQ_ENTER"], CONSTANTS["REQ_EXIT"]
+REQ_CLASSIFY, REQ_FORK = CONSTANTS["REQ_CLASSIFY"], CONSTANTS["REQ_FORK"]
+REQ_EXEC_ARGS = CONSTANTS["REQ_EXEC_ARGS"]
+_EXEC_CALLS = (59, 322)
+
+
+class Request:
+    """A decoded request.  `args` are raw (unsigned 64 bits)."""
+
+    __slots__ = ("args", "fds", "in_len", "in_off", "ip", "kind", "nr", "result", "sp")
+
+    def __init__(self, raw: tuple[int, ...]) -> None:
+        self.kind, self.nr = raw[0], raw[1]
+        self.args = raw[2:8]
+        self.ip, self.sp, self.result = raw[8:11]
+        self.in_off, self.in_len = raw[11:17], raw[17:23]
+        self.fds = [
+            None if raw[23 + i] == _AT_FDCWD else FdRef(raw[23 + i], raw[27 + i], raw[29 + i], raw[25 + i])
+            for i in (0, 1)
+        ]
+
+
+def decode(task: Task, request: Request, call: Sys) -> list[Any]:
+    """The arguments as the handlers want them (kernel/table.py, "Argument kinds")."""
+    channel = task.process.channel
+    assert channel is not None
+    out: list[Any] = []
+    fds = iter(request.fds)
+    for i, (kind, _parameter) in enumerate(call.args):
+        value = request.args[i]
+        if kind in ("int", "pid"):
+            out.append(value - (value & _SIGN) * 2)
+        elif kind in ("uint", "ptr"):
+            out.append(value)
+        elif kind in ("fd", "dirfd"):
+            out.append(next(fds))
+        elif kind == "strv":
+            out.append(exec_strings(task, request, i))
+        elif request.in_len[i] == _NULL:
+            out.append(None)
+        else:
+            out.append(channel.data(task.slot, request.in_off[i], request.in_len[i]))
+    return out
+
+
+def exec_strings(task: Task, request: Request, i: int) -> list[bytes]:
+    """argv (the first of the two) or envp: inline, or what came in pieces before."""
+    assert task.process.channel is not None
+    which = i - (1 if request.nr == 59 else 2)
+    if request.in_len[i] == _NULL:
+        data = bytes(task.exec_args.pop(which, b""))
+    else:
+        data = task.process.channel.data(task.slot, request.in_off[i], request.in_len[i])
+    return data.split(b"\0")[:-1]
+
+
+class Dispatcher:
+    """Serves the requests of one sandbox."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self._refused: set[str] = set()
+
+    def serve(self, process: Process, slot: int, number: int) -> None:
+        """One ring of a doorbell: request `number` waits in `slot`."""
+        channel = process.channel
+        assert channel is not None
+        request = Request(channel.request(slot))
+        task = self._task(process, slot, channel.tid(slot))
+        task.request = number
+        self.kernel.current = task
+        try:
+            self._serve(task, request)
+        finally:
+            self.kernel.current = None
+
+    def _task(self, process: Process, slot: int, tid: int) -> Task:
+        task = process.tasks.get(slot)
+        if task is None or task.tid != tid:
+            task = process.tasks[slot] = Task(process, tid, slot, process.main_creds)
+        return task
+
+    def _serve(self, task: Task, request: Request) -> None:
+        kind = request.kind
+        if kind == REQ_CALL:
+            self._run(task, request)
+        elif kind == REQ_CLASSIFY:
+            fd = request.fds[0]
+            known = fd is not None and self.kernel.vfs.files.open_file(fd.dev, fd.ino) is not None
+            self.answer(task, request, int(known))
+        elif kind == REQ_FORK:
+            self.kernel.prepare_fork(task, request.args[0])
+        elif kind == REQ_EXEC_ARGS:
+            assert task.process.channel is not None
+            data = task.process.channel.data(task.slot, request.in_off[0], request.in_len[0])
+            task.exec_args.setdefault(request.args[0] & 1, bytearray()).extend(data)
+            self.answer(task, request, 0)
+        elif kind in (REQ_ENTER, REQ_EXIT):
+            self.kernel.hooks.serve(self, task, request)
+        else:
+            self.answer(task, request, -errno.EIO)
+
+    def _run(self, task: Task, request: Request) -> None:
+        """Run the handler of a call and answer."""
+        call = TABLE.get(request.nr)
+        try:
+            if call is None:
+                raise OSError(errno.ENOSYS, "")
+            if call.lane == REFUSE:
+                self.say_refused(task, call)
+                raise OSError(call.err, "")
+            handler = HANDLERS.get(call.name)
+            if handler is None:
+                result: Any = self._default(task, call, request)
+            else:
+                result = handler(task, *decode(task, request, call))
+        except BaseException as e:
+            self._failed(task, request, call, e)
+            return
+        if hasattr(result, "send"):
+            running = Running(result, lambda value, exc: self._finished(task, request, call, value, exc))
+            if running.waiting:
+                task.blocked = running
+            return
+        self.answer(task, request, result)
+
+    def _default(self, task: Task, call: Sys, request: Request) -> Any:
+        """A call that came for its `pid` alone: the host kernel may do it to processes of the sandbox."""
+        for (kind, _), value in zip(call.args, request.args):
+            pid = value & 0xFFFFFFFF
+            if kind == "pid" and not self.kernel.knows(pid):
+                raise OSError(errno.ESRCH, "")
+        if call.lane == KERNEL and any(kind == "pid" for kind, _ in call.args):
+            return NATIVE
+        self.kernel.log(f"{call.name}: not supported (ENOSYS) for {name_of(task)}")
+        raise OSError(errno.ENOSYS, "")
+
+    def say_refused(self, task: Task, call: Sys) -> None:
+        """One line per call and sandbox."""
+        if call.name not in self._refused:
+            self._refused.add(call.name)
+            why = f": {call.why}" if call.why else ""
+            self.kernel.log(f"{call.name}: refused ({errno.errorcode.get(call.err)}) for {name_of(task)}{why}")
+
+    def _finished(self, task: Task, request: Request, call: Sys | None, value: Any, failure: BaseException | None) -> None:
+        task.blocked = None
+        if failure is not None:
+            self._failed(task, request, call, failure)
+        else:
+            self.answer(task, request, value)
+
+    def _failed(self, task: Task, request: Request, call: Sys | None, failure: BaseException) -> None:
+        if isinstance(failure, Interrupted):
+            self.answer(task, request, -ERESTARTSYS)
+        elif isinstance(failure, OSError) and failure.errno:
+            self.answer(task, request, -failure.errno)
+        else:
+            self.kernel.report(failure, f"in {call.name if call else request.nr} of {name_of(task)}")
+            self.answer(task, request, -errno.EIO)
+
+    def interrupt(self, process: Process, slot: int, number: int) -> None:
+        """A signal arrived for a thread that waits for us: a call that blocks gives up."""
+        task = process.tasks.get(slot)
+        if task is not None and task.request == number and task.blocked is not None:
+            task.blocked.throw(Interrupted(errno.EINTR, "interrupted"))
+
+    # -- answers
+
+    def answer(self, task: Task, request: Request, result: Any) -> None:
+        """Send a Result back to the guest."""
+        channel = task.process.channel
+        if channel is None or channel.closed:
+            if isinstance(result, InstallFd):
+                result.drop()
+            return
+        slot, number = task.slot, task.request
+        if isinstance(result, int):
+            channel.reply(slot, number, result)
+        elif isinstance(result, Out):
+            creds = task.creds
+            ids = (creds.uid, creds.euid, creds.gid, creds.egid) if result.creds else None
+            try:
+                channel.reply(slot, number, result.ret, writes=result.writes, creds=ids)
+            except ValueError as e:
+                self.kernel.report(e, f"in call {request.nr} of {name_of(task)}")
+                channel.reply(slot, number, -errno.EIO)
+        elif isinstance(result, InstallFd):
+            self._install(task, result)
+        elif isinstance(result, NativeResult):
+            native = None
+            if result.args is not None:
+                args = [*result.args, 0, 0, 0, 0, 0, 0][:6]
+                native = (request.nr if result.nr is None else result.nr, args)
+            action = ch.ACT_NATIVE if native is None else ch.ACT_NATIVE_ARGS
+            channel.reply(slot, number, 0, action, native=native)
+        elif isinstance(result, KillList):
+            channel.reply_kill_list(slot, number, result.pids)
+        elif isinstance(result, Exec):
+            channel.reply(slot, number, 0, ch.ACT_EXEC)
+        else:
+            self.kernel.report(TypeError(f"a handler returned {result!r}"), f"call {request.nr}")
+            channel.reply(slot, number, -errno.EIO)
+
+    def _install(self, task: Task, install: InstallFd) -> None:
+        channel = task.process.channel
+        assert channel is not None
+        flags = CONSTANTS["FD_CLOEXEC"] if install.cloexec else 0
+        if install.ctty:
+            flags |= CONSTANTS["FD_CTTY"]
+        try:
+            st = os.fstat(install.fd)
+            if stat.S_ISSOCK(st.st_mode) and self.kernel.vfs.files.open_file(st.st_dev, st.st_ino) is not None:
+                flags |= CONSTANTS["FD_SUPERVISED"]
+            channel.send_fds(task.slot, [install.fd], flags)
+        except OSError as e:
+            channel.reply(task.slot, task.request, -(e.errno or errno.EIO))
+            return
+        finally:
+            install.drop()
+        channel.reply(task.slot, task.request, 0, ch.ACT_FD)
+        if install.then is not None:
+            install.then()
+
+
+def name_of(task: Task) -> str:
+    """For the log: program and pid."""
+    return f"{task.process.comm.decode('utf-8', 'replace')}[{task.process.pid}]"

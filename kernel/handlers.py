@@ -1,0 +1,107 @@
+"""The registry of system call handlers, and what a handler may answer.
+
+Layer: the pretend kernel; every kernel/sys_*.py registers here.  May touch: nothing.
+
+A handler is a plain function `handler(task, *arguments)`; its arguments follow the call's line in kernel/table.py.  It
+returns a Result or raises OSError.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from typing import Any, Union
+
+    Result = Union[int, "Out", "InstallFd", "KillList", "Exec", "NativeResult", Awaitable[Any]]
+
+#: What Linux uses inside for "restart after the signal, if its handler says so" (include/linux/errno.h).
+ERESTARTSYS = 512
+
+
+class NativeResult:
+    """Let the host kernel do the call exactly as the guest made it (with other arguments, if `args` is given)."""
+
+    __slots__ = ("args", "nr")
+
+    def __init__(self, nr: int | None = None, args: Sequence[int] | None = None) -> None:
+        self.nr = nr
+        self.args = args
+
+
+NATIVE = NativeResult()
+
+
+class Out:
+    """A return value and guest memory to write: [(address, bytes), ...].  The core writes it; EFAULT if it cannot."""
+
+    __slots__ = ("creds", "ret", "writes")
+
+    def __init__(self, ret: int, writes: Sequence[tuple[int, bytes]] = (), creds: bool = False) -> None:
+        self.ret = ret
+        self.writes = writes
+        self.creds = creds  # the task's uids or gids changed: tell the core
+
+
+class InstallFd:
+    """The guest gets a copy of the supervisor's descriptor `fd` at its lowest free number.
+
+    `cloexec` as O_CLOEXEC; `ctty`: make it the controlling terminal, if the guest leads a session without one; `close`:
+    the supervisor's copy is closed when it is sent; `then(...)` runs afterwards.
+    """
+
+    __slots__ = ("close", "cloexec", "ctty", "fd", "then")
+
+    def __init__(
+        self,
+        fd: int,
+        cloexec: bool = False,
+        ctty: bool = False,
+        close: bool = True,
+        then: Callable[[], None] | None = None,
+    ) -> None:
+        self.fd = fd
+        self.cloexec = cloexec
+        self.ctty = ctty
+        self.close = close
+        self.then = then
+
+    def drop(self) -> None:
+        """The guest will not take it."""
+        if self.close and self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+class KillList:
+    """kill(2) for each of these processes, done by the guest itself so that si_pid is its own."""
+
+    __slots__ = ("pids",)
+
+    def __init__(self, pids: list[int]) -> None:
+        self.pids = pids
+
+
+class Exec:
+    """execve(2) may go on: the core executes itself and asks for the plan."""
+
+    __slots__ = ()
+
+
+HANDLERS: dict[str, Callable[..., Any]] = {}
+
+
+def syscall(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a handler for the calls `names`.  Raises KeyError for a name that the table does not have."""
+    from .table import BY_NAME
+
+    def register(handler: Callable[..., Any]) -> Callable[..., Any]:
+        for name in names:
+            if name not in BY_NAME:
+                raise KeyError(f"no system call named {name!r} in kernel/table.py")
+            HANDLERS[name] = handler
+        return handler
+
+    return register

@@ -1,0 +1,224 @@
+"""The structures shared between the supervisor (Python) and the guest core (C), declared once.
+
+Layer: the channel, below everything else.  May touch: nothing (pure data; importable on its own, because
+the build loads it by path to write the C header).
+
+`C_STRUCTS` is the only declaration.  `c_header()` turns it into C with a `_Static_assert` for each
+offset; the Python side takes its offsets from `offset()`.  Both sides compare `VERSION` at start.
+"""
+
+from __future__ import annotations
+
+VERSION = 1
+
+#: The core is linked at CORE_BASE; [CORE_BASE, CORE_END) of every guest belongs to the core alone.
+CORE_BASE = 0x2100_0000_0000
+CORE_END = 0x2110_0000_0000
+
+SLOT_SIZE = 32768
+SLOT_COUNT = 2048
+SLOT_DATA = 1536
+SLOT_DATA_SIZE = SLOT_SIZE - SLOT_DATA
+CHANNEL_SIZE = SLOT_SIZE * (SLOT_COUNT + 1)  # the first slot-sized unit is the process header
+MAX_OUT = 32
+
+#: (field, C type, count); sizes by type below.  Every struct is packed by hand: natural alignment only.
+_SIZES = {"u8": 1, "u16": 2, "u32": 4, "s32": 4, "u64": 8, "s64": 8}
+
+Field = tuple[str, str, int]
+
+C_STRUCTS: dict[str, list[Field]] = {
+    # The head of a process's channel: written by the core, read by the supervisor (never trusted).
+    "ring3_proc_page": [
+        ("version", "u32", 1),
+        ("pid", "u32", 1),
+        ("brk_start", "u64", 1),
+        ("brk_end", "u64", 1),
+        ("core_fds", "s32", 2),
+    ],
+    # One per thread.  Words are grouped by writer, one cache line apart.
+    "ring3_slot": [
+        ("req", "u32", 1),  # guest: number of the latest request
+        ("tid", "u32", 1),
+        ("pad0", "u8", 56),
+        ("rep", "u32", 1),  # supervisor: number of the latest reply; the futex word
+        ("pad1", "u8", 60),
+        # request, written by the guest (offset 128)
+        ("kind", "u32", 1),
+        ("pad2", "u32", 1),
+        ("nr", "s64", 1),
+        ("args", "u64", 6),
+        ("ip", "u64", 1),
+        ("sp", "u64", 1),
+        ("result", "s64", 1),
+        ("in_off", "u32", 6),
+        ("in_len", "u32", 6),  # 0xffffffff: the pointer was NULL
+        ("id_fd", "s32", 2),
+        ("id_mode", "u32", 2),
+        ("id_dev", "u64", 2),
+        ("id_ino", "u64", 2),
+        ("pad3", "u8", 200),
+        # reply, written by the supervisor (offset 512)
+        ("r_result", "s64", 1),
+        ("r_action", "u32", 1),
+        ("r_nout", "u32", 1),
+        ("r_nr", "s64", 1),
+        ("r_args", "u64", 6),
+        ("r_creds", "u32", 4),  # uid, euid, gid, egid; valid with ACT_CREDS
+        ("out_addr", "u64", MAX_OUT),
+        ("out_off", "u32", MAX_OUT),
+        ("out_len", "u32", MAX_OUT),
+    ],
+    # One page per sandbox, read-only in every guest.
+    "ring3_world": [
+        ("version", "u32", 1),
+        ("init_pid", "u32", 1),
+        ("hook_enter", "u64", 8),  # bitmap over syscall numbers 0..511
+        ("hook_exit", "u64", 8),
+        ("uts", "u8", 390),
+        ("pad", "u8", 2),
+    ],
+    # Guest to supervisor over the process's socket.
+    "ring3_msg": [
+        ("kind", "u32", 1),
+        ("slot", "u32", 1),
+        ("a", "u64", 1),
+        ("b", "u64", 1),
+        ("c", "u64", 1),
+        ("d", "u64", 1),
+    ],
+    # Supervisor to guest over the process's socket: descriptors travel with it.
+    "ring3_fdmsg": [
+        ("kind", "u32", 1),
+        ("slot", "u32", 1),
+        ("flags", "u32", 1),
+        ("count", "u32", 1),
+    ],
+    # The head of a plan (a memfd): then nseg segments, nzero zero ranges, the stack image.
+    "ring3_plan": [
+        ("version", "u32", 1),
+        ("nseg", "u32", 1),
+        ("nzero", "u32", 1),
+        ("exec_stack", "u32", 1),
+        ("entry", "u64", 1),
+        ("sp", "u64", 1),
+        ("brk", "u64", 1),
+        ("stack_off", "u64", 1),
+        ("stack_len", "u64", 1),
+        ("comm", "u8", 16),
+        ("creds", "u32", 4),
+        ("initial", "u32", 1),
+        ("pad", "u32", 1),
+    ],
+    "ring3_seg": [
+        ("addr", "u64", 1),
+        ("length", "u64", 1),
+        ("offset", "u64", 1),
+        ("prot", "u32", 1),
+        ("flags", "u32", 1),
+        ("file", "s32", 1),
+        ("pad", "u32", 1),
+    ],
+    "ring3_zero": [("addr", "u64", 1), ("length", "u64", 1)],
+    # Supervisor to init: start a guest.  Descriptors: stdin, stdout, stderr, its socket.
+    "ring3_spawn": [
+        ("kind", "u32", 1),
+        ("token", "u32", 1),
+        ("flags", "u32", 1),
+        ("soft_nofile", "u32", 1),
+        ("ignored", "u64", 1),
+        ("blocked", "u64", 1),
+    ],
+    # Init to supervisor.
+    "ring3_event": [
+        ("kind", "u32", 1),
+        ("token", "u32", 1),
+        ("pid", "s32", 1),
+        ("status", "s32", 1),
+    ],
+}
+
+CONSTANTS: dict[str, int] = {
+    "RING3_VERSION": VERSION,
+    "RING3_CORE_BASE": CORE_BASE,
+    "RING3_CORE_END": CORE_END,
+    "RING3_SLOT_SIZE": SLOT_SIZE,
+    "RING3_SLOT_COUNT": SLOT_COUNT,
+    "RING3_SLOT_DATA": SLOT_DATA,
+    "RING3_SLOT_DATA_SIZE": SLOT_DATA_SIZE,
+    "RING3_CHANNEL_SIZE": CHANNEL_SIZE,
+    "RING3_MAX_OUT": MAX_OUT,
+    "RING3_NULL": 0xFFFFFFFF,
+    # request kinds
+    "REQ_CALL": 1,
+    "REQ_ENTER": 2,  # a hooked or traced call is about to be made
+    "REQ_EXIT": 3,  # ... was made; `result` holds what it gave
+    "REQ_CLASSIFY": 4,  # is descriptor id[0] a placeholder?
+    "REQ_FORK": 5,  # args: clone flags; two descriptors come back
+    "REQ_EXEC_ARGS": 6,  # a further piece of argv/envp
+    # reply actions (low byte) and flags
+    "ACT_RESULT": 0,
+    "ACT_NATIVE": 1,
+    "ACT_NATIVE_ARGS": 2,
+    "ACT_FD": 3,
+    "ACT_KILL_LIST": 4,
+    "ACT_EXEC": 5,
+    "ACT_CREDS": 0x100,
+    # messages, guest to supervisor
+    "MSG_RING": 1,
+    "MSG_CANCEL": 2,
+    "MSG_HELLO": 3,
+    "MSG_FORKED": 4,
+    "MSG_CHILD": 5,
+    "MSG_PANIC": 6,
+    # descriptor message flags
+    "FD_CLOEXEC": 1,
+    "FD_SUPERVISED": 2,
+    "FD_CTTY": 4,
+    # spawn and event kinds and flags
+    "SPAWN_START": 1,
+    "SPAWN_NEW_SESSION": 1,
+    "SPAWN_CTTY": 2,
+    "SPAWN_NEW_PGRP": 4,
+    "SPAWN_FOREGROUND": 8,
+    "EVENT_STARTED": 1,
+    "EVENT_EXITED": 2,
+}
+
+
+def _offsets(fields: list[Field]) -> tuple[dict[str, int], int]:
+    at, out, widest = 0, {}, 1
+    for name, ctype, count in fields:
+        size = _SIZES[ctype]
+        at = (at + size - 1) // size * size
+        out[name] = at
+        at += size * count
+        widest = max(widest, size)
+    return out, (at + widest - 1) // widest * widest
+
+
+OFFSETS: dict[str, dict[str, int]] = {}
+SIZES: dict[str, int] = {}
+for _name, _fields in C_STRUCTS.items():
+    OFFSETS[_name], SIZES[_name] = _offsets(_fields)
+
+
+def offset(struct: str, field: str) -> int:
+    """Byte offset of `field` in `struct`.  Raises KeyError for a name that is not declared."""
+    return OFFSETS[struct][field]
+
+
+def c_header() -> str:
+    """The C header of everything declared here, with an assertion for each offset and size."""
+    lines = ["/* Written by core_native/gen.py from kernel/layout.py. */", "#pragma once", ""]
+    for name, value in CONSTANTS.items():
+        lines.append(f"#define {name} {value:#x}{'UL' if value > 0xFFFFFFFF else ''}")
+    for name, fields in C_STRUCTS.items():
+        lines.append(f"\nstruct {name} {{")
+        for field, ctype, count in fields:
+            lines.append(f"\t{ctype} {field}{f'[{count}]' if count > 1 else ''};")
+        lines.append("};")
+        for field, at in OFFSETS[name].items():
+            lines.append(f'_Static_assert(__builtin_offsetof(struct {name}, {field}) == {at}, "{name}.{field}");')
+        lines.append(f'_Static_assert(sizeof(struct {name}) == {SIZES[name]}, "{name}");')
+    return "\n".join(lines) + "\n"

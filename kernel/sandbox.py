@@ -1,0 +1,505 @@
+"""The pretend kernel of one sandbox: its processes, its init, its loop, its world page.
+
+Layer: the pretend kernel, on top.  May touch: host processes that it started, their sockets, memfds.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import os
+import resource
+import socket
+import struct
+import threading
+
+from .channel import MSG, Channel, new_channel_memfd, valid_slot
+from .dispatch import Dispatcher
+from .handlers import InstallFd
+from .layout import CONSTANTS, OFFSETS, SIZES, VERSION
+from .loop import EPOLLIN, Loop
+from .task import Credentials, FsStruct, Process, Task
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..vfs.vfs import Vfs
+
+_SPAWN = struct.Struct("<4I2Q")
+_EVENT = struct.Struct("<2I2i")
+assert _SPAWN.size == SIZES["ring3_spawn"] and _EVENT.size == SIZES["ring3_event"]
+_WORLD = OFFSETS["ring3_world"]
+_CLONE_VM, _CLONE_FS, _CLONE_THREAD, _CLONE_PARENT = 0x100, 0x200, 0x10000, 0x8000
+#: descriptors that every guest process keeps for the core above its limit
+_RESERVED_FDS = 64
+
+
+class Child:
+    """A program that the front started: `pid`, and its raw wait status when it has ended."""
+
+    def __init__(self, kernel: Kernel, process: Process) -> None:
+        self._kernel = kernel
+        self._process = process
+        self._ended = threading.Event()
+        self.started = threading.Event()
+        self.error = 0
+        self.status: int | None = None
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ended(self, status: int) -> None:
+        self.status = status
+        self._ended.set()
+
+    def poll(self) -> int | None:
+        """The raw wait status (os.WIFEXITED and so on read it), None while it runs."""
+        return self.status
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end: the raw wait status.  Raises TimeoutError."""
+        if not self._ended.wait(timeout):
+            raise TimeoutError(f"process {self.pid} still runs")
+        assert self.status is not None
+        return self.status
+
+    def kill(self, sig: int) -> None:
+        """Send a signal.  Nothing happens when it has ended."""
+        import signal
+
+        if self.status is None and self._process.pidfd >= 0:
+            try:
+                signal.pidfd_send_signal(self._process.pidfd, sig)
+            except ProcessLookupError:
+                pass
+
+
+class Kernel:
+    """See the module's text.
+
+    Arguments: `vfs` the tree; `hostname` for uname(2); `log` gets one line per thing the user should know; `core` the path
+    of the guest core; `trace` a callable that gets one line per call, or None.
+    """
+
+    def __init__(
+        self,
+        vfs: Vfs,
+        *,
+        hostname: str | None = None,
+        log: Callable[[str], None],
+        core: str | None = None,
+        trace: Any = None,
+    ) -> None:
+        self.vfs = vfs
+        self.log = log
+        self.lock = threading.RLock()
+        self.loop = Loop(self.lock, self._loop_failed)
+        vfs.files.loop = self.loop
+        self.processes: dict[int, Process] = {}
+        self.current: Task | None = None
+        uts = os.uname()
+        self.hostname = hostname or uts.nodename
+        self.domainname = "(none)"
+        self._core = core
+        self._trace = trace
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._next_token = 0
+        self._forks: dict[int, Process] = {}
+        self._spawns: dict[int, Child] = {}
+        self._children: dict[int, Child] = {}
+        self._exits: dict[int, int] = {}
+        self.init_pid = 0
+        self.dispatcher = Dispatcher(self)
+        from .hooks import Hooks
+
+        self.hooks = Hooks(self)
+
+    # -- life -----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start init and the loop.  Raises OSError when the core cannot be executed, or CoreBuildError."""
+        from . import families  # noqa: F401  (registers the handlers)
+
+        if self._core is None:
+            from ..core_native.build import core_path
+
+            self._core = core_path()
+        self._raise_fd_limit()
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        exe = os.open(self._core, os.O_RDONLY | os.O_CLOEXEC)
+        high = [self._above_standard(theirs.fileno()), self._above_standard(exe)]
+        try:
+            actions = [(os.POSIX_SPAWN_DUP2, high[0], 3), (os.POSIX_SPAWN_DUP2, high[1], 4)]
+            self.init_pid = os.posix_spawn(self._core, ["ring3-init", "init"], {}, file_actions=actions)
+        finally:
+            theirs.close()
+            os.close(exe)
+            for fd in high:
+                os.close(fd)
+        self._make_world()
+        self.loop.add(self._control.fileno(), self._init_says)
+        self._thread = threading.Thread(target=self.loop.run, name="ring3", daemon=True)
+        self._thread.start()
+
+    @staticmethod
+    def _above_standard(fd: int) -> int:
+        """A duplicate that the two dup2 calls to 3 and 4 cannot overwrite."""
+        import fcntl
+
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 5)
+
+    def _raise_fd_limit(self) -> None:
+        """The supervisor holds up to three descriptors for each process and one for each file in use."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.guest_nofile = (soft, hard)
+        if soft != hard:
+            try:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            except (OSError, ValueError):
+                pass
+
+    def _make_world(self) -> None:
+        import mmap
+
+        fd = os.memfd_create("ring3-world", os.MFD_CLOEXEC)
+        os.ftruncate(fd, 4096)
+        self._world_fd = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+        self.world = mmap.mmap(fd, 4096)
+        os.close(fd)
+        struct.pack_into("<II", self.world, 0, VERSION, self.init_pid)
+        self.write_uts()
+        if self._trace is not None:
+            self.hooks.trace(self._trace)
+
+    def write_uts(self) -> None:
+        """Put uname(2)'s fields into the world page."""
+        uts = os.uname()
+        fields = (uts.sysname, self.hostname, uts.release, uts.version, uts.machine, self.domainname)
+        data = b"".join(os.fsencode(f)[:64].ljust(65, b"\0") for f in fields)
+        self.world[_WORLD["uts"] : _WORLD["uts"] + len(data)] = data
+
+    def close(self) -> None:
+        """Kill every guest and free everything.  May be called twice, from any thread."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._thread is None:
+            return
+        self._control.shutdown(socket.SHUT_RDWR)  # init ends every guest, then itself
+        os.waitpid(self.init_pid, 0)
+        self.loop.stop()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+        with self.lock:
+            for child in [*self._spawns.values(), *self._children.values()]:
+                child.started.set()
+                if child.status is None:
+                    child.ended(9)
+            for process in [*self.processes.values(), *self._forks.values()]:
+                self._free(process)
+            self.processes.clear()
+            self.vfs.files.close()
+            self._control.close()
+            os.close(self._world_fd)
+            self.world.close()
+            self.loop.close()
+
+    def report(self, failure: BaseException, where: str) -> None:
+        """An error of ours: one line and its traceback for the log."""
+        import traceback
+
+        self.log(f"internal error {where}: {failure!r}\n{''.join(traceback.format_exception(failure)).rstrip()}")
+
+    def _loop_failed(self, failure: BaseException) -> None:
+        self.report(failure, "in the event loop")
+
+    # -- starting programs ----------------------------------------------------------------------------------
+
+    def spawn(
+        self,
+        path: bytes,
+        argv: list[bytes],
+        env: list[bytes],
+        *,
+        cwd: bytes = b"/",
+        stdio: tuple[int, int, int],
+        creds: Credentials,
+        new_session: bool = False,
+        ctty: bool = False,
+        new_pgrp: bool = False,
+        ignored: int = 0,
+        umask: int = 0o22,
+    ) -> Child:
+        """Start a program with the host descriptors `stdio` (-1: closed).  Raises OSError as execve(2)."""
+        from .sys_exec import prepare_program
+
+        with self.lock:
+            fs = FsStruct(self.vfs.root, self.vfs.root, umask)
+            process = self._new_process(fs, creds)
+            process.initial = True
+            task = Task(process, 0, 0, creds)
+            try:
+                fs.cwd = self.vfs.lookup(task, None, cwd)
+                process.pending_exec = prepare_program(task, None, path, argv, env, 0)
+            except BaseException:
+                self._forks.pop(process.token, None)
+                raise
+            child = Child(self, process)
+            self._spawns[process.token] = child
+            theirs, memfd = self._open_channel(process)
+            os.close(memfd)
+        flags = CONSTANTS["SPAWN_NEW_SESSION"] if new_session else 0
+        flags |= (CONSTANTS["SPAWN_CTTY"] if ctty else 0) | (CONSTANTS["SPAWN_NEW_PGRP"] if new_pgrp else 0)
+        self._send_spawn(process.token, flags, ignored, stdio, theirs)
+        child.started.wait()
+        if child.error:
+            raise OSError(child.error, os.strerror(child.error))
+        return child
+
+    def _send_spawn(
+        self, token: int, flags: int, ignored: int, stdio: tuple[int, int, int], theirs: socket.socket
+    ) -> None:
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        soft = min(self.guest_nofile[0], hard - _RESERVED_FDS)
+        null = -1
+        fds = []
+        for fd in stdio:
+            if fd < 0 and null < 0:
+                null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+            fds.append(null if fd < 0 else fd)
+        fds.append(theirs.fileno())
+        message = _SPAWN.pack(CONSTANTS["SPAWN_START"], token, flags, soft, ignored, 0)
+        try:
+            self._control.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
+        finally:
+            theirs.close()
+            if null >= 0:
+                os.close(null)
+
+    def _init_says(self, events: int) -> None:
+        """An event of init's: a guest was started, or a child of init's ended."""
+        data = self._control.recv(_EVENT.size, socket.MSG_DONTWAIT) if events & EPOLLIN else b""
+        if len(data) != _EVENT.size:
+            self.loop.remove(self._control.fileno())
+            if not self._closed:
+                self._init_died()
+            return
+        kind, token, pid, status = _EVENT.unpack(data)
+        if kind == CONSTANTS["EVENT_STARTED"]:
+            self._started(token, pid, status)
+        elif kind == CONSTANTS["EVENT_EXITED"]:
+            child = self._children.pop(pid, None)
+            if child is not None:
+                child.ended(status)
+
+    def _started(self, token: int, pid: int, status: int) -> None:
+        child = self._spawns.pop(token, None)
+        process = self._forks.get(token) or next((p for p in self.processes.values() if p.token == token), None)
+        if child is None or process is None:
+            return
+        if pid < 0:
+            child.error = -status
+            self._forks.pop(token, None)
+            self._free(process)
+        else:
+            self._register(process, pid)
+            self._children[pid] = child
+        child.started.set()
+
+    def _init_died(self) -> None:
+        """Somebody killed init: the guests that we know of go with it."""
+        self.log("the sandbox's init was killed; ending every guest")
+        import signal
+
+        for process in list(self.processes.values()):
+            try:
+                signal.pidfd_send_signal(process.pidfd, signal.SIGKILL)
+            except OSError:
+                pass
+        for child in [*self._spawns.values(), *self._children.values()]:
+            child.started.set()
+            child.ended(signal.SIGKILL)
+
+    # -- processes ------------------------------------------------------------------------------------------
+
+    def _new_process(self, fs: FsStruct, creds: Credentials) -> Process:
+        self._next_token += 1
+        process = Process(self, fs, creds, self._next_token)
+        self._forks[process.token] = process
+        return process
+
+    def _open_channel(self, process: Process) -> tuple[socket.socket, int]:
+        """Give a process its channel; returns the guest's ends, which the caller closes."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        memfd = new_channel_memfd()
+        process.channel = Channel(ours, memfd)
+        self.loop.add(ours.fileno(), lambda events: self._guest_says(process, events))
+        return theirs, memfd
+
+    def _register(self, process: Process, pid: int) -> None:
+        """A process's pid is known."""
+        if process.pid or not process.alive:
+            return
+        process.pid = pid
+        stale = self.processes.get(pid)
+        if stale is not None and stale is not process:
+            self._free(stale)
+        try:
+            process.pidfd = os.pidfd_open(pid)
+        except OSError:
+            pass  # it has ended and was waited for already
+        self.processes[pid] = process
+        self._forks.pop(process.token, None)
+
+    def knows(self, pid: int) -> bool:
+        """Is `pid` a process or thread of this sandbox (a zombie included)?"""
+        process = self.processes.get(pid)
+        if process is not None:
+            if process.alive or process.exists():
+                return True
+            self._forget(process)
+            return False
+        return any(task.tid == pid for p in self.processes.values() for task in p.tasks.values())
+
+    def prepare_fork(self, task: Task, flags: int) -> None:
+        """A clone(2) without CLONE_THREAD is about to be made: the child's socket and channel go out."""
+        parent = task.process
+        channel = parent.channel
+        assert channel is not None
+        fs = task.fs if flags & _CLONE_FS else task.fs.copy()
+        try:
+            child = self._new_process(fs, task.creds)
+            theirs, memfd = self._open_channel(child)
+        except OSError as e:
+            channel.reply(task.slot, task.request, -(errno.EAGAIN if e.errno == errno.EMFILE else e.errno or errno.EIO))
+            return
+        child.parent = parent.parent if flags & _CLONE_PARENT else parent
+        for name in ("exe", "comm", "cmdline", "environ", "auxv", "mm", "dumpable"):
+            setattr(child, name, getattr(parent, name))
+        try:
+            channel.send_fds(task.slot, [theirs.fileno(), memfd])
+        finally:
+            theirs.close()
+            os.close(memfd)
+        channel.reply(task.slot, task.request, child.token, CONSTANTS["ACT_FD"])
+
+    # -- messages of guests ---------------------------------------------------------------------------------
+
+    def _guest_says(self, process: Process, events: int) -> None:
+        """Read what a guest sent: doorbells mostly."""
+        channel = process.channel
+        if channel is None or channel.closed:
+            return
+        sock = channel.sock
+        for _ in range(64):  # then the others have their turn
+            try:
+                data = sock.recv(MSG.size, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if len(data) != MSG.size:
+                self._gone(process)
+                return
+            kind, slot, a, b, c, d = MSG.unpack(data)
+            if kind == 1:
+                if valid_slot(slot):
+                    self.dispatcher.serve(process, slot, a & 0xFFFFFFFF)
+            elif kind == 2:
+                self.dispatcher.interrupt(process, slot, a & 0xFFFFFFFF)
+            elif kind == 3:
+                self._hello(process, a, b, c, d)
+            elif kind == 4:
+                self._forked(process, a, b)
+            elif kind == 5:
+                self._register(process, a)
+            if channel.closed:
+                return
+
+    def _forked(self, parent: Process, pid: int, token: int) -> None:
+        """A parent's word on its fork: the child's pid, or 0 when it failed."""
+        child = self._forks.get(token)
+        if child is None:
+            return
+        if pid:
+            self._register(child, pid)
+        else:
+            del self._forks[token]
+            self._free(child)
+
+    def _hello(self, process: Process, stack_top: int, mmap_top: int, pid: int, personality: int) -> None:
+        """A fresh core asks for its plan: this is where execve(2) takes effect."""
+        from .sys_exec import commit_exec
+
+        if not process.pid:
+            self._register(process, pid)
+        try:
+            commit_exec(process, stack_top, mmap_top, personality, self._world_fd)
+        except BaseException as e:
+            self.report(e, f"while starting a program in process {pid}")
+            self._kill(process)
+
+    def _kill(self, process: Process) -> None:
+        import signal
+
+        if process.pidfd >= 0:
+            try:
+                signal.pidfd_send_signal(process.pidfd, signal.SIGKILL)
+            except OSError:
+                pass
+        self._gone(process)
+
+    def _gone(self, process: Process) -> None:
+        """The last copy of a process's socket is closed: it has ended (a zombie may remain)."""
+        process.alive = False
+        for task in process.tasks.values():
+            if task.blocked is not None:
+                from .loop import Interrupted
+
+                task.blocked.throw(Interrupted(errno.EINTR, "gone"))
+        self._free_channel(process)
+        self._forks.pop(process.token, None)
+        process.tasks.clear()
+        for other in list(self.processes.values()):
+            if other.parent is process:
+                other.parent = None
+        if process.pid and process.pidfd >= 0 and self.processes.get(process.pid) is process:
+            # Until it is waited for it has a pid, which may be signalled; then the pidfd says so.
+            self.loop.call_later(1.0, lambda: self._reap_check(process, 1.0))
+
+    def _reap_check(self, process: Process, delay: float) -> None:
+        if self.processes.get(process.pid) is not process:
+            return
+        if process.exists():
+            delay = min(delay * 2, 60.0)
+            self.loop.call_later(delay, lambda: self._reap_check(process, delay))
+        else:
+            self._forget(process)
+
+    def _forget(self, process: Process) -> None:
+        if self.processes.get(process.pid) is process:
+            del self.processes[process.pid]
+        self._free(process)
+
+    def _free_channel(self, process: Process) -> None:
+        channel, process.channel = process.channel, None
+        if channel is not None:
+            self.loop.remove(channel.sock.fileno())
+            channel.close()
+        if process.pending_exec is not None:
+            process.pending_exec.close()
+            process.pending_exec = None
+
+    def _free(self, process: Process) -> None:
+        process.alive = False
+        self._free_channel(process)
+        if process.pidfd >= 0:
+            os.close(process.pidfd)
+            process.pidfd = -1
+
+
+__all__ = ["Child", "InstallFd", "Kernel"]

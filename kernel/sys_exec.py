@@ -1,0 +1,226 @@
+"""execve and execveat: checked here, planned by the loader, carried out by a fresh core.
+
+Layer: the pretend kernel, a family of system calls.  May touch: files of the tree, the loader, a process's channel.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import struct
+
+from ..loader.plan import LayoutContext, Opened
+from ..loader.prepare import prepare
+from ..vfs.inode import OpenContext
+from ..vfs.perm import MAY_EXEC, check
+from ..vfs.stat import S_IFMT, S_IFREG
+from .channel import new_channel_memfd
+from .handlers import Exec, syscall
+from .layout import OFFSETS, SIZES, VERSION
+from .task import Credentials, MmLayout, Task
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..loader.plan import Plan
+    from ..loader.prepare import Prepared
+    from ..vfs.mount import Path
+    from .task import FdRef, Process
+
+AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH = 0x100, 0x1000
+_MNT_NOSUID, _MNT_NOEXEC = 2, 8
+_S_ISUID, _S_ISGID, _S_IXGRP = 0o4000, 0o2000, 0o010
+_SEG = struct.Struct("<3Q2Iii")
+assert _SEG.size == SIZES["ring3_seg"]
+
+
+def _err(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+def open_exec_path(t: Task, path: Path, name: bytes) -> Opened:
+    """do_open_execat(): a regular file with execute permission, which nobody writes."""
+    inode = path.inode
+    if inode.mode & S_IFMT != S_IFREG or path.mount.flags & _MNT_NOEXEC:
+        raise _err(errno.EACCES)
+    check(t.creds, inode, MAY_EXEC)
+    if not inode.mode & 0o111:
+        raise _err(errno.EACCES)  # not even root executes what has no x bit at all
+    vfs = t.sandbox.vfs
+    opened = inode.open(OpenContext(vfs, path, os.O_RDONLY, t.creds, t))
+    if not isinstance(opened, int):
+        raise _err(errno.EACCES)  # a file that Python serves cannot be mapped
+    if opened_for_writing(opened):
+        os.close(opened)
+        raise _err(errno.ETXTBSY)
+    vfs.handle(path, opened)
+    return Opened(opened, name, path, inode.mode)
+
+
+def opened_for_writing(fd: int) -> bool:
+    """deny_write_access() would fail.  A read lease is granted only on a file that nobody has open for writing (fcntl(2))."""
+    import fcntl
+
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as e:
+        return e.errno == errno.EAGAIN
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False
+
+
+class PendingExec:
+    """An exec that was granted and waits for the fresh core: the prepared program and the credentials it gets."""
+
+    __slots__ = ("creds", "path", "prepared", "secure", "task")
+
+    def __init__(self, prepared: Prepared, task: Task, creds: Credentials, secure: bool, path: Path) -> None:
+        self.prepared = prepared
+        self.task = task
+        self.creds = creds
+        self.secure = secure
+        self.path = path
+
+    def close(self) -> None:
+        self.prepared.close()
+
+
+def prepare_program(
+    t: Task, start: FdRef | None, name: bytes, argv: list[bytes], envp: list[bytes], flags: int
+) -> PendingExec:
+    """Everything of execve(2) that can fail.  Raises OSError."""
+    vfs = t.sandbox.vfs
+    base = None
+    opened = None
+    filename = name
+    if start is not None and (name or flags & AT_EMPTY_PATH):
+        base = vfs.path_of_fd(t, start.fd)
+        if not name:
+            opened = open_exec_path(t, base, b"/dev/fd/%d" % start.fd)
+            filename = opened.path
+        elif not name.startswith(b"/"):
+            filename = b"/dev/fd/%d/%s" % (start.fd, name)
+
+    def open_exec(path: bytes) -> Opened:
+        if path is filename and opened is None:
+            place = vfs.lookup(t, base, name, not flags & AT_SYMLINK_NOFOLLOW)
+            if flags & AT_SYMLINK_NOFOLLOW and place.inode.is_symlink:
+                raise _err(errno.ELOOP)
+        else:
+            place = vfs.lookup(t, None, path)
+        return open_exec_path(t, place, path)
+
+    if not name and opened is None:
+        raise _err(errno.ENOENT)
+    limit = resource.getrlimit(resource.RLIMIT_STACK)[0]
+    prepared = prepare(
+        open_exec, filename, argv, envp, stack_rlimit=limit if limit >= 0 else -1, opened=opened,
+        comm=None if opened is None else b"%d" % start.fd if start is not None else None,
+    )  # fmt: skip
+    exe = prepared.exe.vpath
+    creds, secure = exec_creds(t.creds, exe)  # type: ignore[arg-type]
+    return PendingExec(prepared, t, creds, secure, exe)  # type: ignore[arg-type]
+
+
+def exec_creds(old: Credentials, path: Path) -> tuple[Credentials, bool]:
+    """bprm_fill_uid() and cap_bprm_creds_from_file(): the credentials after the exec, and AT_SECURE."""
+    new = old.copy()
+    inode = path.inode
+    if not path.mount.flags & _MNT_NOSUID:
+        if inode.mode & _S_ISUID:
+            new.euid = inode.uid
+        if inode.mode & (_S_ISGID | _S_IXGRP) == _S_ISGID | _S_IXGRP:
+            new.egid = inode.gid
+    new.suid = new.fsuid = new.euid
+    new.sgid = new.fsgid = new.egid
+    new.caps = Credentials.ALL if new.euid == 0 else 0
+    new.keepcaps = False
+    return new, new.euid != new.uid or new.egid != new.gid
+
+
+@syscall("execve")
+def sys_execve(t: Task, path: bytes, argv: list[bytes], envp: list[bytes]) -> Exec:
+    """execve(2)"""
+    return _exec(t, None, path, argv, envp, 0)
+
+
+@syscall("execveat")
+def sys_execveat(t: Task, dirfd: FdRef | None, path: bytes, argv: list[bytes], envp: list[bytes], flags: int) -> Exec:
+    """execveat(2)"""
+    if flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
+        raise _err(errno.EINVAL)
+    return _exec(t, dirfd, path, argv, envp, flags)
+
+
+def _exec(t: Task, start: FdRef | None, path: bytes, argv: list[bytes], envp: list[bytes], flags: int) -> Exec:
+    pending = prepare_program(t, start, path, argv, envp, flags)
+    if t.process.pending_exec is not None:
+        t.process.pending_exec.close()
+    t.process.pending_exec = pending
+    return Exec()
+
+
+# -- the point of no return -----------------------------------------------------------------------------------
+
+
+def commit_exec(process: Process, stack_top: int, mmap_top: int, personality: int, world_fd: int) -> None:
+    """The fresh core of `process` gets its plan, and the process becomes the new program."""
+    pending, process.pending_exec = process.pending_exec, None
+    if pending is None:
+        raise RuntimeError("a core asked for a plan that nobody made")
+    creds = pending.creds
+    plan = pending.prepared.layout(
+        LayoutContext(
+            stack_top, mmap_top, uid=creds.uid, euid=creds.euid, gid=creds.gid, egid=creds.egid,
+            secure=pending.secure, personality=personality,
+        )  # fmt: skip
+    )
+    if plan.fatal is not None:
+        process.sandbox.log(f"{os.fsdecode(pending.prepared.filename)}: {plan.fatal}")
+    channel = process.channel
+    assert channel is not None
+    memfd = new_channel_memfd()
+    channel.adopt(memfd)
+    plan_fd = plan_memfd(plan, creds, process.initial)
+    _become(process, pending, plan)
+    try:
+        channel.send_fds(0, [plan_fd, memfd, world_fd, *plan.files])
+    finally:
+        os.close(plan_fd)
+        os.close(memfd)
+        plan.close()
+
+
+def _become(process: Process, pending: PendingExec, plan: Plan) -> None:
+    process.exe = pending.path
+    process.comm = plan.comm
+    process.cmdline = b"".join(a + b"\0" for a in plan.argv)
+    process.environ = b"".join(e + b"\0" for e in plan.envp)
+    process.auxv = plan.auxv
+    process.mm = MmLayout(plan)
+    process.main_creds = pending.creds
+    own_fs = pending.task.own_fs
+    if own_fs is not None:
+        process.fs = own_fs
+    process.tasks.clear()
+    process.tasks[0] = Task(process, process.pid, 0, pending.creds)
+
+
+def plan_memfd(plan: Plan, creds: Credentials, initial: bool) -> int:
+    """The plan as the core reads it: struct ring3_plan, segments, zero ranges, the stack image."""
+    at = OFFSETS["ring3_plan"]
+    head = bytearray(SIZES["ring3_plan"])
+    struct.pack_into("<4I", head, 0, VERSION, len(plan.segments), len(plan.zero), int(plan.exec_stack))
+    stack_off = len(head) + _SEG.size * len(plan.segments) + 16 * len(plan.zero)
+    struct.pack_into("<5Q", head, at["entry"], plan.entry, plan.sp, plan.brk, stack_off, len(plan.stack))
+    head[at["comm"] : at["comm"] + 16] = plan.comm[:15].ljust(16, b"\0")
+    struct.pack_into("<5I", head, at["creds"], creds.uid, creds.euid, creds.gid, creds.egid, int(initial))
+    parts = [bytes(head)]
+    parts += [_SEG.pack(s.addr, s.length, s.offset, s.prot, s.flags, s.file, 0) for s in plan.segments]
+    parts += [struct.pack("<QQ", addr, length) for addr, length in plan.zero]
+    parts.append(plan.stack)
+    fd = os.memfd_create("ring3-plan", os.MFD_CLOEXEC)
+    data = b"".join(parts)
+    while data:
+        data = data[os.write(fd, data) :]
+    return fd

@@ -1,0 +1,160 @@
+"""The rest: prctl, priorities, host names, unshare, clocks, sockets that do not exist yet.
+
+Layer: the pretend kernel, a family of system calls.  May touch: the world page (uname), the calling task.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+
+from .handlers import NATIVE, syscall
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .handlers import Result
+    from .task import FdRef, Task
+
+
+def _err(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+@syscall("prctl")
+def sys_prctl(t: Task, option: int, a: int, b: int, c: int, d: int) -> Result:
+    """prctl(2): what is virtual because credentials are; the core answers the rest."""
+    process = t.process
+    if option == 3:  # PR_GET_DUMPABLE
+        return process.dumpable
+    if option == 4:  # PR_SET_DUMPABLE: virtual, or the supervisor could not look into the guest any more
+        if a not in (0, 1):
+            raise _err(errno.EINVAL)
+        process.dumpable = a
+        return 0
+    if option == 7:  # PR_GET_KEEPCAPS
+        return int(t.creds.keepcaps)
+    if option == 8:  # PR_SET_KEEPCAPS
+        if a > 1:
+            raise _err(errno.EINVAL)
+        new = t.creds.copy()
+        new.keepcaps = bool(a)
+        t.creds = new
+        return 0
+    if option == 23:  # PR_CAPBSET_READ
+        if a > 40:
+            raise _err(errno.EINVAL)
+        return 1
+    if option == 27:  # PR_GET_SECUREBITS
+        return 0
+    if option == 47:  # PR_CAP_AMBIENT: the set is empty and stays so
+        if a == 1 and b <= 40:
+            return 0
+        if a == 4:
+            return 0
+        raise _err(errno.EPERM if a in (2, 3) and b <= 40 else errno.EINVAL)
+    if option in (24, 28):  # PR_CAPBSET_DROP, PR_SET_SECUREBITS
+        t.sandbox.log(f"prctl({option}): the bounding set and securebits are not virtual yet; refused (EPERM)")
+        raise _err(errno.EPERM)
+    raise _err(errno.EINVAL)
+
+
+def _who(t: Task, which: int, who: int) -> Result:
+    """PRIO_PROCESS of the sandbox's processes, and one's own group; others do not exist."""
+    if which not in (0, 1, 2):
+        raise _err(errno.EINVAL)
+    if which == 0 and who not in (0, t.process.pid) and not t.sandbox.knows(who):
+        raise _err(errno.ESRCH)
+    if which == 2 and who not in (0, t.creds.uid):
+        raise _err(errno.ESRCH)
+    return NATIVE
+
+
+@syscall("getpriority")
+def sys_getpriority(t: Task, which: int, who: int) -> Result:
+    """getpriority(2)"""
+    return _who(t, which, who)
+
+
+@syscall("setpriority")
+def sys_setpriority(t: Task, which: int, who: int, value: int) -> Result:
+    """setpriority(2): for processes; a whole group or user would include host processes."""
+    if which != 0:
+        raise _err(errno.EPERM)
+    return _who(t, which, who)
+
+
+@syscall("ioprio_get")
+def sys_ioprio_get(t: Task, which: int, who: int) -> Result:
+    """ioprio_get(2): IOPRIO_WHO_* count from 1."""
+    return _who(t, which - 1, who)
+
+
+@syscall("ioprio_set")
+def sys_ioprio_set(t: Task, which: int, who: int, value: int) -> Result:
+    """ioprio_set(2)"""
+    return sys_setpriority(t, which - 1, who, value)
+
+
+@syscall("sethostname")
+def sys_sethostname(t: Task, name: bytes, length: int) -> Result:
+    """sethostname(2): the sandbox's, as uname(2) tells it."""
+    return _set_name(t, "hostname", name, length)
+
+
+@syscall("setdomainname")
+def sys_setdomainname(t: Task, name: bytes, length: int) -> Result:
+    """setdomainname(2)"""
+    return _set_name(t, "domainname", name, length)
+
+
+def _set_name(t: Task, which: str, name: bytes, length: int) -> Result:
+    if not t.creds.capable(21):  # CAP_SYS_ADMIN
+        raise _err(errno.EPERM)
+    if not 0 <= length <= 64:
+        raise _err(errno.EINVAL)
+    setattr(t.sandbox, which, os.fsdecode(name))
+    t.sandbox.write_uts()
+    return 0
+
+
+@syscall("unshare")
+def sys_unshare(t: Task, flags: int) -> Result:
+    """unshare(2): CLONE_FS; descriptors of threads and namespaces cannot be taken apart yet."""
+    if flags & ~0x200:  # CLONE_FS
+        t.sandbox.log(f"unshare({flags:#x}): only CLONE_FS is supported; refused (EPERM)")
+        raise _err(errno.EPERM)
+    if flags:
+        t.own_fs = t.fs.copy()
+    return 0
+
+
+@syscall("adjtimex")
+def sys_adjtimex(t: Task, timex: bytes | None) -> Result:
+    """adjtimex(2): reading is the host's affair, setting is refused."""
+    if timex is None:
+        raise _err(errno.EFAULT)
+    if struct.unpack_from("<I", timex)[0]:
+        raise _err(errno.EPERM)
+    return NATIVE
+
+
+@syscall("clock_adjtime")
+def sys_clock_adjtime(t: Task, clock: int, timex: bytes | None) -> Result:
+    """clock_adjtime(2)"""
+    return sys_adjtimex(t, timex)
+
+
+@syscall("socket")
+def sys_socket(t: Task, family: int, kind: int, protocol: int) -> Result:
+    """socket(2): there is no network yet, and no name for a local socket; pairs work (socketpair)."""
+    t.sandbox.log(f"socket(family {family}): sandboxes have no network yet; refused (EAFNOSUPPORT)")
+    raise _err(errno.EAFNOSUPPORT)
+
+
+@syscall("syncfs")
+def sys_syncfs(t: Task, fd: FdRef) -> Result:
+    """syncfs(2): what is in memory needs none; a read-write bind flushes its own filesystem."""
+    return 0
+
+

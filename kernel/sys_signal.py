@@ -1,0 +1,101 @@
+"""Signals to others: who may be signalled.  Sending is done by the guest itself, so that si_pid is its own.
+
+Layer: the pretend kernel, a family of system calls.  May touch: the process table; host process groups are only read.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from .handlers import NATIVE, KillList, syscall
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .handlers import Result
+    from .task import Process, Task
+
+
+def _err(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+def may_signal(t: Task, target: Process, sig: int) -> bool:
+    """kill_ok_by_cred() of kernel/signal.c: same real or effective uid as the target's real or saved one, or CAP_KILL."""
+    me, its = t.creds, target.main_creds
+    if me.euid in (its.suid, its.uid) or me.uid in (its.suid, its.uid) or me.capable(5):
+        return True
+    return sig == 18 and os.getsid(t.process.pid) == os.getsid(target.pid)  # SIGCONT within a session
+
+
+def _members(t: Task, group: int | None) -> list[Process]:
+    """The living processes of a process group, or (None) all of the sandbox."""
+    found = []
+    for pid, process in t.sandbox.processes.items():
+        try:
+            if process.alive and (group is None or os.getpgid(pid) == group):
+                found.append(process)
+        except ProcessLookupError:
+            continue
+    return found
+
+
+@syscall("kill")
+def sys_kill(t: Task, pid: int, sig: int) -> Result:
+    """kill(2): processes of the sandbox only; whoever is outside does not exist."""
+    pid = pid & 0xFFFFFFFF
+    pid -= (pid & 0x80000000) * 2
+    if not 0 <= sig & 0xFFFFFFFF <= 64:
+        raise _err(errno.EINVAL)
+    if pid > 0:
+        if not t.sandbox.knows(pid):
+            raise _err(errno.ESRCH)
+        target = t.sandbox.processes.get(pid)
+        if target is not None and not may_signal(t, target, sig):
+            raise _err(errno.EPERM)
+        return NATIVE
+    if pid == -1:
+        everyone = [p for p in _members(t, None) if p is not t.process]
+    else:
+        everyone = _members(t, os.getpgid(t.process.pid) if pid == 0 else -pid)
+    if not everyone:
+        raise _err(errno.ESRCH)
+    allowed = [p.pid for p in everyone if may_signal(t, p, sig)]
+    if not allowed:
+        raise _err(errno.EPERM)
+    # The sender comes last: its own signal may end it.
+    allowed.sort(key=lambda p: p == t.process.pid)
+    return KillList(allowed)
+
+
+@syscall("tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
+def sys_signal_one(t: Task, pid: int, *_rest: int) -> Result:
+    """tgkill(2) and rt_sigqueueinfo(2)"""
+    if pid <= 0:
+        raise _err(errno.EINVAL)
+    if not t.sandbox.knows(pid) and not _own_thread(t, pid):
+        raise _err(errno.ESRCH)
+    return NATIVE
+
+
+def _own_thread(t: Task, tid: int) -> bool:
+    """A thread that has not called the supervisor yet is known to the host only."""
+    return os.path.exists(f"/proc/{t.process.pid}/task/{tid}")
+
+
+@syscall("sched_setparam", "sched_getparam", "sched_setscheduler", "sched_getscheduler", "sched_rr_get_interval",
+         "sched_setaffinity", "sched_getaffinity", "sched_setattr", "sched_getattr", "get_robust_list")  # fmt: skip
+def sys_of_task(t: Task, pid: int, *_rest: int) -> Result:
+    """Calls about one task: of the sandbox, or ESRCH."""
+    if not t.sandbox.knows(pid) and not _own_thread(t, pid):
+        raise _err(errno.ESRCH)
+    return NATIVE
+
+
+@syscall("prlimit64")
+def sys_prlimit64(t: Task, pid: int, *_rest: int) -> Result:
+    """prlimit(2) of another process: its limits are its own core's affair."""
+    if not t.sandbox.knows(pid):
+        raise _err(errno.ESRCH)
+    raise _err(errno.EPERM)
+

@@ -1,0 +1,201 @@
+"""Tasks, processes, credentials: what the pretend kernel knows of who calls.
+
+Layer: the pretend kernel.  May touch: the host's /proc/PID/fd of a guest and, where permitted, its memory.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..loader.plan import Plan
+    from ..vfs.mount import Path
+    from ..vfs.vfs import Vfs
+    from .channel import Channel
+    from .loop import Running
+    from .sandbox import Kernel
+
+
+class FdRef:
+    """A descriptor as the core identified it: number, and (st_dev, st_ino, st_mode) of the host object."""
+
+    __slots__ = ("dev", "fd", "ino", "mode")
+
+    def __init__(self, fd: int, dev: int, ino: int, mode: int) -> None:
+        self.fd, self.dev, self.ino, self.mode = fd, dev, ino, mode
+
+    def __repr__(self) -> str:
+        return f"<fd {self.fd} {self.dev:x}:{self.ino}>"
+
+
+class Credentials:
+    """credentials(7): virtual ids of a task.  Replaced, never changed in place, as Linux's struct cred."""
+
+    __slots__ = ("caps", "egid", "euid", "fsgid", "fsuid", "gid", "groups", "keepcaps", "sgid", "suid", "uid")
+
+    #: every capability of Linux 6.18 (CAP_LAST_CAP is 40)
+    ALL = (1 << 41) - 1
+
+    def __init__(self, uid: int = 0, gid: int = 0, groups: tuple[int, ...] = ()) -> None:
+        self.uid = self.euid = self.suid = self.fsuid = uid
+        self.gid = self.egid = self.sgid = self.fsgid = gid
+        self.groups = groups
+        self.caps = self.ALL if uid == 0 else 0  # the effective set
+        self.keepcaps = False
+
+    def copy(self) -> Credentials:
+        new = Credentials.__new__(Credentials)
+        for name in Credentials.__slots__:
+            setattr(new, name, getattr(self, name))
+        return new
+
+    def capable(self, cap: int) -> bool:
+        """Is capability number `cap` in the effective set (capabilities(7))?"""
+        return bool(self.caps >> cap & 1)
+
+
+class FsStruct:
+    """Root, working directory and umask: shared by clone(CLONE_FS), else copied."""
+
+    __slots__ = ("cwd", "root", "umask")
+
+    def __init__(self, root: Path, cwd: Path, umask: int) -> None:
+        self.root, self.cwd, self.umask = root, cwd, umask
+
+    def copy(self) -> FsStruct:
+        return FsStruct(self.root, self.cwd, self.umask)
+
+
+class MmLayout:
+    """Where a program's parts lie (struct mm_struct), for /proc/PID/stat and the like."""
+
+    __slots__ = (
+        "arg_end", "arg_start", "end_code", "end_data", "env_end", "env_start", "start_brk", "start_code",
+        "start_data", "start_stack",
+    )  # fmt: skip
+
+    def __init__(self, plan: Plan) -> None:
+        self.start_code, self.end_code = plan.start_code, plan.end_code
+        self.start_data = self.end_data = plan.end_code
+        self.start_brk = plan.brk
+        self.start_stack = plan.sp
+        self.arg_start, self.arg_end = plan.arg_start, plan.arg_end
+        self.env_start, self.env_end = plan.env_start, plan.env_end
+
+
+class Task:
+    """A thread of a guest.  `creds` are its own, `fs` its process's unless unshared."""
+
+    __slots__ = ("blocked", "comm_override", "creds", "exec_args", "own_fs", "process", "request", "slot", "tid")
+
+    def __init__(self, process: Process, tid: int, slot: int, creds: Credentials) -> None:
+        self.process = process
+        self.tid = tid
+        self.slot = slot
+        self.creds = creds
+        self.own_fs: FsStruct | None = None
+        self.blocked: Running | None = None  # the call that waits, if one does
+        self.request = 0
+        self.exec_args: dict[int, bytearray] = {}
+        self.comm_override: bytes | None = None
+
+    @property
+    def sandbox(self) -> Kernel:
+        return self.process.sandbox
+
+    @property
+    def fs(self) -> FsStruct:
+        return self.own_fs or self.process.fs
+
+    def peek(self, address: int, size: int) -> bytes:
+        """Read guest memory that did not come with the request.  Raises EFAULT, also where the host forbids it."""
+        from .channel import read_memory
+
+        return read_memory(self.process.pid, address, size)
+
+    def host_fd(self, fd: int) -> int:
+        """A duplicate of the guest's descriptor `fd`, which the caller closes.  Raises EBADF."""
+        process = self.process
+        if fd < 0 or fd in process.core_fds:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return process.take_fd(fd)
+
+
+class Process:
+    """A thread group of the sandbox.  Its pid is the host's."""
+
+    def __init__(self, sandbox: Kernel, fs: FsStruct, creds: Credentials, token: int) -> None:
+        self.sandbox = sandbox
+        self.fs = fs
+        self.token = token
+        self.pid = 0
+        self.parent: Process | None = None
+        self.pidfd = -1
+        self.channel: Channel | None = None
+        self.alive = True
+        self.initial = False
+        self.exe: Path | None = None
+        self.comm = b""
+        self.cmdline = b""
+        self.environ = b""
+        self.auxv = b""
+        self.mm: MmLayout | None = None
+        self.main_creds = creds
+        self.tasks: dict[int, Task] = {}  # by slot
+        self.pending_exec: Any = None
+        self.dumpable = 1
+
+    @property
+    def ppid(self) -> int:
+        """The parent's pid as guests see it: 0 for those whom the sandbox started, 1 for orphans."""
+        if self.initial:
+            return 0
+        return self.parent.pid if self.parent is not None and self.parent.alive else 1
+
+    @property
+    def core_fds(self) -> tuple[int, int]:
+        return self.channel.core_fds() if self.channel is not None else (-1, -1)
+
+    @property
+    def core_fd_min(self) -> int:
+        """Descriptors from here on are the core's (both lie side by side above the soft limit)."""
+        return min((fd for fd in self.core_fds if fd > 2), default=1 << 30)
+
+    @property
+    def brk_range(self) -> tuple[int, int] | None:
+        return self.channel.brk_range() if self.channel is not None else None
+
+    @property
+    def vfs(self) -> Vfs:
+        return self.sandbox.vfs
+
+    def take_fd(self, fd: int) -> int:
+        """A duplicate of the process's descriptor.  Raises EBADF."""
+        try:
+            return pidfd_getfd(self.pidfd, fd)
+        except OSError as e:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from e
+
+    def exists(self) -> bool:
+        """Is it running, or a zombie that nobody has waited for yet?"""
+        import signal
+
+        try:
+            signal.pidfd_send_signal(self.pidfd, 0)
+        except OSError:
+            return False
+        return True
+
+
+def pidfd_getfd(pidfd: int, fd: int) -> int:
+    """pidfd_getfd(2), Linux 5.6; the host lets a process do this to its descendants (ptrace(2), Yama 0 and 1)."""
+    from .channel import libc_syscall
+
+    result = libc_syscall(438, pidfd, fd, 0)
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+    return result
