@@ -53,8 +53,7 @@ async def _later(value: Awaitable[Any], convert: Callable[[Any], Result]) -> Any
     return convert(await value)
 
 
-# --- read and write
-# ------------------------------------------------------------------------------------------
+# --- read and write -------------------------------------------------------------------------------------
 
 
 def _read(t: Task, fd: FdRef, address: int, count: int, offset: int | None) -> Result:
@@ -102,8 +101,7 @@ def sys_pwrite64(t: Task, fd: FdRef, data: bytes | None, count: int, offset: int
     return _write(t, fd, data, count, offset)
 
 
-# --- vectors
-# -------------------------------------------------------------------------------------------------
+# --- vectors --------------------------------------------------------------------------------------------
 
 
 def parse_iov(raw: bytes | None, count: int) -> list[tuple[int, int]]:
@@ -222,8 +220,7 @@ def sys_lseek(t: Task, fd: FdRef, offset: int, whence: int) -> Result:
     return NATIVE if file is None else file.seek(offset, whence)
 
 
-# --- control
-# -------------------------------------------------------------------------------------------------
+# --- control --------------------------------------------------------------------------------------------
 
 _FIONCLEX, _FIOCLEX, _FIONBIO, _FIOASYNC, _FIOQSIZE, _FIONREAD, _FIGETBSZ = (
     0x5450, 0x5451, 0x5421, 0x5452, 0x5460, 0x541B, 2,
@@ -317,8 +314,7 @@ def sys_fcntl(t: Task, fd: FdRef, command: int, argument: int) -> Result:
     raise err(errno.EINVAL)
 
 
-# --- size and storage
-# ----------------------------------------------------------------------------------------
+# --- size and storage -----------------------------------------------------------------------------------
 
 
 @syscall("ftruncate")

@@ -30,25 +30,26 @@ _AUDIT_UID_UNSET = 0xFFFFFFFF
 
 
 class ProcFS(SuperBlock):
-    """/proc of one sandbox.
+    """/proc of one world.
 
-    Args:
-        sandbox: the pretend kernel, whose `processes` are shown; host pids are guest pids.
-        vfs: the tree, for the names of files and mounts.
+    Attributes:
+        sandbox: the pretend kernel whose `processes` are shown (host pids are guest pids), None until it
+        exists. vfs: the tree, for the names of files and mounts; set when the filesystem is mounted.
     """
+
+    vfs: Vfs
 
     fstype = "proc"
     magic = PROC_SUPER_MAGIC
     stable = False
 
-    def __init__(self, sandbox: Kernel, vfs: Vfs) -> None:
+    def __init__(self, sandbox: Kernel | None = None) -> None:
         super().__init__("proc")
         from weakref import WeakKeyDictionary
 
         from .nodes import ProcRoot
 
         self.sandbox = sandbox
-        self.vfs = vfs
         self.loginuids: WeakKeyDictionary[Process, int] = WeakKeyDictionary()
         self.root = ProcRoot(self)
 
@@ -56,12 +57,20 @@ class ProcFS(SuperBlock):
         """As proc on Linux: no blocks, no inodes."""
         return StatFs(self.magic, fsid=self.dev)
 
-    # -- who
-    # ---------------------------------------------------------------------------------------------------
+    def attached(self, vfs: Vfs) -> None:
+        """Mounted."""
+        self.vfs = vfs
+
+    # -- who ---------------------------------------------------------------------------------------------
+
+    @property
+    def processes(self) -> dict[int, Process]:
+        """The processes of the sandbox by pid."""
+        return self.sandbox.processes if self.sandbox is not None else {}
 
     def process(self, pid: int) -> Process:
         """A process of the sandbox.  Raises OSError(ESRCH) once it has gone."""
-        process = self.sandbox.processes.get(pid)
+        process = self.processes.get(pid)
         if process is None:
             raise err(errno.ESRCH)
         return process
@@ -69,7 +78,7 @@ class ProcFS(SuperBlock):
     def living(self, pid: int) -> Process | None:
         """A process that still runs or waits to be waited for, else None: its pid may be someone else's by
         now."""
-        process = self.sandbox.processes.get(pid)
+        process = self.processes.get(pid)
         return process if process is not None and process.exists() else None
 
     def exact_task(self, pid: int, tid: int) -> Task | None:
@@ -108,7 +117,7 @@ class ProcFS(SuperBlock):
         while seen is not None:
             if seen in self.loginuids:
                 return self.loginuids[seen]
-            seen = self.sandbox.processes.get(seen.ppid)
+            seen = self.processes.get(seen.ppid)
         return _AUDIT_UID_UNSET
 
     def descriptors(self, pid: int, tid: int = 0) -> list[int]:
@@ -119,8 +128,7 @@ class ProcFS(SuperBlock):
         except FileNotFoundError:
             raise err(errno.ESRCH) from None
 
-    # -- names of objects
-    # --------------------------------------------------------------------------------------
+    # -- names of objects --------------------------------------------------------------------------------
 
     def show(self, path: Path, root: Path | None = None) -> bytes:
         """d_path(): the name of a place as seen from `root`, with " (deleted)" once the name is gone."""

@@ -273,7 +273,7 @@ class ProcRoot(StaticDir):
             at.entries[name] = ProcFile(fs, 0, 0, entry, ino_of(0, 0, path))
 
     def _alive(self) -> list[int]:
-        return [pid for pid in sorted(self.fs.sandbox.processes) if self.fs.living(pid) is not None]
+        return [pid for pid in sorted(self.fs.processes) if self.fs.living(pid) is not None]
 
     def lookup(self, name: bytes) -> Inode | None:
         if not self.entries:
@@ -287,7 +287,7 @@ class ProcRoot(StaticDir):
         if self.fs.living(pid) is not None:
             return PidDir(self.fs, pid, 0, b".")
         # A thread's id may be looked up although it is not listed (proc_pid_lookup).
-        for process in self.fs.sandbox.processes.values():
+        for process in self.fs.processes.values():
             if any(task.tid == pid for task in process.tasks.values()) and host.exists(process.pid, pid):
                 return PidDir(self.fs, process.pid, 0, b".")
         return None
@@ -300,5 +300,5 @@ class ProcRoot(StaticDir):
 
     def getattr(self) -> Stat:
         st = super().getattr()
-        st.nlink += len(self.fs.sandbox.processes)
+        st.nlink += len(self.fs.processes)
         return st

@@ -200,7 +200,7 @@ def children(scope: Scope) -> bytes:
     """Pids of the child processes; all are shown at the leader, since the sandbox keeps them by process."""
     if scope.tid != scope.pid:
         return b""
-    return b"".join(b"%d " % pid for pid, p in sorted(scope.sandbox.processes.items()) if p.ppid == scope.pid)
+    return b"".join(b"%d " % pid for pid, p in sorted(scope.fs.processes.items()) if p.ppid == scope.pid)
 
 
 def _copied(name: str, mode: int = 0o444, where: int = BOTH) -> None:

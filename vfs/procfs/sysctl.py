@@ -2,9 +2,9 @@
 
 Layer: vfs/procfs, entries. May touch: the host's /proc/sys, for reading; the sandbox's host name.
 
-KNOBS is the declaration: the host's value is shown where it has one, for the same kernel serves the guest; the
-value given here otherwise (none: the file is absent then). The host's values are not for a guest to change:
-opening one for writing is EROFS, as in a container whose /proc/sys is read-only.
+KNOBS is the declaration: the host's value is shown where it has one, for the same kernel serves the guest;
+the value given here otherwise (none: the file is absent then). They are not for a guest to change: opening
+one for writing is EROFS, as in a container whose /proc/sys is read-only.
 """
 
 from __future__ import annotations
@@ -124,24 +124,26 @@ def _write_hostname(scope: Scope, data: bytes) -> int:
     reader = scope.reader
     if reader is not None and not reader.creds.capable(21):
         raise err(errno.EPERM)
-    set_hostname = getattr(scope.sandbox, "set_hostname", None)
-    if set_hostname is None:
+    kernel = scope.fs.sandbox
+    if kernel is None:
         raise err(errno.EROFS)
-    set_hostname(os.fsdecode(_one_line(data, 64)))
+    kernel.hostname = os.fsdecode(_one_line(data, 64))
+    kernel.write_uts()
     return len(data)
 
 
 @system_file("sys/kernel/hostname", mode=0o644, write=_write_hostname)
 def hostname(scope: Scope) -> bytes:
     """The sandbox's host name, as uname(2) gives it."""
-    name = getattr(scope.sandbox, "hostname", None)
-    return os.fsencode(name if name is not None else os.uname().nodename) + b"\n"
+    kernel = scope.fs.sandbox
+    return os.fsencode(kernel.hostname if kernel is not None else os.uname().nodename) + b"\n"
 
 
 @system_file("sys/kernel/domainname", mode=0o644)
 def domainname(scope: Scope) -> bytes:
     """The NIS domain name; "(none)" is what Linux starts with."""
-    return b"(none)\n"
+    kernel = scope.fs.sandbox
+    return os.fsencode(kernel.domainname if kernel is not None else "(none)") + b"\n"
 
 
 @system_file("sys/kernel/random/uuid")
@@ -175,4 +177,4 @@ def io_uring_disabled(scope: Scope) -> bytes:
 @system_file("sys/kernel/ns_last_pid", mode=0o666)
 def ns_last_pid(scope: Scope) -> bytes:
     """The newest pid of the sandbox."""
-    return b"%d\n" % max(scope.sandbox.processes, default=0)
+    return b"%d\n" % max(scope.fs.processes, default=0)

@@ -48,7 +48,7 @@ def cmdline(scope: Scope) -> bytes:
 def loadavg(scope: Scope) -> bytes:
     """The machine's load, the sandbox's own threads, and its newest pid."""
     fields = host.read("/proc/loadavg").split()
-    processes = scope.sandbox.processes
+    processes = scope.fs.processes
     threads = sum(len(process.tasks) for process in processes.values())
     running = min(int(fields[3].partition(b"/")[0]), max(threads, 1))
     return b"%b %d/%d %d\n" % (b" ".join(fields[:3]), running, threads, max(processes, default=0))
@@ -70,7 +70,7 @@ def locks(scope: Scope) -> bytes:
     for line in host.read_or("/proc/locks", b"").splitlines():
         words = line.split()
         owner = next((w for w in words[4:6] if w.lstrip(b"-").isdigit()), b"-1")
-        if int(owner) in scope.sandbox.processes:
+        if int(owner) in scope.fs.processes:
             out.append(b"%d:%b\n" % (len(out) + 1, line.partition(b":")[2]))
     return b"".join(out)
 

@@ -18,7 +18,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ...kernel.sandbox import Kernel
     from ...kernel.task import Credentials, FsStruct, Process, Task
     from .fs import ProcFS
 
@@ -46,11 +45,6 @@ class Scope:
         self.pid = pid
         self.tid = tid
         self.reader = reader
-
-    @property
-    def sandbox(self) -> Kernel:
-        """The pretend kernel whose processes are shown."""
-        return self.fs.sandbox
 
     @property
     def process(self) -> Process:
