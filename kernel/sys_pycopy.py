@@ -116,7 +116,7 @@ def sys_flock(t: Task, fd: FdRef, operation: int) -> Result:
     kind = operation & ~LOCK_NB
     if kind not in (LOCK_SH, LOCK_EX, LOCK_UN):
         raise err(errno.EINVAL)
-    locks = t.sandbox.vfs.flocks
+    locks = t.sandbox.vfs.files.flocks
     if kind == LOCK_UN:
         locks.unlock(file)
         return 0

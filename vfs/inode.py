@@ -171,6 +171,8 @@ class Inode:
     #: Native objects of this inode: does the filesystem forget their FileRecord itself when they go (memfds),
     #: or is nobody told (host files)?
     forgets = False
+    #: Does what open() gives belong to this inode? Not for /dev/tty, which opens another file, the terminal.
+    recorded = True
     #: May a file without a name be given one (O_TMPFILE without O_EXCL)?
     linkable = False
 

@@ -25,6 +25,7 @@ import errno
 import os
 import struct
 
+from .flock import FlockTable
 from .inode import err
 from .stat import S_IFDIR, S_IFMT
 
@@ -327,6 +328,7 @@ class FileRegistry:
 
     def __init__(self, loop: HupLoop | None = None) -> None:
         self.loop = loop
+        self.flocks = FlockTable()
         self._known: dict[tuple[int, int], FileRecord] = {}
         self._host: dict[tuple[int, int], None] = {}  # insertion-ordered: oldest first
 
@@ -388,6 +390,7 @@ class FileRegistry:
         os.close(file.sup_fd)
         file.sup_fd = -1
         self._known.pop(file.ident, None)
+        self.flocks.unlock(file)
         file.release()
 
     def close(self) -> None:

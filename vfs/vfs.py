@@ -273,7 +273,7 @@ class Vfs:
         if isinstance(opened, OpenFile):
             return self.files.add_placeholder(opened)
         st = os.fstat(opened)
-        if self._anon is None or path.mount is not self._anon:
+        if path.inode.recorded and (self._anon is None or path.mount is not self._anon):
             self.files.add_native(st.st_dev, st.st_ino, path, path.inode, not path.inode.forgets)
         return opened
 
