@@ -86,15 +86,11 @@ class ProcFile(Inode):
     def open(self, ctx: OpenContext) -> OpenFile:
         sb: Any = self.sb
         fs: ProcFS = sb
+        if self.entry.open is not None:
+            return self.entry.open(Scope(fs, self.pid, self.tid, ctx.task), ctx, self)
         if ctx.flags & O_ACCMODE != os.O_RDONLY and self.entry.write is None and self.mode & 0o222:
             # A knob of the host's kernel: shown, but not for a guest to turn.
             raise err(errno.EROFS)
-        if self.entry.name == b"mem" and self.pid:
-            from .process_memory import OpenMem
-
-            if not fs.may_inspect(Scope(fs, self.pid, self.tid, ctx.task)):
-                raise err(errno.EACCES)
-            return OpenMem(ctx.path, self, ctx.flags, self.pid)
         return OpenProc(ctx.path, self, ctx.flags, fs, self)
 
 

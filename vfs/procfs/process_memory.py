@@ -14,13 +14,13 @@ from ...kernel.layout import CORE_BASE, CORE_END
 from ..inode import err
 from ..openfile import SEEK_CUR, SEEK_SET, OpenFile
 from . import host, rewrite
-from .table import PROCESS, Scope, process_file
+from .table import PROCESS, Scope, process_file, process_object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..inode import Inode
+    from ..inode import Inode, OpenContext
     from ..mount import Path
 
 _PAGE = 4096
@@ -140,3 +140,11 @@ class OpenMem(OpenFile):
             raise err(errno.EINVAL)
         self.pos = offset
         return offset
+
+
+@process_object("mem", mode=0o600)
+def mem(scope: Scope, ctx: OpenContext, inode: Inode) -> OpenFile:
+    """The process's memory, for those who may trace it."""
+    if not scope.fs.may_inspect(scope):
+        raise err(errno.EACCES)
+    return OpenMem(ctx.path, inode, ctx.flags, scope.pid)

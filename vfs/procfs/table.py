@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...kernel.task import Credentials, FsStruct, Process, Task
+    from ..inode import Inode, OpenContext
+    from ..openfile import OpenFile
     from .fs import ProcFS
 
+    Open = Callable[["Scope", OpenContext, Inode], OpenFile]
     Read = Callable[["Scope"], bytes]
     Write = Callable[["Scope", bytes], int]
 
@@ -69,16 +72,23 @@ class Scope:
 
 
 class Entry:
-    """One declared file: its name, permission bits, and the functions behind read(2) and write(2)."""
+    """One declared file: its name, permission bits, and the functions behind read(2) and write(2).
 
-    __slots__ = ("mode", "name", "read", "where", "write")
+    `open`, if set, makes the open file instead, for what is no text: it gets the scope, the OpenContext and the
+    inode.
+    """
 
-    def __init__(self, name: bytes, mode: int, read: Read, write: Write | None, where: int) -> None:
+    __slots__ = ("mode", "name", "open", "read", "where", "write")
+
+    def __init__(
+        self, name: bytes, mode: int, read: Read, write: Write | None, where: int, opener: Open | None = None
+    ) -> None:
         self.name = name
         self.mode = mode
         self.read = read
         self.write = write
         self.where = where
+        self.open = opener
 
 
 PROCESS_FILES: dict[bytes, Entry] = {}
@@ -96,6 +106,21 @@ def process_file(
         return read
 
     return declare
+
+
+def process_object(name: str, *, mode: int) -> Callable[[Open], Open]:
+    """Declare an entry of every process that is no text; the decorated function opens it."""
+
+    def declare(opener: Open) -> Open:
+        key = name.encode()
+        PROCESS_FILES[key] = Entry(key, mode, _no_text, None, BOTH, opener)
+        return opener
+
+    return declare
+
+
+def _no_text(scope: Scope) -> bytes:
+    raise AssertionError("the entry has its own open()")
 
 
 def system_file(name: str, *, mode: int = 0o444, write: Write | None = None) -> Callable[[Read], Read]:
