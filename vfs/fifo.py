@@ -91,12 +91,8 @@ class Fifo:
         return fd
 
     async def _wait_for_reader(self, flags: int) -> int:
-        """A writer cannot be open without a reader: hold both sides, unseen by readers, until one comes.
-
-        A write end has to exist while we wait, so that a reader that opens meanwhile does not wait for us in
-        turn; the order of events in the supervisor sees to that instead: the reader wakes us, and finds us in
-        the queue.
-        """
+        """Wait for a reader. Until one comes nobody can hold a write end; a reader that opens meanwhile wakes
+        us before it looks for writers, and Event.set() runs us at once, so it finds us."""
         from ..kernel.loop import Event
 
         while True:

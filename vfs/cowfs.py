@@ -1,0 +1,515 @@
+"""CowFS: a copy-on-write view of a host directory. Reads come from the host, every change stays in memory.
+
+Layer: vfs, a filesystem behind inode.py's interface, on top of hostfs.py and memdata.py. May touch: the
+host's files beneath its directory, for reading only; memfds.
+
+How it is made:
+* A CowNode is a HostNode (its *lower* object) with changes on top, or an object that exists in memory alone.
+  It stays the same object when it is copied up, so inode number, device and hard links stay too.
+* A CowDir has `entries`: the names that changed here. None is a whiteout. What is not in there is the host's.
+* Whatever was changed is *pinned*: entered by name in its directory and so on up to the root, and by identity
+  in `CowFS.changed`, so that a change outlives the walk that made it and another hard link of the file shows
+  it too.
+* A renamed directory keeps its lower directory, wherever the new name is: nothing is copied.
+* A descriptor opened for reading before the first write keeps showing the host's bytes, as with overlayfs.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from .anon import from_host
+from .hostfs import HostDir, HostFS, HostNode
+from .inode import Inode, OpenContext, err
+from .memdata import MemData, MemfdPool
+from .memfs import RENAME_EXCHANGE
+from .stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, Stat, now_ns
+
+TYPE_CHECKING = False  # the typing module costs start-up time
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+    from typing import Any
+
+    from .openfile import OpenFile
+    from .vfs import Vfs
+
+# Inode numbers of new objects: far above what disks give out, so that they collide with none of the host's.
+_FIRST_INO = 1 << 48
+_DEAD = -(1 << 30)  # nlink delta of a removed directory
+
+
+class CowFS(HostFS):
+    """The host's `path`, copy-on-write. Raises the host's OSError if it cannot be opened."""
+
+    def __init__(self, path: str | bytes) -> None:
+        self.pool = MemfdPool()
+        self.changed: dict[tuple[int, int], CowNode] = {}
+        super().__init__(path, read_only=True)
+        self.read_only = False
+        self._last_ino = _FIRST_INO
+
+    def attached(self, vfs: Vfs) -> None:
+        self.pool = vfs.pool
+
+    def new_node(self, st: os.stat_result, parent: HostDir | None, name: bytes) -> HostNode:
+        cls = CowDir if st.st_mode & S_IFMT == S_IFDIR else CowNode
+        return cls(self, st, parent, name)
+
+    def close(self) -> None:
+        self.changed.clear()
+        super().close()
+
+
+class CowNode(HostNode):
+    """An object that may have a lower one (`lower`), may own its attributes (`own`) and may own its bytes
+    (`data`)."""
+
+    __slots__ = ("cow_name", "cow_parent", "data", "delta", "linkable", "lower", "own", "target", "xattrs")
+
+    sb: CowFS
+
+    def __init__(self, sb: CowFS, st: os.stat_result, parent: HostDir | None, name: bytes) -> None:
+        self.lower = True
+        self._init_cow()
+        super().__init__(sb, st, parent, name)
+
+    def _init_cow(self) -> None:
+        self.own = not self.lower
+        self.data: MemData | None = None
+        self.delta = 0  # links made and removed here
+        self.linkable = False
+        self.target = b""
+        self.xattrs: dict[bytes, bytes] | None = None if self.lower else {}
+        self.cow_parent: CowDir | None = None
+        self.cow_name = b""
+
+    @classmethod
+    def fresh(
+        cls,
+        sb: CowFS,
+        directory: CowDir,
+        mode: int,
+        uid: int,
+        gid: int,
+        *,
+        nlink: int = 1,
+        rdev: int = 0,
+        size: int = 0,
+    ) -> CowNode:
+        """An object that exists in memory alone; its st_dev is its directory's."""
+        node = cls.__new__(cls)
+        Inode.__init__(node, sb, sb.new_ino(), mode, uid, gid, nlink=nlink, rdev=rdev, size=size)
+        node.dev = directory.dev
+        node.parent = None
+        node.name = b""
+        node.lower = False
+        node._init_cow()
+        if mode & S_IFMT == S_IFREG:
+            node.data = MemData(sb.pool, node.ctime)
+        return node
+
+    def __del__(self) -> None:
+        if self.lower:
+            super().__del__()
+
+    @property
+    def forgets(self) -> bool:  # type: ignore[override]
+        return self.data is not None
+
+    # -- attributes ------------------------------------------------------------------------------------------
+
+    def update(self, st: os.stat_result) -> None:
+        self.nlink = max(0, st.st_nlink + self.delta)
+        if self.own:
+            return
+        self.mode = st.st_mode
+        self.uid = st.st_uid
+        self.gid = st.st_gid
+        self.size = st.st_size
+        self.rdev = st.st_rdev
+
+    def refresh(self) -> None:
+        if not self.own:
+            self.update(self.host_stat())
+
+    def getattr(self) -> Stat:
+        if not self.own:
+            st = self.host_stat()
+            self.update(st)
+            result = from_host(st)
+            result.nlink = self.nlink
+            return result
+        size, blocks, atime, mtime, ctime = self.size, 0, self.atime, self.mtime, self.ctime
+        if self.data is not None:
+            size, blocks, atime, mtime, ctime = self.data.stat()
+        elif self.lower:
+            try:
+                st = self.host_stat()
+                self.nlink = max(0, st.st_nlink + self.delta)
+                size, blocks = st.st_size, st.st_blocks
+            except OSError:
+                pass  # gone on the host: what we know stays true
+        return Stat(
+            self.dev,
+            self.ino,
+            self.mode,
+            self.nlink,
+            self.uid,
+            self.gid,
+            self.rdev,
+            size,
+            4096,
+            blocks,
+            atime,
+            mtime,
+            ctime,
+            self.btime or None,
+        )
+
+    def pin(self) -> None:
+        """This object is changed: keep it, under its name and by its identity."""
+        if self.lower:
+            self.sb.changed[self.dev, self.ino] = self
+        parent = self.cow_parent
+        if parent is not None and parent.entries.get(self.cow_name) is not self:
+            parent.entries[self.cow_name] = self
+            parent.pin()
+
+    def own_attributes(self) -> None:
+        """Copy the attributes up: from now on they are ours."""
+        if not self.own:
+            st = self.host_stat()
+            self.update(st)
+            self.atime, self.mtime, self.ctime = st.st_atime_ns, st.st_mtime_ns, st.st_ctime_ns
+            self.btime = 0
+            self.own = True
+        self.pin()
+
+    def setattr(
+        self,
+        *,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        size: int | None = None,
+        atime: int | None = None,
+        mtime: int | None = None,
+    ) -> None:
+        now = now_ns()
+        if size is not None:
+            self.copy_up(size).truncate(size, now)
+        self.own_attributes()
+        if mode is not None:
+            self.mode = self.mode & S_IFMT | mode & 0o7777
+        if uid is not None:
+            self.uid = uid
+        if gid is not None:
+            self.gid = gid
+        if self.data is not None:
+            self.data.set_times(
+                now, atime, mtime
+            ) if atime is not None or mtime is not None else self.data.changed(now)
+        if atime is not None:
+            self.atime = atime
+        if mtime is not None:
+            self.mtime = mtime
+        self.ctime = now
+
+    def touched(self, now: int) -> None:
+        """The inode changed: ctime."""
+        self.own_attributes()
+        self.ctime = now
+        if self.data is not None:
+            self.data.changed(now)
+
+    def linked(self, count: int) -> None:
+        """`count` more names."""
+        if self.lower:
+            self.delta += count
+        self.nlink = max(0, self.nlink + count)
+
+    # -- contents --------------------------------------------------------------------------------------------
+
+    def copy_up(self, keep: int | None = None) -> MemData:
+        """The contents in memory; of a lower file at most `keep` bytes are copied. EACCES if we may not read
+        it."""
+        if self.data is None:
+            if self.mode & S_IFMT != S_IFREG:
+                raise err(errno.EINVAL)
+            self.own_attributes()
+            data = MemData(self.sb.pool, self.ctime)
+            data.linked = self.nlink > 0
+            if keep != 0:
+                source = self.host_open(os.O_RDONLY)
+                try:
+                    _copy(source, data.fd(), keep)
+                finally:
+                    os.close(source)
+            data.set_times(self.ctime, self.atime, self.mtime)
+            self.data = data
+        return self.data
+
+    def open(self, ctx: OpenContext) -> int | OpenFile | Awaitable[int | OpenFile]:
+        kind = self.mode & S_IFMT
+        if kind == S_IFREG:
+            flags = ctx.flags
+            if flags & (os.O_ACCMODE | os.O_TRUNC):
+                return self.copy_up(0 if flags & os.O_TRUNC else None).open(flags)
+            return self.host_open(flags) if self.data is None else self.data.open(flags)
+        if self.lower and kind in (S_IFCHR, S_IFBLK, S_IFIFO):
+            raise err(errno.EACCES, self.name)  # never the host's own
+        return Inode.open(self, ctx)
+
+    def readlink(self, task: Any = None) -> bytes:
+        return super().readlink() if self.lower else self.target
+
+    # -- extended attributes ---------------------------------------------------------------------------------
+
+    def _own_xattrs(self) -> dict[bytes, bytes]:
+        """The attributes in memory, copied from the host at the first change."""
+        if self.xattrs is None:
+            self.xattrs = {name: super(CowNode, self).getxattr(name) for name in super().listxattr()}
+        return self.xattrs
+
+    def getxattr(self, name: bytes) -> bytes:
+        if self.xattrs is None:
+            return super().getxattr(name)
+        if name not in self.xattrs:
+            raise err(errno.ENODATA)
+        return self.xattrs[name]
+
+    def listxattr(self) -> list[bytes]:
+        return super().listxattr() if self.xattrs is None else list(self.xattrs)
+
+    def setxattr(self, name: bytes, value: bytes, flags: int) -> None:
+        if name.startswith(b"system."):
+            raise err(errno.EOPNOTSUPP)
+        xattrs = self._own_xattrs()
+        if flags & 1 and name in xattrs:
+            raise err(errno.EEXIST)
+        if flags & 2 and name not in xattrs:
+            raise err(errno.ENODATA)
+        xattrs[name] = value
+        self.touched(now_ns())
+
+    def removexattr(self, name: bytes) -> None:
+        xattrs = self._own_xattrs()
+        if name not in xattrs:
+            raise err(errno.ENODATA)
+        del xattrs[name]
+        self.touched(now_ns())
+
+
+class CowDir(CowNode, HostDir):
+    """A directory: the host's entries, with `entries` on top (None: removed)."""
+
+    __slots__ = ("entries",)
+
+    def __init__(self, sb: CowFS, st: os.stat_result, parent: HostDir | None, name: bytes) -> None:
+        self.entries: dict[bytes, CowNode | None] = {}
+        self._fd = -1
+        CowNode.__init__(self, sb, st, parent, name)
+
+    def __del__(self) -> None:
+        self.drop_fd()
+        CowNode.__del__(self)
+
+    def lookup(self, name: bytes) -> Inode | None:
+        entries = self.entries
+        if name in entries:
+            return entries[name]
+        if not self.lower:
+            return None
+        node = self._lower(name)
+        if node is not None:
+            node.cow_parent = self
+            node.cow_name = name
+        return node
+
+    def _lower(self, name: bytes) -> CowNode | None:
+        """What the host has under this name."""
+        if not self.lower:
+            return None
+        try:
+            node = HostDir.lookup(self, name)
+        except OSError as e:
+            if e.errno == errno.ESTALE:
+                return None  # the lower directory itself is gone
+            raise
+        assert node is None or isinstance(node, CowNode)
+        return node
+
+    def readdir(self) -> list[tuple[bytes, int, int]]:
+        found: list[tuple[bytes, int, int]] = []
+        entries = self.entries
+        if self.lower:
+            try:
+                found = HostDir.readdir(self)
+            except OSError as e:
+                if e.errno != errno.ESTALE:
+                    raise
+            if entries:
+                found = [e for e in found if e[0] not in entries]
+        found += [(name, node.ino, node.mode & S_IFMT) for name, node in entries.items() if node is not None]
+        return found
+
+    # -- changes ---------------------------------------------------------------------------------------------
+
+    def _changed(self, now: int) -> None:
+        self.own_attributes()
+        self.mtime = self.ctime = now
+
+    def _put(self, name: bytes, node: CowNode) -> CowNode:
+        """`node` is `name` from now on."""
+        self._changed(now_ns())
+        self.entries[name] = node
+        node.cow_parent = self
+        node.cow_name = name
+        return node
+
+    def _take(self, name: bytes, node: CowNode) -> None:
+        """`name`, which was `node`, is nobody's from now on."""
+        self._changed(now_ns())
+        if self._lower(name) is not None:
+            self.entries[name] = None
+        else:
+            self.entries.pop(name, None)
+        if node.cow_parent is self and node.cow_name == name:
+            node.cow_parent = None
+
+    def _subdirectory(self, node: CowNode, count: int) -> None:
+        """`count` more links from "..", unless the host does not count them (btrfs, overlayfs)."""
+        if isinstance(node, CowDir) and not (self.lower and self.nlink - self.delta < 2):
+            self.linked(count)
+
+    def _lost(self, victim: CowNode, now: int) -> None:
+        """`victim` lost a name in this directory."""
+        victim.own_attributes()
+        if isinstance(victim, CowDir):
+            victim.delta = _DEAD
+            victim.nlink = 0
+            self._subdirectory(victim, -1)
+        else:
+            victim.linked(-1)
+        victim.touched(now)
+        if not victim.nlink:
+            self.sb.changed.pop((victim.dev, victim.ino), None)
+            if victim.data is not None:
+                victim.data.unlinked()
+
+    def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
+        return self._put(name, CowNode.fresh(self.sb, self, S_IFREG | mode, uid, gid))
+
+    def tmpfile(self, mode: int, uid: int, gid: int, linkable: bool) -> Inode:
+        node = CowNode.fresh(self.sb, self, S_IFREG | mode, uid, gid, nlink=0)
+        node.linkable = linkable
+        assert node.data is not None
+        node.data.linked = False
+        return node
+
+    def mkdir(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
+        node = CowDir.fresh(self.sb, self, S_IFDIR | mode, uid, gid, nlink=2, size=4096)
+        assert isinstance(node, CowDir)
+        node.entries = {}
+        node._fd = -1
+        self._put(name, node)
+        self._subdirectory(node, 1)
+        return node
+
+    def mknod(self, name: bytes, mode: int, rdev: int, uid: int, gid: int) -> Inode:
+        return self._put(name, CowNode.fresh(self.sb, self, mode, uid, gid, rdev=rdev))
+
+    def symlink(self, name: bytes, target: bytes, uid: int, gid: int) -> Inode:
+        node = CowNode.fresh(self.sb, self, S_IFLNK | 0o777, uid, gid, size=len(target))
+        node.target = target
+        return self._put(name, node)
+
+    def link(self, name: bytes, inode: Inode) -> None:
+        assert isinstance(inode, CowNode)
+        inode.own_attributes()
+        if inode.nlink == 0 and inode.data is not None:
+            inode.data.relinked()
+        inode.linked(1)
+        self._put(name, inode)
+        inode.touched(self.ctime)
+
+    def unlink(self, name: bytes, inode: Inode) -> None:
+        assert isinstance(inode, CowNode)
+        inode.own_attributes()
+        self._take(name, inode)
+        self._lost(inode, self.ctime)
+
+    def rmdir(self, name: bytes, inode: Inode) -> None:
+        if inode.readdir():
+            raise err(errno.ENOTEMPTY)
+        self.unlink(name, inode)
+
+    def rename(self, name: bytes, newdir: Inode, newname: bytes, flags: int) -> None:
+        assert isinstance(newdir, CowDir)
+        node, other = self.lookup(name), newdir.lookup(newname)
+        assert isinstance(node, CowNode)
+        node.own_attributes()
+        if flags & RENAME_EXCHANGE:
+            assert isinstance(other, CowNode)
+            other.own_attributes()
+            self._put(name, other)
+            newdir._put(newname, node)
+            newdir._subdirectory(node, 1)
+            self._subdirectory(node, -1)
+            newdir._subdirectory(other, -1)
+            self._subdirectory(other, 1)
+            other.touched(self.ctime)
+            node.touched(self.ctime)
+            return
+        if isinstance(other, CowNode):
+            if isinstance(other, CowDir) and other.readdir():
+                raise err(errno.ENOTEMPTY)
+            other.own_attributes()
+            newdir._take(newname, other)
+            newdir._lost(other, newdir.ctime)
+        self._take(name, node)
+        newdir._put(newname, node)
+        self._subdirectory(node, -1)
+        newdir._subdirectory(node, 1)
+        node.touched(newdir.ctime)
+
+
+def _copy(source: int, target: int, keep: int | None) -> None:
+    """Copy a host file into an empty memfd: the first `keep` bytes (None: all), holes as holes."""
+    size = os.fstat(source).st_size
+    if keep is not None:
+        size = min(size, keep)
+    offset = 0
+    while offset < size:
+        try:
+            start = os.lseek(source, offset, os.SEEK_DATA)
+            end = min(os.lseek(source, start, os.SEEK_HOLE), size)
+        except OSError as e:
+            if e.errno == errno.ENXIO:
+                break  # a hole to the end
+            start, end = offset, size  # a filesystem that cannot tell
+        if start >= size:
+            break
+        offset = _copy_range(source, target, start, end)
+        if offset < end:
+            size = offset  # shorter than it says (files of sysfs)
+            break
+    os.ftruncate(target, size)
+
+
+def _copy_range(source: int, target: int, start: int, end: int) -> int:
+    """Copy [start, end); returns where it stopped (earlier only at the end of the file)."""
+    os.lseek(target, start, os.SEEK_SET)
+    while start < end:
+        try:
+            count = os.sendfile(target, source, start, min(end - start, 1 << 30))
+        except OSError as e:
+            if e.errno != errno.EINVAL:
+                raise
+            data = os.pread(source, min(end - start, 1 << 20), start)
+            count = os.write(target, data)
+        if not count:
+            break
+        start += count
+    return start

@@ -1,0 +1,474 @@
+"""HostFS: a directory (or file) of the host, seen read-only or read-write; also the lower half of cowfs.py.
+
+Layer: vfs, a filesystem behind inode.py's interface. May touch: the host's files beneath the directory it was
+given, and nothing else.
+
+Confined by construction: every object is reached from its parent's O_PATH descriptor by one name and without
+following a symlink, and a descriptor that is to be used is checked to be the object that was looked up
+(st_dev, st_ino). The walk (namei.py) resolves symlinks and ".." in the guest's world; neither ever reaches
+the host.
+
+Nothing is cached: each lookup and each getattr asks the host. Directory descriptors are kept for the most
+recent ones.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from _weakref import ref  # the module weakref costs start-up time
+
+from .anon import from_host
+from .inode import Inode, OpenContext, SuperBlock, err
+from .memfs import RENAME_EXCHANGE
+from .stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK, Stat, StatFs
+
+TYPE_CHECKING = False  # the typing module costs start-up time
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+    from typing import Any
+
+    from .openfile import OpenFile
+
+_DIR_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NODE_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_DIRS = 512  # directory descriptors that are kept
+_FS_NAMES = {
+    0xEF53: "ext4",
+    0x58465342: "xfs",
+    0x9123683E: "btrfs",
+    0x01021994: "tmpfs",
+    0x794C7630: "overlay",
+    0x6969: "nfs",
+    0x2FC12FC1: "zfs",
+    0xF2F52010: "f2fs",
+    0x65735546: "fuse",
+    0x9FA0: "proc",
+    0x62656572: "sysfs",
+}
+
+
+class HostFS(SuperBlock):
+    """The host's `path`. Raises the host's OSError if it cannot be opened."""
+
+    stable = False
+
+    def __init__(self, path: str | bytes, *, read_only: bool = True) -> None:
+        source = os.path.realpath(os.fsencode(path))
+        fd = os.open(source, os.O_PATH | os.O_CLOEXEC)
+        st = os.fstat(fd)
+        super().__init__(os.fsdecode(source), st.st_dev)
+        self.read_only = read_only
+        self._known: dict[tuple[int, int], ref[HostNode]] = {}
+        self._open_dirs: dict[HostDir, None] = {}
+        if st.st_mode & S_IFMT == S_IFDIR:
+            self.root_dir = self._base(fd)
+            self.root: Inode = self.root_dir
+        else:
+            os.close(fd)
+            # A single file: its directory only lends the descriptor.
+            folder, name = os.path.split(source)
+            fd = os.open(folder, _DIR_FLAGS)
+            self.root_dir = self._base(fd)
+            self.root = self.new_node(st, self.root_dir, name)
+        self._statfs_fd = fd
+        self.magic = self.statfs().magic
+        self.fstype = _FS_NAMES.get(self.magic, "hostfs")
+
+    def _base(self, fd: int) -> HostDir:
+        """The directory from whose descriptor everything is reached."""
+        node = self.new_node(os.fstat(fd), None, b"/")
+        assert isinstance(node, HostDir)
+        node.keep_fd(fd)
+        return node
+
+    def new_node(self, st: os.stat_result, parent: HostDir | None, name: bytes) -> HostNode:
+        """An inode for a host object."""
+        cls = HostDir if st.st_mode & S_IFMT == S_IFDIR else HostNode
+        return cls(self, st, parent, name)
+
+    def node(self, st: os.stat_result, parent: HostDir, name: bytes) -> HostNode:
+        """The inode of a host object that was found as `name` in `parent`: one object per (st_dev,
+        st_ino)."""
+        key = (st.st_dev, st.st_ino)
+        r = self._known.get(key)
+        node = None if r is None else r()
+        if node is not None and (node.mode ^ st.st_mode) & S_IFMT == 0:
+            node.parent = parent
+            node.name = name
+            node.update(st)
+            return node
+        node = self.new_node(st, parent, name)
+        self._known[key] = ref(node)
+        return node
+
+    def forget(self, node: HostNode) -> None:
+        """The inode object dies."""
+        key = (node.dev, node.ino)
+        r = self._known.get(key)
+        if r is not None and r() in (node, None):
+            del self._known[key]
+
+    def opened_dir(self, node: HostDir) -> None:
+        """Bound the directory descriptors: the one opened longest ago goes (it is opened again if need
+        be)."""
+        self._open_dirs[node] = None
+        if len(self._open_dirs) > _OPEN_DIRS:
+            oldest = next(iter(self._open_dirs))
+            del self._open_dirs[oldest]
+            oldest.drop_fd()
+
+    def statfs(self) -> StatFs:
+        """The host's own numbers (statfs(2) through libc, since os.statvfs leaves f_type out)."""
+        import ctypes
+        import struct
+
+        buf = ctypes.create_string_buffer(120)
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.fstatfs(self._statfs_fd, buf) != 0:
+            raise err(ctypes.get_errno())
+        v = struct.unpack("<7q2I3q", buf.raw[:88])
+        return StatFs(v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[9], v[7] | v[8] << 32)
+
+    def close(self) -> None:
+        for node in list(self._open_dirs):
+            node.drop_fd()
+        self._open_dirs.clear()
+        self.root_dir.drop_fd()
+
+
+class HostNode(Inode):
+    """A host object: found by `name` in `parent`, known by (dev, ino)."""
+
+    __slots__ = (
+        "_fd",
+        "dev",
+        "name",
+        "parent",
+    )  # _fd is HostDir's: here, so that CowDir can inherit from two
+
+    sb: HostFS
+
+    def __init__(self, sb: HostFS, st: os.stat_result, parent: HostDir | None, name: bytes) -> None:
+        super().__init__(sb, st.st_ino, st.st_mode, time=0)
+        self.dev = st.st_dev
+        self.parent = parent
+        self.name = name
+        self.update(st)
+
+    def __del__(self) -> None:
+        self.sb.forget(self)
+
+    # -- attributes: always the host's -----------------------------------------------------------------------
+
+    def update(self, st: os.stat_result) -> None:
+        """Take over what the host says now."""
+        self.mode = st.st_mode
+        self.uid = st.st_uid
+        self.gid = st.st_gid
+        self.nlink = st.st_nlink
+        self.size = st.st_size
+        self.rdev = st.st_rdev
+
+    def host_stat(self) -> os.stat_result:
+        """lstat of the object; ESTALE when another one, or none, has its name now."""
+        assert self.parent is not None
+        try:
+            st = os.stat(self.name, dir_fd=self.parent.dirfd(), follow_symlinks=False)
+        except FileNotFoundError:
+            raise err(errno.ESTALE, self.name) from None
+        if st.st_ino != self.ino or st.st_dev != self.dev:
+            raise err(errno.ESTALE, self.name)
+        return st
+
+    def refresh(self) -> None:
+        self.update(self.host_stat())
+
+    def getattr(self) -> Stat:
+        st = self.host_stat()
+        self.update(st)
+        return from_host(st)
+
+    def path_fd(self) -> int:
+        """A new O_PATH descriptor of exactly this object; the caller closes it."""
+        assert self.parent is not None
+        return self._verified(os.open(self.name, _NODE_FLAGS, dir_fd=self.parent.dirfd()))
+
+    def _verified(self, fd: int) -> int:
+        st = os.fstat(fd)
+        if st.st_ino != self.ino or st.st_dev != self.dev:
+            os.close(fd)
+            raise err(errno.ESTALE, self.name)
+        return fd
+
+    def setattr(
+        self,
+        *,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        size: int | None = None,
+        atime: int | None = None,
+        mtime: int | None = None,
+    ) -> None:
+        """Done on the host for real."""
+        fd = self.path_fd()
+        try:
+            path = f"/proc/self/fd/{fd}"  # a magic link: leads to the object itself, wherever its name is now
+            if size is not None:
+                opened = self.host_open(os.O_WRONLY)
+                try:
+                    os.ftruncate(opened, size)
+                finally:
+                    os.close(opened)
+            if uid is not None or gid is not None:
+                os.chown(path, -1 if uid is None else uid, -1 if gid is None else gid)
+            if mode is not None:
+                os.chmod(path, mode)
+            if atime is not None or mtime is not None:
+                st = os.fstat(fd)
+                os.utime(
+                    path,
+                    ns=(
+                        st.st_atime_ns if atime is None else atime,
+                        st.st_mtime_ns if mtime is None else mtime,
+                    ),
+                )
+        finally:
+            os.close(fd)
+
+    def readlink(self, task: Any = None) -> bytes:
+        assert self.parent is not None
+        return os.readlink(self.name, dir_fd=self.parent.dirfd())
+
+    # -- opening ---------------------------------------------------------------------------------------------
+
+    def open(self, ctx: OpenContext) -> int | OpenFile | Awaitable[int | OpenFile]:
+        kind = self.mode & S_IFMT
+        if kind in (S_IFCHR, S_IFBLK):
+            raise err(errno.EACCES, self.name)  # devices come from devfs, never from a bind
+        if kind == S_IFIFO and self.sb.read_only:
+            raise err(errno.EACCES, self.name)
+        if kind != S_IFREG:
+            return super().open(ctx)
+        return self.host_open(ctx.flags)
+
+    def host_open(self, flags: int) -> int:
+        """Open the regular file on the host, without touching its access time where the host lets us."""
+        assert self.parent is not None
+        parent = self.parent.dirfd()
+        flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
+        # O_NONBLOCK: should a FIFO have taken the name meanwhile, the supervisor must not wait for it.
+        try:
+            fd = os.open(self.name, flags | os.O_NONBLOCK | os.O_NOATIME, dir_fd=parent)
+        except PermissionError as e:
+            fd = self._open_again(e, flags, parent)
+        self._verified(fd)
+        if not flags & os.O_NONBLOCK:
+            os.set_blocking(fd, True)
+        return fd
+
+    def _open_again(self, error: PermissionError, flags: int, parent: int) -> int:
+        """EPERM: O_NOATIME is for the owner only. EACCES on our own file: the guest may (it was checked),
+        though the mode does not let us, as with a file just created read-only; the owner may change that for
+        an instant."""
+        if error.errno == errno.EPERM and not flags & os.O_NOATIME:
+            try:
+                return os.open(self.name, flags | os.O_NONBLOCK, dir_fd=parent)
+            except PermissionError as e:
+                error = e
+        if self.sb.read_only or error.errno != errno.EACCES:
+            raise error
+        fd = self.path_fd()
+        try:
+            st = os.fstat(fd)
+            if st.st_uid != os.geteuid():
+                raise error
+            os.chmod(f"/proc/self/fd/{fd}", st.st_mode & 0o7777 | 0o600)
+            try:
+                return os.open(self.name, flags | os.O_NONBLOCK, dir_fd=parent)
+            finally:
+                os.chmod(f"/proc/self/fd/{fd}", st.st_mode & 0o7777)
+        finally:
+            os.close(fd)
+
+    # -- extended attributes ---------------------------------------------------------------------------------
+
+    def getxattr(self, name: bytes) -> bytes:
+        fd = self.path_fd()
+        try:
+            return os.getxattr(f"/proc/self/fd/{fd}", name)
+        finally:
+            os.close(fd)
+
+    def setxattr(self, name: bytes, value: bytes, flags: int) -> None:
+        fd = self.path_fd()
+        try:
+            os.setxattr(f"/proc/self/fd/{fd}", name, value, flags)
+        finally:
+            os.close(fd)
+
+    def listxattr(self) -> list[bytes]:
+        fd = self.path_fd()
+        try:
+            return [os.fsencode(n) for n in os.listxattr(f"/proc/self/fd/{fd}")]
+        finally:
+            os.close(fd)
+
+    def removexattr(self, name: bytes) -> None:
+        fd = self.path_fd()
+        try:
+            os.removexattr(f"/proc/self/fd/{fd}", name)
+        finally:
+            os.close(fd)
+
+
+class HostDir(HostNode):
+    """A host directory."""
+
+    __slots__ = ()
+
+    def __init__(self, sb: HostFS, st: os.stat_result, parent: HostDir | None, name: bytes) -> None:
+        self._fd = -1
+        super().__init__(sb, st, parent, name)
+
+    def keep_fd(self, fd: int) -> None:
+        self._fd = fd
+
+    def drop_fd(self) -> None:
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self.drop_fd()
+        super().__del__()
+
+    def dirfd(self) -> int:
+        """Our O_PATH descriptor of the directory, which stays ours."""
+        if self._fd < 0:
+            if self.parent is None:
+                raise err(errno.ENOENT)  # closed
+            try:
+                fd = os.open(self.name, _DIR_FLAGS, dir_fd=self.parent.dirfd())
+            except (FileNotFoundError, NotADirectoryError):
+                raise err(errno.ESTALE, self.name) from None
+            self._fd = self._verified(fd)
+            self.sb.opened_dir(self)
+        return self._fd
+
+    def host_stat(self) -> os.stat_result:
+        return os.fstat(self._fd) if self._fd >= 0 else super().host_stat()
+
+    def path_fd(self) -> int:
+        return os.dup(self.dirfd())
+
+    def lookup(self, name: bytes) -> Inode | None:
+        try:
+            st = os.stat(name, dir_fd=self.dirfd(), follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return self.sb.node(st, self, name)
+
+    def readdir(self) -> list[tuple[bytes, int, int]]:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        try:
+            fd = os.open(".", flags | os.O_NOATIME, dir_fd=self.dirfd())
+        except PermissionError as e:
+            if e.errno != errno.EPERM:
+                raise
+            fd = os.open(".", flags, dir_fd=self.dirfd())
+        try:
+            with os.scandir(fd) as entries:
+                return [(os.fsencode(e.name), e.inode(), _kind(e)) for e in entries]
+        finally:
+            os.close(fd)
+
+    # -- changes, done on the host for real ------------------------------------------------------------------
+
+    def _made(self, name: bytes, mode: int | None, uid: int, gid: int) -> HostNode:
+        """The inode of what was just made: with the mode asked for whatever our umask, and, where we may,
+        owned by the virtual ids."""
+        node = self.lookup(name)
+        if not isinstance(node, HostNode):
+            raise err(errno.ESTALE, name)
+        if os.geteuid() == 0 and (node.uid != uid or node.gid != gid):
+            os.chown(name, uid, gid, dir_fd=self.dirfd(), follow_symlinks=False)
+        if mode is not None and (node.mode & 0o7777) != mode:
+            node.setattr(mode=mode)
+        node.refresh()
+        return node
+
+    def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
+        os.close(
+            os.open(
+                name,
+                os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC,
+                mode,
+                dir_fd=self.dirfd(),
+            )
+        )
+        return self._made(name, mode, uid, gid)
+
+    def mkdir(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
+        os.mkdir(name, mode, dir_fd=self.dirfd())
+        return self._made(name, mode, uid, gid)
+
+    def mknod(self, name: bytes, mode: int, rdev: int, uid: int, gid: int) -> Inode:
+        if mode & S_IFMT not in (S_IFIFO, S_IFSOCK):
+            raise err(errno.EPERM, name)  # a real device node is never made
+        os.mknod(name, mode, dir_fd=self.dirfd())
+        return self._made(name, mode & 0o7777, uid, gid)
+
+    def symlink(self, name: bytes, target: bytes, uid: int, gid: int) -> Inode:
+        os.symlink(target, name, dir_fd=self.dirfd())
+        return self._made(name, None, uid, gid)
+
+    def link(self, name: bytes, inode: Inode) -> None:
+        assert isinstance(inode, HostNode) and inode.parent is not None
+        inode.refresh()  # that it is still the one that was looked up
+        os.link(
+            inode.name, name, src_dir_fd=inode.parent.dirfd(), dst_dir_fd=self.dirfd(), follow_symlinks=False
+        )
+
+    def unlink(self, name: bytes, inode: Inode) -> None:
+        os.unlink(name, dir_fd=self.dirfd())
+        inode.nlink = max(0, inode.nlink - 1)
+
+    def rmdir(self, name: bytes, inode: Inode) -> None:
+        os.rmdir(name, dir_fd=self.dirfd())
+        inode.nlink = 0
+
+    def rename(self, name: bytes, newdir: Inode, newname: bytes, flags: int) -> None:
+        assert isinstance(newdir, HostDir)
+        node, other = self.lookup(name), newdir.lookup(newname)
+        if flags & RENAME_EXCHANGE:
+            _exchange(self.dirfd(), name, newdir.dirfd(), newname)
+            if isinstance(other, HostNode):
+                other.parent, other.name = self, name
+        else:
+            os.rename(name, newname, src_dir_fd=self.dirfd(), dst_dir_fd=newdir.dirfd())
+            if other is not None:
+                other.nlink = 0 if other.is_dir else max(0, other.nlink - 1)
+        if isinstance(node, HostNode):
+            node.parent, node.name = newdir, newname
+
+
+def _kind(entry: os.DirEntry[str]) -> int:
+    """The type bits of a directory entry, 0 where telling would cost a stat."""
+    if entry.is_symlink():
+        return S_IFLNK
+    if entry.is_file(follow_symlinks=False):
+        return S_IFREG
+    if entry.is_dir(follow_symlinks=False):
+        return S_IFDIR
+    return 0
+
+
+def _exchange(olddir: int, old: bytes, newdir: int, new: bytes) -> None:
+    """renameat2(2) with RENAME_EXCHANGE, which the os module lacks."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(olddir, old, newdir, new, RENAME_EXCHANGE) != 0:
+        raise err(ctypes.get_errno(), old)
