@@ -303,8 +303,10 @@ static s64 clone_process(struct thread *t, struct call *c, struct clone_args *a)
 	if (r == 0)
 		return 0;
 	set_nofile(t->proc->soft_nofile);
-	sys(NR_close, fds[0]);
-	sys(NR_close, fds[1]);
+	if (r < 0 || !(a->flags & CLONE_FILES)) { /* a child that shares the table closes them when it has used them */
+		sys(NR_close, fds[0]);
+		sys(NR_close, fds[1]);
+	}
 	ring(t, MSG_FORKED, r < 0 ? 0 : r, token, -1);
 	return r;
 }

@@ -197,7 +197,7 @@ int is_core_fd(struct thread *t, int fd);
 
 /* signal.c */
 void signals_start(void);
-void core_sigsys(int sig, struct siginfo_ *info, struct ucontext_ *uc);
+int core_sigsys(int sig, struct siginfo_ *info, struct ucontext_ *uc);
 void core_signal(int sig, struct siginfo_ *info, struct ucontext_ *uc);
 void core_boundary(struct ucontext_ *uc);
 void force_segv(struct thread *t, struct ucontext_ *uc);

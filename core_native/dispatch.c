@@ -194,6 +194,12 @@ static s64 kernel_lane(struct thread *t, struct call *c, const struct sysdesc *d
 			if (unlikely(fd_class(t, value) == FD_PLACEHOLDER))
 				return supervise(t, c, REQ_CALL);
 			break;
+		case K_PTR:
+		case K_INBUF:
+		case K_IOV:
+			if (unlikely(in_core(c->a[i])))
+				return -EFAULT;
+			break;
 		case K_PID:
 			if (value != 0 && value != t->proc->pid && value != t->tid)
 				return supervise(t, c, REQ_CALL);

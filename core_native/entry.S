@@ -30,6 +30,8 @@ sigsys_entry:
 	mov %rdx, %rbx
 	mov %rdx, %rsp
 	call core_sigsys
+	test %eax, %eax
+	jne plain_return
 
 /*
  * The tail: a signal that is recorded before this check is seen by it; one that interrupts between the check and the
@@ -58,6 +60,7 @@ signal_entry:
 	mov %rdx, %rbx
 	mov %rdx, %rsp
 	call core_signal
+plain_return:
 	mov %rbx, %rsp
 	mov $15, %eax
 	syscall

@@ -427,32 +427,31 @@ void core_signal(int sig, struct siginfo_ *info, struct ucontext_ *uc)
 	deliver(t, uc, info, mask);
 }
 
-/* SIGSYS: a system call of the guest's, unless somebody sent the signal. */
-void core_sigsys(int sig, struct siginfo_ *info, struct ucontext_ *uc)
+static void trapped_call(struct thread *t, struct ucontext_ *uc)
 {
-	struct thread *t = thread_of((u64)uc);
-	if (info->si_code != SYS_USER_DISPATCH) {
-		core_signal(sig, info, uc);
-		return;
-	}
 	struct sigcontext_ *r = &uc->mc;
-	if (info->sys.arch != 0xc000003e) { /* AUDIT_ARCH_X86_64: int 0x80 is another kernel interface */
-		r->rax = (u64)-ENOSYS;
-		return;
-	}
 	struct call c = {(int)r->rax, {r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9}, r->rip, r->rsp, uc};
-	s64 nr = c.nr;
-	u64 rax = r->rax;
-	s64 result = dispatch(t, &c);
+	s64 nr = c.nr, result = dispatch(t, &c);
 	if (nr == NR_rt_sigreturn)
 		return;
-	if (result == -ERESTARTSYS) {
-		/* Linux restarts only for a handler with SA_RESTART; a call that was aborted before it began always starts anew. */
-		r->rax = rax;
+	if (result == -ERESTARTSYS) /* anew, after the handler: rax still holds the number */
 		r->rip -= 2;
-		return;
+	else
+		r->rax = result;
+}
+
+/* SIGSYS: a system call of the guest's, unless somebody sent the signal.  Non-zero: return plainly, without the tail. */
+int core_sigsys(int sig, struct siginfo_ *info, struct ucontext_ *uc)
+{
+	if (info->si_code != SYS_USER_DISPATCH) {
+		core_signal(sig, info, uc);
+		return 1;
 	}
-	r->rax = result;
+	if (info->sys.arch != 0xc000003e) /* AUDIT_ARCH_X86_64: int 0x80 is another kernel interface */
+		uc->mc.rax = (u64)-ENOSYS;
+	else
+		trapped_call(thread_of((u64)uc), uc);
+	return 0;
 }
 
 /* rt_sigreturn: the guest's frame becomes the state that this trap returns to. */

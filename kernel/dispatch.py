@@ -57,6 +57,8 @@ def decode(task: Task, request: Request, call: Sys) -> list[Any]:
     for i, (kind, _parameter) in enumerate(call.args):
         value = request.args[i]
         if kind in ("int", "pid"):
+            out.append((value & 0x7FFFFFFF) - (value & 0x80000000))
+        elif kind == "long":
             out.append(value - (value & _SIGN) * 2)
         elif kind in ("uint", "ptr"):
             out.append(value)

@@ -13,5 +13,6 @@ from . import (  # noqa: F401
     sys_pycopy,
     sys_pyfile,
     sys_signal,
+    sys_socket,
     sys_stat,
 )

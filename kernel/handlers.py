@@ -101,6 +101,8 @@ def syscall(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         for name in names:
             if name not in BY_NAME:
                 raise KeyError(f"no system call named {name!r} in kernel/table.py")
+            if name in HANDLERS:
+                raise KeyError(f"{name} has two handlers")
             HANDLERS[name] = handler
         return handler
 

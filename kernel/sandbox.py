@@ -107,6 +107,7 @@ class Kernel:
         self._trace = trace
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._said: set[str] = set()
         self._next_token = 0
         self._forks: dict[int, Process] = {}
         self._spawns: dict[int, Child] = {}
@@ -207,6 +208,12 @@ class Kernel:
             os.close(self._world_fd)
             self.world.close()
             self.loop.close()
+
+    def log_once(self, message: str) -> None:
+        """Log a line that would otherwise come again and again."""
+        if message not in self._said:
+            self._said.add(message)
+            self.log(message)
 
     def report(self, failure: BaseException, where: str) -> None:
         """An error of ours: one line and its traceback for the log."""

@@ -1,4 +1,4 @@
-"""The rest: prctl, priorities, host names, unshare, clocks, sockets that do not exist yet.
+"""The rest: prctl, priorities, host names, unshare, clocks.
 
 Layer: the pretend kernel, a family of system calls.  May touch: the world page (uname), the calling task.
 """
@@ -14,7 +14,7 @@ from .handlers import NATIVE, syscall
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .handlers import Result
-    from .task import FdRef, Task
+    from .task import Task
 
 
 def _err(number: int) -> OSError:
@@ -143,18 +143,3 @@ def sys_adjtimex(t: Task, timex: bytes | None) -> Result:
 def sys_clock_adjtime(t: Task, clock: int, timex: bytes | None) -> Result:
     """clock_adjtime(2)"""
     return sys_adjtimex(t, timex)
-
-
-@syscall("socket")
-def sys_socket(t: Task, family: int, kind: int, protocol: int) -> Result:
-    """socket(2): there is no network yet, and no name for a local socket; pairs work (socketpair)."""
-    t.sandbox.log(f"socket(family {family}): sandboxes have no network yet; refused (EAFNOSUPPORT)")
-    raise _err(errno.EAFNOSUPPORT)
-
-
-@syscall("syncfs")
-def sys_syncfs(t: Task, fd: FdRef) -> Result:
-    """syncfs(2): what is in memory needs none; a read-write bind flushes its own filesystem."""
-    return 0
-
-

@@ -138,8 +138,8 @@ async def _wait_for_lock(locks: Any, file: OpenFile, exclusive: bool) -> int:
 
 
 @syscall(
-    "bind", "connect", "listen", "accept", "accept4", "shutdown", "getsockname", "getpeername", "getsockopt",
-    "setsockopt", "sendto", "recvfrom", "sendmsg", "recvmsg", "sendmmsg", "recvmmsg",
+    "shutdown", "getsockname", "getpeername", "getsockopt", "setsockopt", "sendto", "recvfrom", "sendmsg", "recvmsg",
+    "recvmmsg",
 )  # fmt: skip
 def sys_notsock(t: Task, fd: FdRef, *args: object) -> Result:
     """A placeholder is a socket to the host kernel, but not to the guest: ENOTSOCK (EBADF for O_PATH)."""

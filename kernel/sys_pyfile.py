@@ -350,18 +350,6 @@ def sys_fsync(t: Task, fd: FdRef) -> Result:
     return 0
 
 
-@syscall("syncfs")
-def sys_syncfs(t: Task, fd: FdRef) -> Result:
-    """syncfs(2): the guest's own objects are in memory; a filesystem that keeps bytes elsewhere writes them
-    now."""
-    record = t.sandbox.vfs.files.get(fd.dev, fd.ino)
-    if isinstance(record, OpenPath):
-        raise err(errno.EBADF)
-    if record is not None:
-        record.inode.sb.sync()
-    return 0
-
-
 @syscall("sync_file_range")
 def sys_sync_file_range(t: Task, fd: FdRef, offset: int, length: int, flags: int) -> Result:
     """sync_file_range(2)"""

@@ -11,7 +11,7 @@ Lanes: CORE (a function of the core, named by `fn=`, else after the call), KERNE
 argument is a placeholder or a `pid` argument is not the caller's own: then the supervisor is asked), SUP (the
 supervisor), REFUSE (the supervisor logs one line and the guest gets `err`).
 
-Argument kinds: int, uint, ptr; fd, dirfd (AT_FDCWD allowed); path, path? (NULL allowed); str, str?;
+Argument kinds: int (32 bits, signed), long (64 bits, signed), uint (64 bits), ptr; fd, dirfd (AT_FDCWD allowed); path, path? (NULL allowed); str, str?;
 in:N (a struct of N bytes, NULL allowed); inbuf:K (bytes, as many as argument K says); iov:K (an array of
 K iovecs); pid; strv (argv, envp).  Numbers are those of arch/x86/entry/syscalls/syscall_64.tbl.
 """
@@ -21,7 +21,7 @@ from __future__ import annotations
 CORE, KERNEL, SUP, REFUSE = range(4)
 LANES = ("core", "kernel", "supervisor", "refused")
 
-KINDS = ("int", "uint", "ptr", "fd", "dirfd", "path", "path?", "str", "str?", "in", "inbuf", "iov", "pid", "strv")
+KINDS = ("int", "long", "uint", "ptr", "fd", "dirfd", "path", "path?", "str", "str?", "in", "inbuf", "iov", "pid", "strv")
 
 
 class Sys:
@@ -57,31 +57,31 @@ EPERM, EACCES, EOPNOTSUPP, EINVAL = 1, 13, 95, 22
 # --- reading and writing -------------------------------------------------------------------------------
 S("read", 0, KERNEL, "fd ptr uint", "desc")
 S("write", 1, KERNEL, "fd inbuf:2 uint", "desc")
-S("lseek", 8, KERNEL, "fd int int", "desc")
-S("pread64", 17, KERNEL, "fd ptr uint int", "desc")
-S("pwrite64", 18, KERNEL, "fd inbuf:2 uint int", "desc")
+S("lseek", 8, KERNEL, "fd long int", "desc")
+S("pread64", 17, KERNEL, "fd ptr uint long", "desc")
+S("pwrite64", 18, KERNEL, "fd inbuf:2 uint long", "desc")
 S("readv", 19, KERNEL, "fd iov:2 int", "desc")
 S("writev", 20, KERNEL, "fd iov:2 int", "desc")
-S("preadv", 295, KERNEL, "fd iov:2 int int int", "desc")
-S("pwritev", 296, KERNEL, "fd iov:2 int int int", "desc")
-S("preadv2", 327, KERNEL, "fd iov:2 int int int int", "desc")
-S("pwritev2", 328, KERNEL, "fd iov:2 int int int int", "desc")
+S("preadv", 295, KERNEL, "fd iov:2 int long long", "desc")
+S("pwritev", 296, KERNEL, "fd iov:2 int long long", "desc")
+S("preadv2", 327, KERNEL, "fd iov:2 int long long int", "desc")
+S("pwritev2", 328, KERNEL, "fd iov:2 int long long int", "desc")
 S("sendfile", 40, KERNEL, "fd fd ptr uint", "desc network")
 S("splice", 275, KERNEL, "fd ptr fd ptr uint uint", "desc")
 S("tee", 276, KERNEL, "fd fd uint uint", "desc")
 S("vmsplice", 278, KERNEL, "fd ptr uint uint", "desc")
 S("copy_file_range", 326, KERNEL, "fd ptr fd ptr uint uint", "desc")
 S("ioctl", 16, CORE, "fd uint ptr", "desc")
-S("readahead", 187, KERNEL, "fd int uint", "desc")
-S("fadvise64", 221, KERNEL, "fd int int int", "desc")
+S("readahead", 187, KERNEL, "fd long uint", "desc")
+S("fadvise64", 221, KERNEL, "fd long long int", "desc")
 S("cachestat", 451, KERNEL, "fd ptr ptr uint", "desc")
 S("fsync", 74, KERNEL, "fd", "desc")
 S("fdatasync", 75, KERNEL, "fd", "desc")
-S("sync_file_range", 277, KERNEL, "fd int int uint", "desc")
+S("sync_file_range", 277, KERNEL, "fd long long uint", "desc")
 S("sync", 162, CORE, "", "", fn="zero", why="everything is in memory; the host is not flushed")
 S("syncfs", 306, SUP, "fd", "desc")
-S("ftruncate", 77, KERNEL, "fd int", "desc")
-S("fallocate", 285, KERNEL, "fd int int int", "desc")
+S("ftruncate", 77, KERNEL, "fd long", "desc")
+S("fallocate", 285, KERNEL, "fd int long long", "desc")
 S("flock", 73, KERNEL, "fd int", "desc")
 
 # --- descriptors ---------------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ S("utime", 132, SUP, "path in:16", "file")
 S("utimes", 235, SUP, "path in:32", "file")
 S("futimesat", 261, SUP, "dirfd path? in:32", "file desc")
 S("utimensat", 280, SUP, "dirfd path? in:32 int", "file desc")
-S("truncate", 76, SUP, "path int", "file")
+S("truncate", 76, SUP, "path long", "file")
 S("umask", 95, SUP, "int", "")
 S("setxattr", 188, SUP, "path str inbuf:3 uint int", "file")
 S("lsetxattr", 189, SUP, "path str inbuf:3 uint int", "file")
@@ -403,14 +403,14 @@ S("keyctl", 250, REFUSE, "int uint uint uint uint", "")
 # --- sockets: pairs are the kernel's; addresses come with the Network work ---------------------------------
 S("socketpair", 53, KERNEL, "int int int ptr", "network")
 S("socket", 41, SUP, "int int int", "network")
-S("connect", 42, REFUSE, "fd ptr int", "network", err=EOPNOTSUPP)
-S("bind", 49, REFUSE, "fd ptr int", "network", err=EOPNOTSUPP)
-S("listen", 50, REFUSE, "fd int", "network", err=EOPNOTSUPP)
-S("accept", 43, REFUSE, "fd ptr ptr", "network", err=EINVAL)
-S("accept4", 288, REFUSE, "fd ptr ptr int", "network", err=EINVAL)
+S("connect", 42, SUP, "fd inbuf:2 int", "network")
+S("bind", 49, SUP, "fd inbuf:2 int", "network")
+S("listen", 50, SUP, "fd int", "network")
+S("accept", 43, SUP, "fd ptr ptr", "network")
+S("accept4", 288, SUP, "fd ptr ptr int", "network")
 S("sendto", 44, CORE, "fd ptr uint uint ptr uint", "network")
 S("sendmsg", 46, CORE, "fd ptr uint", "network")
-S("sendmmsg", 307, REFUSE, "fd ptr uint uint", "network")
+S("sendmmsg", 307, SUP, "fd ptr uint uint", "network")
 S("recvfrom", 45, KERNEL, "fd ptr uint uint ptr ptr", "network")
 S("recvmsg", 47, KERNEL, "fd ptr uint", "network")
 S("recvmmsg", 299, KERNEL, "fd ptr uint uint ptr", "network")
