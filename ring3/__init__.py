@@ -7,8 +7,19 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .api import DEVNULL, PIPE, STDOUT, CalledProcessError, CompletedProcess, TimeoutExpired, run
-    from .errors import CoreBuildError, Ring3Error, SandboxClosed, SandboxError, UnsupportedHost, UsageError
-    from .sandbox import Popen, Sandbox
+    from .errors import (
+        CoreBuildError,
+        ExecError,
+        ProgramNotExecutable,
+        ProgramNotFound,
+        Ring3Error,
+        SandboxClosed,
+        SandboxError,
+        UnsupportedHost,
+        UsageError,
+    )
+    from .process import Popen
+    from .sandbox import Sandbox
 
 _LAZY = {
     "run": "api",
@@ -19,13 +30,16 @@ _LAZY = {
     "PIPE": "api",
     "STDOUT": "api",
     "Sandbox": "sandbox",
-    "Popen": "sandbox",
+    "Popen": "process",
     "Ring3Error": "errors",
     "CoreBuildError": "errors",
     "UnsupportedHost": "errors",
     "SandboxError": "errors",
     "SandboxClosed": "errors",
     "UsageError": "errors",
+    "ExecError": "errors",
+    "ProgramNotExecutable": "errors",
+    "ProgramNotFound": "errors",
 }
 
 __all__ = [
@@ -45,6 +59,9 @@ __all__ = [
     "SandboxError",
     "SandboxClosed",
     "UsageError",
+    "ExecError",
+    "ProgramNotExecutable",
+    "ProgramNotFound",
 ]
 
 

@@ -1,7 +1,7 @@
 """What the host's own execve does with a file: the loader's oracle.
 
-Layer: tests. Touches one child at a time, stopped by ptrace(2) before its first instruction and then killed, so
-that not even a mangled program gets to run.
+Layer: tests. Touches one child at a time, stopped by ptrace(2) before its first instruction and then killed,
+so that not even a mangled program gets to run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PTRACE_TRACEME = 0
 
 @dataclass
 class Native:
-    """How a native execve ended: `errno` (0: it went on), `died` if Linux killed the process within execve."""
+    """How a native execve ended: `errno` (0: it went on), `died` if Linux killed it within execve."""
 
     errno: int = 0
     died: bool = False

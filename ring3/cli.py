@@ -1,0 +1,150 @@
+"""The command line: ``ring3 run``, ``ring3 doctor``, ``ring3 --version``.
+
+Part of: ring3 (the front door). May touch: the caller's standard streams; the rest is run_command.py's.
+
+Errors are one sentence on stderr and an exit status as docker's: 125 our own failure, 126 the program cannot
+be executed, 127 it was not found; else the program's own, 128+N if signal N ended it. Never a traceback,
+unless RING3_DEBUG is set.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from . import __version__
+from .errors import Ring3Error, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+OWN_FAILURE, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
+
+RUN_DESCRIPTION = """\
+Run a program against a world made in Python. By default it sees the host's root copy-on-write: it reads
+the host's files, and everything that it writes lies in memory and is gone afterwards. Its standard streams
+are the caller's, and so are its environment and, if it exists in the world, its working directory.
+"""
+
+RUN_EPILOG = """\
+exit status: the program's own, 128+N if signal N ended it; 125 if ring3 itself failed, 126 if the program
+cannot be executed, 127 if it was not found.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` (sys.argv[1:] by default) and return the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except UsageError as e:
+        return complain(str(e))
+    except Ring3Error as e:
+        if os.environ.get("RING3_DEBUG"):
+            raise
+        return complain(str(e))
+    except BrokenPipeError:
+        return OWN_FAILURE
+    except KeyboardInterrupt:
+        return 130
+    except Exception as e:
+        if os.environ.get("RING3_DEBUG"):
+            raise
+        what = f"{type(e).__name__}: {e}" if str(e) else type(e).__name__
+        return complain(f"internal error: {what} (RING3_DEBUG=1 shows where)")
+
+
+def entry() -> NoReturn:
+    """The ``ring3`` script: main(), and out without the interpreter's own tidying, which costs 10 ms."""
+    status = main()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        status = status or OWN_FAILURE
+    os._exit(status)
+
+
+def complain(message: str, status: int = OWN_FAILURE) -> int:
+    """Print one sentence to stderr; return the status to exit with."""
+    try:
+        print(f"ring3: {message}", file=sys.stderr, flush=True)
+    except OSError:
+        pass
+    return status
+
+
+def _dispatch(arguments: list[str]) -> int:
+    command = arguments[0] if arguments else ""
+    if command == "run":
+        from .run_command import run
+
+        return run(_run_parser().parse_args(arguments[1:]))
+    if command == "doctor":
+        parser = _parser("ring3 doctor", "Say what this machine offers and what ring3 will use.")
+        parser.parse_args(arguments[1:])
+        from .doctor import main as doctor
+
+        return doctor()
+    return _top_level(arguments)
+
+
+def _top_level(arguments: list[str]) -> int:
+    parser = _parser("ring3", "Run unmodified Linux programs against a world made in Python.")
+    parser.add_argument("--version", action="version", version=f"ring3 {__version__}")
+    parser.epilog = (
+        "commands:\n  run     run a program (ring3 run --help)\n"
+        "  doctor  say what this machine offers and what ring3 will use\n"
+    )
+    parser.add_argument("command", nargs="?", metavar="run | doctor", help="what to do")
+    parser.add_argument("rest", nargs="...", metavar="...", help="its options and arguments")
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help(sys.stderr)
+        return OWN_FAILURE
+    raise UsageError(f"no such command: {options.command!r} (there are run and doctor)")
+
+
+def _parser(prog: str, description: str) -> argparse.ArgumentParser:
+    import argparse
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise UsageError(f"{message} (try: {self.prog} --help)")
+
+    return Parser(
+        prog=prog,
+        description=description,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _run_parser() -> argparse.ArgumentParser:
+    parser = _parser("ring3 run", RUN_DESCRIPTION)
+    parser.usage = "ring3 run [OPTION]... [--] PROGRAM [ARGUMENT]..."
+    parser.epilog = RUN_EPILOG
+    add = parser.add_argument
+    add("-r", "--root", metavar="DIR", help="the host directory to see copy-on-write as / (default: /)")
+    add(
+        "-v",
+        "--volume",
+        metavar="HOST:GUEST[:MODE]",
+        action="append",
+        default=[],
+        help="see a host path in the world; MODE is rw (the default: writes reach the host), ro, or cow",
+    )
+    add("--tmpfs", metavar="DIR", action="append", default=[], help="mount an empty memory filesystem")
+    add("-e", "--env", metavar="K[=V]", action="append", default=[], help="set an environment variable")
+    add("-w", "--workdir", metavar="DIR", help="the working directory in the world")
+    add("-u", "--user", metavar="UID[:GID]", help="who the program is (names of the world work too)")
+    add("--hostname", metavar="NAME", help="what the world's host is called")
+    add("-i", "--interactive", action="store_true", help="with -t: connect standard input too")
+    add("-t", "--tty", action="store_true", help="give the program a new terminal of its own")
+    add("--trace", action="store_true", help="print each system call to standard error")
+    add("--trace-file", metavar="FILE", help="write each system call to FILE")
+    add("command", nargs="...", metavar="PROGRAM [ARGUMENT]...", help="what to run; looked up in PATH")
+    return parser

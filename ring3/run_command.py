@@ -1,0 +1,211 @@
+"""``ring3 run``: one guest on the caller's own streams and terminal.
+
+Part of: ring3 (the front door). May touch: the signal mask of this process, its terminal (only with -t).
+
+The guest is in ring3's own process group, so what the terminal sends (Ctrl-C, Ctrl-\\, Ctrl-Z) reaches it
+natively; ring3 must only survive it. What another process sends to ring3 alone is passed on. To tell the two
+apart, signals are not handled but blocked and taken with sigwaitinfo(2), which gives their si_code.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+
+from .cli import NOT_EXECUTABLE, NOT_FOUND, OWN_FAILURE, complain
+from .errors import ExecError, ProgramNotFound, UsageError
+from .sandbox import Sandbox
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+    from typing import Any
+
+    from .kernel.sandbox import Child
+
+_SI_KERNEL = 0x80
+_STOPS = {signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
+_PASSED_ON = {
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGALRM,
+    signal.SIGWINCH,
+    signal.SIGCONT,
+}
+_TAKEN = _STOPS | _PASSED_ON | {signal.SIGCHLD}
+
+
+def run(options: argparse.Namespace) -> int:
+    """Carry out ``ring3 run``; return the exit status."""
+    command = options.command
+    if command and command[0] == "--":
+        command = command[1:]
+    if not command:
+        raise UsageError("no program given (try: ring3 run --help)")
+    ignored = _ignored_signals()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _TAKEN)  # before any thread is started
+    trace_file = _open_trace(options)
+    try:
+        with _sandbox(options, trace_file) as box:
+            return _run(box, command, options, ignored)
+    except ExecError as e:
+        return complain(f"cannot run {e.filename!r}: {e.strerror}", _status_of(e))
+    finally:
+        if trace_file is not None and trace_file is not sys.stderr:
+            trace_file.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _status_of(e: ExecError) -> int:
+    if isinstance(e, ProgramNotFound):
+        return NOT_FOUND
+    # A missing working directory is the caller's mistake, not the program's.
+    return OWN_FAILURE if e.errno == errno.ENOENT else NOT_EXECUTABLE
+
+
+def _sandbox(options: argparse.Namespace, trace_file: Any) -> Sandbox:
+    box = Sandbox(
+        options.root if options.root is not None else "/",
+        user=options.user,
+        hostname=options.hostname,
+        cwd=options.workdir,
+        trace=trace_file,
+        log=_complain,
+    )
+    for spec in options.volume:
+        host, guest, mode = _volume(spec)
+        box.mount(guest, host, mode)
+    for guest in options.tmpfs:
+        box.mount_tmpfs(guest)
+    for item in options.env:
+        name, equals, value = item.partition("=")
+        if not name:
+            raise UsageError(f"-e {item!r} has no name (write NAME=VALUE)")
+        if equals:
+            box.env[name] = value
+        elif name in os.environ:  # docker's -e NAME: the caller's value
+            box.env[name] = os.environ[name]
+    return box
+
+
+def _complain(line: str) -> None:
+    complain(line)
+
+
+def _volume(spec: str) -> tuple[str, str, str]:
+    parts = spec.split(":")
+    if len(parts) not in (2, 3) or not all(parts):
+        raise UsageError(f"-v {spec!r} is not HOST:GUEST or HOST:GUEST:MODE")
+    mode = parts[2] if len(parts) == 3 else "rw"
+    if mode not in ("ro", "rw", "cow"):
+        raise UsageError(f"-v {spec!r}: the mode is ro, rw or cow, not {mode!r}")
+    if not parts[1].startswith("/"):
+        raise UsageError(f"-v {spec!r}: the guest's path {parts[1]!r} is not absolute")
+    return parts[0], parts[1], mode
+
+
+def _open_trace(options: argparse.Namespace) -> Any:
+    if options.trace_file is not None:
+        try:
+            return open(options.trace_file, "w", encoding="utf-8", errors="surrogateescape")
+        except OSError as e:
+            raise UsageError(f"cannot write the trace to {options.trace_file}: {e.strerror}") from None
+    return sys.stderr if options.trace else None
+
+
+def _ignored_signals() -> int:
+    """The signals that the caller ignores (nohup), which a program inherits; SIGPIPE and SIGXFSZ are Python's
+    own doing, and SIGINT's handler too."""
+    mask = 0
+    for sig in range(1, 65):
+        if sig not in (signal.SIGPIPE, signal.SIGXFSZ) and signal.getsignal(sig) is signal.SIG_IGN:
+            mask |= 1 << (sig - 1)
+    return mask
+
+
+def _run(box: Sandbox, command: list[str], options: argparse.Namespace, ignored: int) -> int:
+    if options.tty:
+        from .terminal import run_on_terminal
+
+        return run_on_terminal(box, command, interactive=options.interactive, ignored=ignored)
+    child = box.spawn(command, ignored=ignored)
+    return exit_status(wait_and_pass_signals(child))
+
+
+def exit_status(status: int) -> int:
+    """A raw wait status as a shell's $?."""
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def wait_and_pass_signals(child: Child, on_winch: Callable[[], None] | None = None) -> int:
+    """Wait for the guest's end and return its raw wait status; meanwhile pass signals on.
+
+    The signals of _TAKEN must be blocked in every thread. A second thread waits and wakes this one.
+    """
+    import threading
+
+    here = threading.get_ident()
+
+    def watch() -> None:
+        child.wait()
+        signal.pthread_kill(here, signal.SIGCHLD)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    while True:
+        info = signal.sigwaitinfo(_TAKEN)
+        number = signal.Signals(info.si_signo)
+        if number == signal.SIGCHLD:
+            status = child.poll()
+            if status is not None:
+                watcher.join()
+                return status
+        elif number == signal.SIGWINCH and on_winch is not None:
+            on_winch()
+        elif number in _STOPS:
+            _stop_with(child, number, from_terminal=info.si_code == _SI_KERNEL)
+        elif info.si_code != _SI_KERNEL:
+            _kill(child, number)
+
+
+def _stop_with(child: Child, number: signal.Signals, *, from_terminal: bool) -> None:
+    """Stop as the guest stops, so that the caller's shell sees the whole job stopped.
+
+    The guest may take its time (an editor restores the terminal first) or decide not to stop at all, and
+    until then it needs us. So ring3 stops only once the guest has.
+    """
+    if not from_terminal:
+        _kill(child, number)
+    import time
+
+    for _ in range(200):
+        if _state(child.pid) in "TtZX" or child.poll() is not None:
+            break
+        time.sleep(0.005)
+    else:
+        return
+    if child.poll() is None:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _state(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/stat", "rb", 0) as f:
+            return f.read().rpartition(b")")[2].split()[0].decode()
+    except (OSError, IndexError):
+        return "X"
+
+
+def _kill(child: Child, number: int) -> None:
+    try:
+        child.kill(number)
+    except ProcessLookupError:
+        return
