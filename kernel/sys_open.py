@@ -78,12 +78,11 @@ def open_at(t: Task, base: Path | None, path: bytes, flags: int, mode: int, reso
 def _install(t: Task, place: Path, opened: int | OpenFile, flags: int) -> InstallFd:
     fd = t.sandbox.vfs.handle(place, opened)
     # A session leader without a terminal gets the one that it opens; the core makes the TIOCSCTTY.
-    ctty = (
-        isinstance(opened, int)
-        and not flags & os.O_NOCTTY
-        and stat.S_ISCHR(place.inode.mode)
-        and os.isatty(opened)
-    )
+    ctty = False
+    if isinstance(opened, int) and stat.S_ISCHR(place.inode.mode):
+        from ..vfs.devfs import wants_ctty
+
+        ctty = wants_ctty(opened, flags)
     return InstallFd(fd, cloexec=bool(flags & os.O_CLOEXEC), ctty=ctty)
 
 
