@@ -14,7 +14,7 @@ from ...kernel.layout import CORE_BASE, CORE_END
 from ..inode import err
 from ..openfile import SEEK_CUR, SEEK_SET, OpenFile
 from . import host, rewrite
-from .table import PROCESS, Scope, process_file, process_object
+from .table import Scope, process_file, process_object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,10 +51,10 @@ def smaps(scope: Scope) -> bytes:
     return _mapped(scope, "smaps")
 
 
-@process_file("smaps_rollup", where=PROCESS)
+@process_file("smaps_rollup")
 def smaps_rollup(scope: Scope) -> bytes:
     """The sums over all mappings, the core's few pages included."""
-    return host.read_task(scope.pid, 0, "smaps_rollup")
+    return host.read_task(scope.pid, scope.tid, "smaps_rollup")
 
 
 @process_file("auxv", mode=0o400)

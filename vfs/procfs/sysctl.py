@@ -16,12 +16,12 @@ from ..inode import err
 from . import host
 from .table import Scope, system_file
 
-#: directory: names, each with its permission bits after ":" if they are not 644, and a default after "="
+#: directory: names, each with a default after "=" and, after ":", the permission bits that go with it
 #: (a comma in it is a tab)
 KNOBS = {
     "fs": """
-        aio-max-nr aio-nr:444 dentry-state:444 dir-notify-enable file-max=9223372036854775807 file-nr:444
-        inode-nr:444 inode-state:444 lease-break-time leases-enable mount-max nr_open=1048576 overflowgid
+        aio-max-nr aio-nr dentry-state dir-notify-enable file-max=9223372036854775807 file-nr
+        inode-nr inode-state lease-break-time leases-enable mount-max nr_open=1048576 overflowgid
         overflowuid pipe-max-size=1048576 pipe-user-pages-hard pipe-user-pages-soft protected_fifos
         protected_hardlinks protected_regular protected_symlinks suid_dumpable
     """,
@@ -32,21 +32,21 @@ KNOBS = {
     "kernel": """
         acct auto_msgmni cap_last_cap:444=40 core_uses_pid ctrl-alt-del dmesg_restrict io_uring_group
         kptr_restrict max_lock_depth modules_disabled msg_next_id msgmax msgmnb msgmni ngroups_max:444=65536
-        numa_balancing osrelease:444 ostype:444=Linux overflowgid=65534 overflowuid=65534 panic
+        numa_balancing osrelease ostype:444=Linux overflowgid=65534 overflowuid=65534 panic
         panic_on_oops panic_on_warn perf_event_max_sample_rate perf_event_mlock_kb perf_event_paranoid
         pid_max=4194304 print-fatal-signals printk printk_delay printk_ratelimit printk_ratelimit_burst
         randomize_va_space=2 sched_autogroup_enabled sched_cfs_bandwidth_slice_us sched_child_runs_first
         sched_deadline_period_max_us sched_deadline_period_min_us sched_rr_timeslice_ms sched_rt_period_us
         sched_rt_runtime_us sem sem_next_id shm_next_id shm_rmid_forced shmall shmmax shmmni
         sysctl_writes_strict tainted threads-max=65536 timer_migration unprivileged_bpf_disabled
-        unprivileged_userns_apparmor_policy unprivileged_userns_clone version:444 watchdog watchdog_thresh
+        unprivileged_userns_apparmor_policy unprivileged_userns_clone version watchdog watchdog_thresh
     """,
     "kernel/keys": "maxbytes maxkeys root_maxbytes root_maxkeys",
-    "kernel/pty": "max nr:444 reserve",
+    "kernel/pty": "max nr reserve",
     "kernel/random": """
-        boot_id:444 entropy_avail:444=256 poolsize:444=256 urandom_min_reseed_secs write_wakeup_threshold
+        boot_id entropy_avail:444=256 poolsize:444=256 urandom_min_reseed_secs write_wakeup_threshold
     """,
-    "kernel/seccomp": "actions_avail:444 actions_logged",
+    "kernel/seccomp": "actions_avail actions_logged",
     "kernel/yama": "ptrace_scope",
     "user": """
         max_cgroup_namespaces max_fanotify_groups max_fanotify_marks max_inotify_instances
@@ -72,7 +72,7 @@ KNOBS = {
     "net/ipv4": """
         icmp_echo_ignore_all ip_default_ttl=64 ip_forward=0 ip_local_port_range=32768,60999
         ip_local_reserved_ports ip_nonlocal_bind ip_unprivileged_port_start=1024 ping_group_range
-        tcp_allowed_congestion_control tcp_available_congestion_control:444 tcp_base_mss
+        tcp_allowed_congestion_control tcp_available_congestion_control tcp_base_mss
         tcp_congestion_control tcp_ecn tcp_fastopen tcp_fin_timeout=60 tcp_keepalive_intvl=75
         tcp_keepalive_probes=9 tcp_keepalive_time=7200 tcp_max_orphans tcp_max_syn_backlog
         tcp_max_tw_buckets tcp_mem tcp_moderate_rcvbuf tcp_mtu_probing tcp_no_metrics_save
@@ -94,8 +94,11 @@ KNOBS = {
 def _knob(path: str, mode: int, default: str) -> None:
     """Declare one value of KNOBS, if there is one to show."""
     source = "/proc/sys/" + path
-    if not default and not os.path.exists(source):
-        return
+    try:
+        mode = os.stat(source).st_mode & 0o777
+    except OSError:
+        if not default:
+            return
     text = default.replace(",", "\t").encode() + b"\n"
 
     @system_file("sys/" + path, mode=mode)

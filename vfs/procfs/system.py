@@ -14,14 +14,18 @@ from . import host
 from .table import Scope, system_file
 
 
-def _host(name: str, mode: int = 0o444, default: bytes | None = None) -> None:
+def _host(name: str, default: bytes | None = None) -> None:
     """Declare a file that this host's kernel answers; one that the host lacks is not declared.
 
     Args:
         default: the text where the host keeps the file from us, or lacks one that must exist.
     """
-    if default is None and not os.path.exists("/proc/" + name):
-        return
+    try:
+        mode = os.stat("/proc/" + name).st_mode & 0o777
+    except OSError:
+        if default is None:
+            return
+        mode = 0o444
 
     @system_file(name, mode=mode)
     def read(scope: Scope) -> bytes:

@@ -74,8 +74,8 @@ class Scope:
 class Entry:
     """One declared file: its name, permission bits, and the functions behind read(2) and write(2).
 
-    `open`, if set, makes the open file instead, for what is no text: it gets the scope, the OpenContext and the
-    inode.
+    `open`, if set, makes the open file instead, for what is no text: it gets the scope, the OpenContext and
+    the inode.
     """
 
     __slots__ = ("mode", "name", "open", "read", "where", "write")
