@@ -18,11 +18,12 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import __version__
+from .host import sud_errno
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_PR_SET_SYSCALL_USER_DISPATCH, _PR_GET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP = 59, 21, 38, 22
+_PR_GET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP = 21, 38, 22
 _CLONE_NEWUSER = 0x10000000
 _MFD_EXEC = 0x10
 _MINIMUM_FDS = 1024
@@ -79,25 +80,16 @@ def check_machine() -> Finding:
 
 
 def check_sud() -> Finding:
-    """Syscall User Dispatch (Linux 5.11): armed and disarmed in a child, with everything exempt."""
+    """Syscall User Dispatch (Linux 5.11)."""
     name = "syscall user dispatch"
-
-    def job() -> int:
-        selector = ctypes.c_char(0)  # SYSCALL_DISPATCH_FILTER_ALLOW
-        address = ctypes.addressof(selector)
-        if _libc().prctl(_PR_SET_SYSCALL_USER_DISPATCH, 1, 0, 0, address) != 0:
-            return ctypes.get_errno()
-        return 0
-
-    result = in_child(job)
+    result = sud_errno()
     if result == 0:
         return Finding("ok", name, "used to intercept every system call")
     if result == errno.EINVAL:
-        return Finding(
-            "fail", name, "missing: Linux 5.11 or newer is needed (CONFIG_GENERIC_ENTRY on x86-64)"
-        )
-    reason = os.strerror(result) if result > 0 else f"signal {-result}"
-    return Finding("fail", name, f"refused ({reason}): a seccomp filter around this shell forbids prctl(59)")
+        return Finding("fail", name, "missing: Linux 5.11 or newer is needed")
+    return Finding(
+        "fail", name, f"refused ({os.strerror(result)}): a seccomp filter around this shell forbids prctl(59)"
+    )
 
 
 def check_core() -> Finding:

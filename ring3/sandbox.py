@@ -20,6 +20,7 @@ from .errors import (
     UnsupportedHost,
     UsageError,
 )
+from .host import sud_errno
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -284,6 +285,11 @@ class Sandbox:
             if self._closed:
                 raise SandboxClosed("the sandbox is closed")
             if not self._started:
+                if sud_errno():
+                    raise UnsupportedHost(
+                        "this kernel has no Syscall User Dispatch, or forbids it: "
+                        "Linux 5.11 or newer is needed (see: ring3 doctor)"
+                    )
                 try:
                     self._kernel.start()
                 except OSError as e:
