@@ -109,7 +109,6 @@ static void become_process(struct thread *t, int sock, int chan, u64 token, u64 
 		sys(NR_close, p->sock);
 	p->sock = fd_to_top(p, sock);
 	adopt_channel(p, chan);
-	t->req = 0;
 	arm();
 	ring(t, MSG_CHILD, p->pid, token, -1);
 }

@@ -105,7 +105,6 @@ struct thread {
 	struct ring3_slot *slot;
 	int tid;
 	u32 index;
-	u32 req;
 	u32 cancelled;
 	u32 creds[4];
 	u64 vmask;      /* which of NEVER_BLOCKED the guest believes to have blocked */

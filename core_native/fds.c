@@ -182,7 +182,7 @@ static s64 nofile_limit(struct thread *t, const struct rlimit_ *set, struct rlim
 	u64 want = set->cur < seen.max ? set->cur : seen.max;
 	lock(&p->rx_lock);
 	if (set->max < seen.max) {
-		struct rlimit_ lower = {host.cur, set->max + RESERVED_FDS};
+		struct rlimit_ lower = {want, set->max + RESERVED_FDS};
 		sys(NR_prlimit64, 0, RLIMIT_NOFILE, &lower, NULL);
 	}
 	if (want > p->soft_nofile) {

@@ -377,7 +377,8 @@ void core_boundary(struct ucontext_ *uc)
 
 static void record(struct thread *t, const struct siginfo_ *info, struct ucontext_ *uc)
 {
-	if (t->pending) { /* only one of the never blocked can come second */
+	/* Only one of the never blocked can come second, or while the guest believes to block it. */
+	if (t->pending || (SIGBIT(info->si_signo) & t->vmask)) {
 		int i = info->si_signo == SIGBUS ? 0 : info->si_signo == SIGSEGV ? 1 : 2;
 		memcpy(t->vinfo[i], info, 128);
 		t->vpending |= SIGBIT(info->si_signo);

@@ -147,3 +147,9 @@ def sys_notsock(t: Task, fd: FdRef, *args: object) -> Result:
     if file is None:
         return NATIVE
     raise err(errno.EBADF if isinstance(file, OpenPath) else errno.ENOTSOCK)
+
+
+@syscall("epoll_ctl")
+def sys_epoll_ctl(t: Task, epoll: FdRef, operation: int, fd: FdRef, _event: int) -> Result:
+    """epoll_ctl(2): directories and regular files cannot be watched (EPERM)."""
+    raise err(errno.EPERM if pyfile(t, fd) is not None and pyfile(t, epoll) is None else errno.EINVAL)
