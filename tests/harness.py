@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
+from functools import lru_cache
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent
@@ -197,22 +197,22 @@ def run_native(cmd: Sequence[str | os.PathLike[str]], **kw: object) -> Result:
     return run(cmd, **kw)  # type: ignore[arg-type]
 
 
+@lru_cache(maxsize=1)
+def _launcher() -> tuple[str, ...]:
+    """How to start ring3: `python -m ring3` where it is installed, else from the checkout, without PYTHONPATH.
+
+    The guest inherits the environment, so nothing may be put there.
+    """
+    installed = subprocess.run([sys.executable, "-c", "import ring3"], cwd="/", capture_output=True, check=False)
+    if installed.returncode == 0:
+        return (sys.executable, "-m", "ring3")
+    code = f"import sys; sys.path.insert(0, {str(REPO)!r}); from ring3.cli import entry; entry()"
+    return (sys.executable, "-c", code)
+
+
 def ring3_argv(cmd: Sequence[str | os.PathLike[str]], *opts: str) -> list[str]:
     """The command line which runs `cmd` under ring3."""
-    return [sys.executable, "-m", "ring3", "run", *opts, "--", *[os.fspath(c) for c in cmd]]
-
-
-def ring3_env(env: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment for the supervisor: `env`, and PYTHONPATH where ring3 is not installed."""
-    full = dict(BASE_ENV if env is None else env)
-    spec = find_spec("ring3")
-    origin = "" if spec is None or spec.origin is None else spec.origin
-    if not origin or "site-packages" not in origin:
-        full["PYTHONPATH"] = str(REPO)
-    for name in ("RING3_CACHE_DIR", "XDG_CACHE_HOME", "COVERAGE_PROCESS_START"):
-        if name in os.environ:
-            full.setdefault(name, os.environ[name])
-    return full
+    return [*_launcher(), "run", *opts, "--", *[os.fspath(c) for c in cmd]]
 
 
 def run_ring3(
@@ -222,7 +222,7 @@ def run_ring3(
     **kw: object,
 ) -> Result:
     """Runs `cmd` under `ring3 run OPTS`; keywords as in `run`."""
-    return run(ring3_argv(cmd, *opts), env=ring3_env(env), **kw)  # type: ignore[arg-type]
+    return run(ring3_argv(cmd, *opts), env=env, **kw)  # type: ignore[arg-type]
 
 
 def assert_clean(result: Result) -> None:
