@@ -1,5 +1,6 @@
 """``python -m ring3``: the command line."""
 
-from .cli import main
+from .cli import entry
 
-raise SystemExit(main())
+if __name__ == "__main__":
+    entry()
