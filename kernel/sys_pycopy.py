@@ -108,14 +108,14 @@ def sys_copy_file_range(
 @syscall("flock")
 def sys_flock(t: Task, fd: FdRef, operation: int) -> Result:
     """flock(2) of a directory or a file of Python's: the lock belongs to the open file description."""
+    kind = operation & ~LOCK_NB
+    if kind not in (LOCK_SH, LOCK_EX, LOCK_UN):
+        raise err(errno.EINVAL)
     file = pyfile(t, fd)
     if file is None:
         return NATIVE
     if isinstance(file, OpenPath):
         raise err(errno.EBADF)
-    kind = operation & ~LOCK_NB
-    if kind not in (LOCK_SH, LOCK_EX, LOCK_UN):
-        raise err(errno.EINVAL)
     locks = t.sandbox.vfs.files.flocks
     if kind == LOCK_UN:
         locks.unlock(file)

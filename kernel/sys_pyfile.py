@@ -72,7 +72,9 @@ def sys_read(t: Task, fd: FdRef, address: int, count: int) -> Result:
 
 @syscall("pread64")
 def sys_pread64(t: Task, fd: FdRef, address: int, count: int, offset: int) -> Result:
-    """pread(2)"""
+    """pread(2): a bad offset is found before a bad descriptor (ksys_pread64)."""
+    if offset < 0:
+        raise err(errno.EINVAL)
     return _read(t, fd, address, count, offset)
 
 
@@ -98,6 +100,8 @@ def sys_write(t: Task, fd: FdRef, data: bytes | None, count: int) -> Result:
 @syscall("pwrite64")
 def sys_pwrite64(t: Task, fd: FdRef, data: bytes | None, count: int, offset: int) -> Result:
     """pwrite(2)"""
+    if offset < 0:
+        raise err(errno.EINVAL)
     return _write(t, fd, data, count, offset)
 
 
@@ -133,6 +137,8 @@ def _readv(t: Task, fd: FdRef, iov: bytes | None, count: int, offset: int | None
     if isinstance(file, OpenPath) or not file.readable:
         raise err(errno.EBADF)
     pairs = [pair for pair in parse_iov(iov, count) if pair[1]][:MAX_OUT]
+    if not pairs:
+        return 0
     if flags & ~_READ_FLAGS:
         raise err(errno.EOPNOTSUPP)
 
@@ -155,6 +161,8 @@ def _writev(t: Task, fd: FdRef, iov: bytes | None, count: int, offset: int | Non
     if isinstance(file, OpenPath) or not file.writable:
         raise err(errno.EBADF)
     pairs = parse_iov(iov, count)
+    if not any(length for _, length in pairs):
+        return 0
     if flags & ~_WRITE_FLAGS:
         raise err(errno.EOPNOTSUPP)
     data, room = b"", 1 << 20
@@ -320,6 +328,8 @@ def sys_fcntl(t: Task, fd: FdRef, command: int, argument: int) -> Result:
 @syscall("ftruncate")
 def sys_ftruncate(t: Task, fd: FdRef, size: int) -> Result:
     """ftruncate(2)"""
+    if size < 0:
+        raise err(errno.EINVAL)
     file = pyfile(t, fd)
     if file is None:
         return NATIVE
@@ -365,11 +375,15 @@ def sys_sync_file_range(t: Task, fd: FdRef, offset: int, length: int, flags: int
 
 @syscall("readahead")
 def sys_readahead(t: Task, fd: FdRef, offset: int, count: int) -> Result:
-    """readahead(2): EBADF unless open for reading, EINVAL for what has no page cache."""
+    """readahead(2): nothing to read ahead; EBADF unless open for reading, EINVAL for what is no regular file."""
     file = pyfile(t, fd)
     if file is None:
         return NATIVE
-    raise err(errno.EINVAL if file.readable and not isinstance(file, OpenPath) else errno.EBADF)
+    if isinstance(file, OpenPath) or not file.readable:
+        raise err(errno.EBADF)
+    if file.inode.kind != S_IFREG:
+        raise err(errno.EINVAL)
+    return 0
 
 
 @syscall("fadvise64")

@@ -1,7 +1,7 @@
 """A world with real host processes as its guests, for tests of /proc, /dev and the calls on Python's files.
 
-Layer: tests. Starts processes and ends them; the supervisor's tables are the real classes, filled by hand, with no
-core and no loop.
+Layer: tests. Starts processes and ends them; the supervisor's tables are the real classes, filled by hand,
+with no core and no loop.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class World:
         return task
 
     def python(self, code: str, uid: int = 0, **popen: Any) -> tuple[Task, subprocess.Popen[bytes]]:
-        """A guest that is a host Python which runs `code`, and says one line when it is ready; it ends with us."""
+        """A guest that is a host Python which runs `code` and then waits; it ends with the world."""
         child = subprocess.Popen(
             [sys.executable, "-c", code + "\nprint('ready', flush=True)\nimport sys\nsys.stdin.read()"],
             stdin=subprocess.PIPE,

