@@ -43,6 +43,28 @@ void ring(struct thread *t, u32 kind, u64 a, u64 b, int fd)
 	}
 }
 
+/*
+ * Waking a sleeper on an idle CPU costs more than most answers take (docs/design.md), so look for the answer a while
+ * before sleeping: in rounds, each of which lets others run.  How many is learned: rounds that were in vain are halved.
+ */
+#define SPIN_ROUNDS_MAX 64
+static int spin(struct thread *t, struct ring3_slot *s, u32 request)
+{
+	u32 rounds = t->spin_rounds ? t->spin_rounds : SPIN_ROUNDS_MAX;
+	for (u32 i = 0; i < rounds && !t->pending; i++) {
+		for (int j = 0; j < 64; j++) {
+			if (__atomic_load_n(&s->rep, __ATOMIC_ACQUIRE) == request) {
+				t->spin_rounds = rounds < SPIN_ROUNDS_MAX / 2 ? rounds * 2 : SPIN_ROUNDS_MAX;
+				return 1;
+			}
+			__builtin_ia32_pause();
+		}
+		sys(NR_sched_yield);
+	}
+	t->spin_rounds = rounds > 2 ? rounds / 2 : 1;
+	return 0;
+}
+
 /* Make one request and wait for its reply.  Returns the reply's action; -ERESTARTSYS when a signal came first. */
 s64 ask(struct thread *t, u32 kind)
 {
@@ -53,6 +75,8 @@ s64 ask(struct thread *t, u32 kind)
 	__atomic_store_n(&s->req, request, __ATOMIC_RELEASE);
 	t->cancelled = 0;
 	ring(t, MSG_RING, request, 0, -1);
+	if (spin(t, s, request))
+		return s->r_action;
 	for (;;) {
 		u32 seen = __atomic_load_n(&s->rep, __ATOMIC_ACQUIRE);
 		if (seen == request)

@@ -106,6 +106,7 @@ struct thread {
 	int tid;
 	u32 index;
 	u32 cancelled;
+	u32 spin_rounds;
 	u32 creds[4];
 	u64 vmask;      /* which of NEVER_BLOCKED the guest believes to have blocked */
 	u64 vpending;   /* those of them that were sent meanwhile */

@@ -375,7 +375,7 @@ def sys_sync_file_range(t: Task, fd: FdRef, offset: int, length: int, flags: int
 
 @syscall("readahead")
 def sys_readahead(t: Task, fd: FdRef, offset: int, count: int) -> Result:
-    """readahead(2): nothing to read ahead; EBADF unless open for reading, EINVAL for what is no regular file."""
+    """readahead(2): nothing to do; EBADF unless open for reading, EINVAL for what is no regular file."""
     file = pyfile(t, fd)
     if file is None:
         return NATIVE
