@@ -83,12 +83,16 @@ def test_tar(twin: Twin) -> None:
 
 def test_vi_on_a_terminal(twin: Twin) -> None:
     def drive(session: PtySession) -> bytes:
-        session.expect("1/1|1:|\\(new file\\)|- f", 10)
+        # an Escape and the next key typed at once would be Alt and that key: wait for the mode to change
+        session.expect("- f ")
         session.send("ihello from vi")
         session.expect("hello from vi")
         session.send("\x1b")
-        session.send("osecond line\x1b")
+        session.expect("- f ")
+        session.send("osecond line")
         session.expect("second line")
+        session.send("\x1b")
+        session.expect("- f ")
         session.send(":wq\r")
         session.expect("END:")
         text = session.expect("hello from vi\r\nsecond line\r\n.*DONE").group(0)
