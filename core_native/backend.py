@@ -103,7 +103,7 @@ def _builder() -> Any:
     class Builder:
         @staticmethod
         def compile_core(out: str) -> None:
-            _in_one_sentence(CoreBuildError, build.compile_core, out)
+            _in_one_sentence(CoreBuildError, lambda: build.compile_core(out, strip=True))
 
         @staticmethod
         def core_path() -> None:
@@ -112,9 +112,9 @@ def _builder() -> Any:
     return Builder
 
 
-def _in_one_sentence(error: type[Exception], job: Any, *args: str) -> None:
+def _in_one_sentence(error: type[Exception], job: Any) -> None:
     try:
-        job(*args)
+        job()
     except error as e:
         sys.stderr.write(f"\nring3: {e}\n")
         sys.stderr.flush()

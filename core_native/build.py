@@ -101,8 +101,11 @@ def cache_dir() -> str:
     return _private_dir()
 
 
-def compile_core(out: str, here: str | None = None) -> None:
-    """Compile the core into the file ``out``. Raises CoreBuildError."""
+def compile_core(out: str, here: str | None = None, *, strip: bool = False) -> None:
+    """Compile the core into the file ``out``; stripped, it is the same bytes wherever it is compiled.
+
+    Raises CoreBuildError.
+    """
     import shutil
     import subprocess
     import tempfile
@@ -126,7 +129,7 @@ def compile_core(out: str, here: str | None = None) -> None:
         root = os.path.dirname(here)
         command = [*compiler, *FLAGS, f"-ffile-prefix-map={root}=."]
         command += [f"-ffile-prefix-map={generated}=generated", "-I", generated, "-I", here, "-o", out]
-        command += sources
+        command += [*sources, *(["-s"] if strip else [])]
         script = os.path.join(here, LINKER_SCRIPT)
         if os.path.exists(script):
             command.append(f"-Wl,-T,{script}")
