@@ -265,6 +265,10 @@ class Vfs:
         keep = ~(os.O_CREAT | os.O_EXCL | os.O_NOCTTY | os.O_CLOEXEC)
         if kind in (S_IFCHR, S_IFBLK):
             keep |= os.O_NOCTTY
+        if kind != S_IFDIR:
+            keep &= ~(
+                os.O_NOFOLLOW | os.O_DIRECTORY
+            )  # the host object is reached through a link of /proc/self/fd
         return inode.open(OpenContext(self, path, flags & keep, who.creds, caller_task(who)))
 
     def handle(self, path: Path, opened: int | OpenFile) -> int:
