@@ -12,12 +12,16 @@ import os
 
 from .dentry import Dentry
 from .inode import Inode, OpenContext, SuperBlock, err
-from .stat import S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK, Stat
+from .stat import S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK, Stat
 
 
 class AnonFS(SuperBlock):
     fstype = "anon_inodefs"
     magic = 0x09041934
+
+    def __init__(self) -> None:
+        super().__init__(self.fstype)
+        self.root = Inode(self, 1, S_IFDIR | 0o555)  # nothing is below it: the objects have dentries of their own
 
 
 class NativeInode(Inode):

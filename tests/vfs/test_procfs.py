@@ -165,6 +165,7 @@ def test_listed_inode_numbers_are_those_of_the_entries(world: World) -> None:
             inode = world.lookup(task, f"{directory}/{name.decode()}")
             assert (inode.ino, inode.kind) == (ino, kind), f"{directory}/{name.decode()}"
             numbers.append(ino)
+        numbers.append(world.lookup(task, directory, True).ino)
         assert len(set(numbers)) == len(numbers), directory
 
 
@@ -327,6 +328,24 @@ def test_descriptor_links(world: World) -> None:
     assert world.lookup(task, f"/proc/self/fd/{directory}", True).ino == 1
     for missing in ("999", "-1", "007", "x"):
         fails(errno.ENOENT, world.lookup, task, f"/proc/self/fd/{missing}")
+
+
+def test_a_link_to_a_native_object_opens_it_anew(world: World) -> None:
+    task, child = world.python(
+        "import os\nr, w = os.pipe()\nos.dup2(r, 40)\nos.dup2(w, 41)\nos.dup2(os.eventfd(0), 42)\n"
+        "os.dup2(os.open('/dev/null', os.O_RDONLY), 44)"
+    )
+    reader, writer = world.open(task, "/proc/self/fd/40"), world.open(task, "/proc/self/fd/41", os.O_WRONLY)
+    assert isinstance(reader, int) and isinstance(writer, int)
+    os.write(writer, b"through")
+    assert os.read(reader, 10) == b"through"
+    os.close(reader)
+    os.close(writer)
+    fails(errno.ENXIO, world.open, task, "/proc/self/fd/42")
+    null = world.open(task, "/proc/self/fd/44", os.O_RDWR)
+    assert isinstance(null, int)
+    os.close(null)
+    assert world.lookup(task, "/proc/self/fd/40", True).kind == stat.S_IFIFO
 
 
 def test_the_cores_descriptors_are_hidden(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ def ino_of(pid: int, tid: int, name: bytes) -> int:
     head, slash, tail = name.partition(b"/")
     if slash and tail.isdigit() and head in (b"fd", b"fdinfo"):
         return _LARGE | (head == b"fdinfo") << 61 | bool(tid) << 60 | (tid or pid) << 32 | int(tail)
-    index = _names.setdefault(name, len(_names) + 1)
+    index = _names.setdefault(name, len(_names) + 2)  # 1 is the root
     return (tid or pid) << 24 | bool(tid) << 23 | index
 
 
