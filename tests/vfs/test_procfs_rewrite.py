@@ -51,6 +51,12 @@ def test_smaps_details_go_with_their_mapping() -> None:
     assert b"[stack]\nSize: 132 kB\n" in out
 
 
+def test_area_counts_what_is_hidden() -> None:
+    assert rewrite.area(MAPS, CORE) == (0x10000, 0)
+    more = MAPS + b"210000010000-210000030000 rw-p 00000000 00:00 0 \n"
+    assert rewrite.area(more, CORE) == (0x30000, 0x20000)
+
+
 def test_stat_survives_any_comm() -> None:
     text = b"12 (a) b (c) S 1 2 3\n"
     assert rewrite.split_stat(text) == (b"12", b"a) b (c", [b"S", b"1", b"2", b"3"])

@@ -9,9 +9,10 @@ from __future__ import annotations
 import errno
 import os
 
+from ...kernel.layout import CORE_BASE, CORE_END
 from ..inode import SuperBlock, err
 from ..stat import StatFs
-from . import host
+from . import host, rewrite
 from .table import Scope
 
 TYPE_CHECKING = False
@@ -50,6 +51,7 @@ class ProcFS(SuperBlock):
         from .nodes import ProcRoot
 
         self.sandbox = sandbox
+        self._core_memory: tuple[int, int] | None = None
         self.loginuids: WeakKeyDictionary[Process, int] = WeakKeyDictionary()
         self.root = ProcRoot(self)
 
@@ -119,6 +121,21 @@ class ProcFS(SuperBlock):
                 return self.loginuids[seen]
             seen = self.processes.get(seen.ppid)
         return _AUDIT_UID_UNSET
+
+    def core_memory(self, pid: int) -> tuple[int, int]:
+        """Bytes that the core has mapped in a guest, and those of them that are private and writable.
+
+        Every guest has the same core, so the first one that can be measured answers for all.
+        """
+        if self._core_memory is None:
+            try:
+                found = rewrite.area(host.read_task(pid, 0, "maps"), (CORE_BASE, CORE_END))
+            except OSError:
+                return 0, 0
+            if not found[0]:
+                return found
+            self._core_memory = found
+        return self._core_memory
 
     def descriptors(self, pid: int, tid: int = 0) -> list[int]:
         """The guest's own descriptor numbers, in order.  Raises: OSError (EACCES, ESRCH)."""

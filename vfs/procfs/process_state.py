@@ -82,6 +82,11 @@ def _fd_size(scope: Scope) -> int:
     return max(64, 1 << last.bit_length())
 
 
+#: Sizes that count the core's mappings on the host, and which of ProcFS.core_memory()'s numbers is to be
+#: taken off
+_KILOBYTES = {b"VmPeak": 0, b"VmSize": 0, b"VmData": 1}
+
+
 @process_file("status")
 def status(scope: Scope) -> bytes:
     """Human-readable state; identity, parent, capabilities and signals are the sandbox's own."""
@@ -112,6 +117,9 @@ def status(scope: Scope) -> bytes:
             values[name] = b"%d" % scope.process.ppid
         elif name == b"State" and state(scope, value[:1]) != value[:1]:
             values[name] = b"R (running)"
+        elif name in _KILOBYTES:
+            core = scope.fs.core_memory(pid)[_KILOBYTES[name]]
+            values[name] = b"%8d kB" % max(int(value.split()[0]) - core // 1024, 0)
         elif name in (b"NStgid", b"NSpid", b"NSpgid", b"NSsid"):
             values[name] = value.split()[0]
     return rewrite.fields(text, values)
@@ -133,6 +141,7 @@ def stat(scope: Scope) -> bytes:
         2: comm_of(scope),
         3: state(scope, rest[0]),
         4: scope.process.ppid,
+        23: max(int(rest[20]) - scope.fs.core_memory(scope.pid)[0], 0),
         29: 0,  # kstkesp and kstkeip: the kernel shows them of exiting processes only
         30: 0,
     }
@@ -153,8 +162,12 @@ def stat(scope: Scope) -> bytes:
 
 @process_file("statm")
 def statm(scope: Scope) -> bytes:
-    """Sizes in pages."""
-    return host.read_task(scope.pid, scope.tid, "statm")
+    """Sizes in pages: all, resident, shared, text, 0, data, 0."""
+    sizes = [int(word) for word in host.read_task(scope.pid, scope.tid, "statm").split()]
+    total, private = scope.fs.core_memory(scope.pid)
+    sizes[0] = max(sizes[0] - total // 4096, 0)
+    sizes[5] = max(sizes[5] - private // 4096, 0)
+    return b" ".join(b"%d" % size for size in sizes) + b"\n"
 
 
 @process_file("limits")

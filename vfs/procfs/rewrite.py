@@ -121,6 +121,22 @@ def maps(text: bytes, resolve: Resolver, brk: tuple[int, int] | None, hidden: tu
     return b"".join(out)
 
 
+def area(text: bytes, hidden: tuple[int, int]) -> tuple[int, int]:
+    """How much of /proc/PID/maps lies in the core's area.
+
+    Returns: (bytes mapped there, bytes of it that are private and writable).
+    """
+    total = private = 0
+    for line in text.splitlines():
+        span, perms = line.split(b" ", 2)[:2]
+        start, end = (int(x, 16) for x in span.split(b"-"))
+        if hidden[0] <= start < hidden[1]:
+            total += end - start
+            if perms[1:2] == b"w" and perms[3:] == b"p":
+                private += end - start
+    return total, private
+
+
 def limits(text: bytes, changes: Mapping[bytes, tuple[int | None, int | None]]) -> bytes:
     """Replace rows of /proc/PID/limits.
 
