@@ -1,0 +1,335 @@
+"""`ring3 run` and `ring3 doctor` as a user at a shell meets them: options, exit statuses, sentences.
+
+Layer: tests. Touches temporary directories and processes of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import sysconfig
+import textwrap
+from pathlib import Path
+
+import pytest
+from harness import (
+    BASE_ENV,
+    NOBODY,
+    REPO,
+    Result,
+    assert_clean,
+    assert_ok,
+    assert_same,
+    host_listing,
+    ring3_argv,
+    run,
+    run_native,
+    run_ring3,
+)
+
+RING3 = ring3_argv([])[: ring3_argv([]).index("run")]
+
+
+def ring3(*arguments: str, **kw: object) -> Result:
+    """`ring3 ARGUMENTS`."""
+    return run([*RING3, *arguments], **kw)  # type: ignore[arg-type]
+
+
+def sentence(result: Result, status: int) -> str:
+    """The one line that a failure prints."""
+    assert_clean(result)
+    assert result.status == status, result.describe()
+    text = result.err.decode()
+    assert text.startswith("ring3: ") and text.count("\n") == 1 and "Traceback" not in text, result.describe()
+    return text
+
+
+@pytest.mark.parametrize("status", [0, 1, 2, 125, 126, 127, 130, 255])
+def test_the_exit_status_is_the_program_s(status: int) -> None:
+    assert ring3("run", "sh", "-c", f"exit {status}").status == status
+
+
+@pytest.mark.parametrize(
+    "sig", [signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV]
+)
+def test_a_signal_gives_128_and_its_number(sig: int) -> None:
+    assert ring3("run", "sh", "-c", f"kill -{int(sig)} $$").status == 128 + sig
+
+
+def test_failures_are_one_sentence_and_a_status(workdir: Path) -> None:
+    plain = workdir / "plain"
+    plain.write_text("#!/bin/sh\n")
+    broken = workdir / "broken"
+    broken.write_text("\x7fELF")
+    lost = workdir / "lost"
+    lost.write_text("#!/no/such/interpreter\n")
+    for path in (broken, lost):
+        path.chmod(0o755)
+    cases = [
+        (["no-such-program"], 127, "not found in the guest's PATH"),
+        (["/no/such/program"], 127, "no such file"),
+        ([str(lost)], 127, "interpreter"),
+        (["/etc"], 126, "directory"),
+        ([str(plain)], 126, "Permission denied"),
+        ([str(broken)], 126, "Exec format error"),
+        (["/etc/passwd/x"], 126, "Not a directory"),
+        (["-w", "/no/such/dir", "true"], 125, "working directory"),
+        (["-Z", "true"], 125, "-Z"),
+        (["--volum", "true"], 125, "--volum"),
+        ([], 125, "no program"),
+        (["--"], 125, "no program"),
+        (["-r", "/no/such/dir", "true"], 125, "/no/such/dir"),
+        (["-v", "/no/such/dir:/x", "true"], 125, "/no/such/dir"),
+        (["-v", "/tmp", "true"], 125, "HOST:GUEST"),
+        (["-v", "/tmp:/x:rx", "true"], 125, "'rx'"),
+        (["-v", "/tmp:x", "true"], 125, "not absolute"),
+        (["--tmpfs", "x", "true"], 125, "not an absolute path"),
+        (["--tmpfs", "/etc/passwd/x", "true"], 125, "/etc/passwd/x"),
+        (["-u", "nobody-of-that-name", "true"], 125, "nobody-of-that-name"),
+        (["-u", "1:no-such-group", "true"], 125, "no-such-group"),
+        (["-u", "-1", "true"], 125, ""),
+        (["-u", "4294967295", "true"], 125, "4294967295"),
+        (["-e", "=x", "true"], 125, "=x"),
+        (["--trace-file", "/no/such/dir/trace", "true"], 125, "/no/such/dir/trace"),
+    ]
+    for arguments, status, words in cases:
+        said = sentence(ring3("run", *arguments), status)
+        assert words in said, (arguments, said)
+    assert "frobnicate" in sentence(ring3("frobnicate"), 125)
+
+
+def test_an_ordinary_user_s_failures_are_sentences_too(workdir: Path) -> None:
+    secret = workdir / "secret"
+    secret.mkdir(mode=0o700)
+    (secret / "program").write_text("#!/bin/sh\n")
+    (secret / "program").chmod(0o755)
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to become an ordinary user who may not read a directory")
+    env = {
+        **BASE_ENV,
+        "XDG_CACHE_HOME": str(workdir),
+        "PYTHONPATH": os.pathsep.join([str(REPO), sysconfig.get_path("purelib")]),
+    }
+    python = interpreter_of(NOBODY, env)
+    said = sentence(
+        run([python, "-m", "ring3", "run", str(secret / "program")], uid=NOBODY, env=env, cwd=workdir), 126
+    )
+    assert "Permission denied" in said
+    done = run([python, "-m", "ring3", "run", "-r", "/", "id", "-u"], uid=NOBODY, env=env, cwd=workdir)
+    assert_ok(done)
+    assert done.out == b"%d\n" % NOBODY
+
+
+def interpreter_of(uid: int, env: dict[str, str]) -> str:
+    """A Python that this user may run ring3 with."""
+    for python in (sys.executable, "/usr/bin/python3"):
+        with contextlib.suppress(OSError):
+            if run([python, "-c", "import ring3.kernel.sandbox"], uid=uid, env=env, cwd="/").status == 0:
+                return python
+    pytest.skip(f"no Python here that user {uid} may execute and that has cffi")
+
+
+def test_without_sud_one_sentence_says_so() -> None:
+    """A seccomp filter stands in for a kernel before 5.11: prctl(59) is EINVAL."""
+    program = textwrap.dedent(
+        """
+        import ctypes, os, struct, sys
+        def op(code, jt, jf, k): return struct.pack("<HBBI", code, jt, jf, k)
+        program = b"".join([op(0x20, 0, 0, 0), op(0x15, 0, 3, 157), op(0x20, 0, 0, 16), op(0x15, 0, 1, 59),
+                            op(6, 0, 0, 0x50016), op(6, 0, 0, 0x7FFF0000)])
+        code = ctypes.create_string_buffer(program)
+        filter = ctypes.create_string_buffer(struct.pack("<HxxxxxxQ", len(program) // 8, ctypes.addressof(code)))
+        prctl = ctypes.CDLL(None).prctl
+        prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+        if prctl(38, 1, 0, 0, 0) or prctl(22, 2, ctypes.addressof(filter), 0, 0): sys.exit(77)
+        os.execv(sys.argv[1], sys.argv[1:])
+        """
+    )
+    result = run([sys.executable, "-c", program, *RING3, "run", "true"])
+    if result.status == 77:
+        pytest.skip("seccomp filters cannot be installed here")
+    assert "Syscall User Dispatch" in sentence(result, 125)
+    doctor = run([sys.executable, "-c", program, *RING3, "doctor"])
+    assert doctor.status == 1 and b"cannot run here" in doctor.out and not doctor.err, doctor.describe()
+
+
+def test_doctor_says_that_it_runs_here() -> None:
+    result = ring3("doctor")
+    assert_ok(result)
+    for word in (
+        b"syscall user dispatch",
+        b"user namespaces",
+        b"page zero",
+        b"memfd",
+        b"seccomp",
+        b"can run here",
+    ):
+        assert word in result.out
+    assert b"fail" not in result.out
+
+
+def test_version_and_help() -> None:
+    from ring3 import __version__
+
+    assert ring3("--version").out.decode() == f"ring3 {__version__}\n"
+    help_text = ring3("run", "--help")
+    assert help_text.status == 0
+    for option in (
+        b"--root",
+        b"--volume",
+        b"--tmpfs",
+        b"--env",
+        b"--workdir",
+        b"--user",
+        b"--tty",
+        b"--trace",
+    ):
+        assert option in help_text.out
+    assert sentence_count(ring3()) > 3
+
+
+def sentence_count(result: Result) -> int:
+    assert result.status == 125
+    return result.err.count(b"\n")
+
+
+def test_options_end_at_the_program() -> None:
+    assert (
+        ring3("run", "echo", "-e", "x", "--", "-v").out
+        == run_native(["/bin/echo", "-e", "x", "--", "-v"]).out
+    )
+    assert ring3("run", "--", "echo", "--", "-r").out == b"-- -r\n"
+
+
+def test_the_environment_and_the_directory_are_the_caller_s(workdir: Path) -> None:
+    env = {**BASE_ENV, "ODD": "a=b\nc", "EMPTY": ""}
+    command = ["sh", "-c", 'pwd; env | sort; printf %s "$ODD"']
+    native = run_native(command, env=env, cwd=workdir)
+    assert_same(native, run_ring3(command, env=env, cwd=workdir))
+
+
+def test_e_and_w() -> None:
+    out = ring3(
+        "run", "-e", "A=1=2", "-e", "HOME", "-e", "NOT_SET", "-w", "/usr", "sh", "-c", "pwd; env | sort"
+    ).out
+    lines = out.decode().splitlines()
+    assert lines[0] == "/usr" and "A=1=2" in lines and f"HOME={BASE_ENV['HOME']}" in lines
+    assert not [x for x in lines if x.startswith("NOT_SET")]
+
+
+def test_volumes_in_all_modes(workdir: Path) -> None:
+    for mode in ("ro", "rw", "cow"):
+        (workdir / mode).mkdir()
+        (workdir / mode / "there").write_text(mode)
+    single = workdir / "single"
+    single.write_text("one file\n")
+    script = "for m in ro rw cow; do cat /m/$m/there; echo new > /m/$m/new; ls /m/$m; done 2>&1; cat /m/one"
+    options = [x for m in ("ro", "rw", "cow") for x in ("-v", f"{workdir / m}:/m/{m}:{m}")]
+    result = ring3("run", *options, "-v", f"{single}:/m/one:ro", "sh", "-c", script)
+    assert_ok(result)
+    out = result.out.decode()
+    assert "Read-only file system" in out and out.endswith("one file\n")
+    assert out.count("new\n") == 2
+    assert not (workdir / "ro" / "new").exists() and not (workdir / "cow" / "new").exists()
+    assert (workdir / "rw" / "new").read_text() == "new\n"
+    assert not Path("/m").exists()
+
+
+def test_the_default_mode_of_a_volume_is_docker_s(workdir: Path) -> None:
+    assert_ok(ring3("run", "-v", f"{workdir}:/data", "sh", "-c", "echo written > /data/file"))
+    assert (workdir / "file").read_text() == "written\n"
+
+
+def test_a_relative_volume_is_relative_to_the_caller(workdir: Path) -> None:
+    (workdir / "sub").mkdir()
+    (workdir / "sub" / "f").write_text("found\n")
+    assert ring3("run", "-v", "sub:/s:ro", "cat", "/s/f", cwd=workdir).out == b"found\n"
+
+
+def test_tmpfs_is_empty_and_everybody_s(workdir: Path) -> None:
+    (workdir / "hidden").write_text("")
+    result = ring3(
+        "run", "-u", "1234:5678", "--tmpfs", str(workdir), "sh", "-c", f"cd {workdir}; ls; echo > f; ls"
+    )
+    assert_ok(result)
+    assert result.out == b"f\n"
+    assert os.listdir(workdir) == ["hidden"]
+
+
+def test_a_root_of_one_s_own(workdir: Path, guests: object) -> None:
+    busybox = Path("/bin/busybox")
+    if not busybox.exists():
+        pytest.skip("needs busybox-static")
+    (workdir / "bin").mkdir()
+    (workdir / "bin" / "sh").write_bytes(busybox.read_bytes())
+    (workdir / "bin" / "sh").chmod(0o755)
+    before = host_listing(workdir)
+    result = ring3("run", "-r", str(workdir), "/bin/sh", "-c", "echo /*; echo > /made; pwd; echo $PATH")
+    assert_ok(result)
+    lines = result.out.decode().splitlines()
+    assert lines[0].split() == ["/bin", "/dev", "/proc", "/sys"] and lines[1] == "/"
+    assert host_listing(workdir) == before
+
+
+def test_users() -> None:
+    assert ring3("run", "-u", "1234:5678", "id", "-u").out == b"1234\n"
+    assert ring3("run", "-u", "1234:5678", "id", "-g").out == b"5678\n"
+    assert ring3("run", "-u", "nobody", "id", "-un").out == b"nobody\n"
+    assert ring3("run", "-u", "nobody", "id", "-g").out == run_native(["id", "-g", "nobody"]).out
+    assert ring3("run", "-u", "0", "id", "-u").out == b"0\n"
+    me = run_native(["id"])
+    assert ring3("run", "id").out == me.out
+
+
+def test_an_ordinary_guest_may_not_write_root_s_files() -> None:
+    result = ring3("run", "-u", "1234", "sh", "-c", "echo x >> /etc/passwd")
+    assert result.status != 0 and b"Permission denied" in result.err
+
+
+def test_hostname() -> None:
+    assert ring3("run", "--hostname", "elsewhere", "uname", "-n").out == b"elsewhere\n"
+    assert ring3("run", "uname", "-n").out == run_native(["uname", "-n"]).out
+
+
+def test_standard_streams_are_the_caller_s(workdir: Path) -> None:
+    data = os.urandom(300_000)
+    assert run_ring3(["cat"], input=data).out == data
+    target = workdir / "out"
+    command = " ".join(ring3_argv(["sh", "-c", "'cat; echo err >&2'"]))
+    done = subprocess.run(
+        f"{command} < /etc/passwd >> {target} 2>&1", shell=True, env=dict(BASE_ENV), timeout=60, check=False
+    )
+    assert done.returncode == 0
+    assert target.read_bytes() == Path("/etc/passwd").read_bytes() + b"err\n"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_hurt_nobody(closed: str) -> None:
+    command = " ".join(ring3_argv(["true"]))
+    done = subprocess.run(["sh", "-c", f"{command} {closed}"], env=dict(BASE_ENV), timeout=60, check=False)
+    assert done.returncode == 0
+
+
+def test_a_reader_that_leaves_ends_the_program() -> None:
+    command = " ".join(ring3_argv(["yes"]))
+    done = subprocess.run(
+        ["bash", "-c", f"{command} | head -2; echo ${{PIPESTATUS[0]}}"],
+        env=dict(BASE_ENV),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == b"y\ny\n141\n" and done.stderr == b""
+
+
+def test_trace_shows_calls(workdir: Path) -> None:
+    result = ring3("run", "--trace", "cat", "/etc/hostname")
+    assert result.status == 0
+    assert re.search(rb"\d+ openat\(.*/etc/hostname.*\) = \d+", result.err), result.describe()
+    trace = workdir / "trace"
+    assert_ok(ring3("run", "--trace-file", str(trace), "true"))
+    assert "exit_group(0)" in trace.read_text()
