@@ -61,38 +61,32 @@ def read_memory(pid: int, address: int, size: int) -> bytes:
 
 
 class Channel:
-    """The shared memory and the socket of one process.
+    """The shared memory and the socket of one process, for its whole life: a program that it executes uses them on.
 
-    The guest gets `memfd` and the other end of the socket; neither can change the memory's size (it is sealed).
+    The guest gets `memfd` and the other end of the socket; it cannot change the memory's size (it is sealed).
     """
 
-    __slots__ = ("_base", "_view", "closed", "sock")
+    __slots__ = ("_base", "_view", "closed", "memfd", "sock")
 
-    def __init__(self, sock: socket.socket, memfd: int) -> None:
+    def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.closed = False
-        self._base = 0
-        self.adopt(memfd)
-
-    def adopt(self, memfd: int) -> None:
-        """Map `memfd`, instead of an earlier one (each exec starts with fresh memory); the caller closes it."""
-        base = libc.mmap(ffi.NULL, CHANNEL_SIZE, 3, 1, memfd, 0)  # PROT_READ|PROT_WRITE, MAP_SHARED
+        self.memfd = new_channel_memfd()
+        base = libc.mmap(ffi.NULL, CHANNEL_SIZE, 3, 1, self.memfd, 0)  # PROT_READ|PROT_WRITE, MAP_SHARED
         if int(ffi.cast("long", base)) == -1:
-            raise MemoryError(f"cannot map a channel: {os.strerror(ffi.errno)}")
-        self.unmap()
+            os.close(self.memfd)
+            raise OSError(errno.ENOMEM, f"cannot map a channel: {os.strerror(ffi.errno)}")
         self._base = int(ffi.cast("unsigned long", base))
         self._view = memoryview(ffi.buffer(base, CHANNEL_SIZE)).cast("B")
 
-    def unmap(self) -> None:
-        if self._base:
-            self._view.release()
-            libc.munmap(ffi.cast("void *", self._base), CHANNEL_SIZE)
-            self._base = 0
-
     def close(self) -> None:
         """Free everything; may be called twice."""
+        if self.closed:
+            return
         self.closed = True
-        self.unmap()
+        self._view.release()
+        libc.munmap(ffi.cast("void *", self._base), CHANNEL_SIZE)
+        os.close(self.memfd)
         self.sock.close()
 
     # -- what the core tells about the process

@@ -13,7 +13,7 @@ import socket
 import struct
 import threading
 
-from .channel import MSG, Channel, new_channel_memfd, valid_slot
+from .channel import MSG, Channel, valid_slot
 from .dispatch import Dispatcher
 from .handlers import InstallFd
 from .layout import CONSTANTS, OFFSETS, SIZES, VERSION
@@ -257,8 +257,7 @@ class Kernel:
                 raise
             child = Child(self, process)
             self._spawns[process.token] = child
-            theirs, memfd = self._open_channel(process)
-            os.close(memfd)
+            theirs = self._open_channel(process)
         flags = CONSTANTS["SPAWN_NEW_SESSION"] if new_session else 0
         flags |= (CONSTANTS["SPAWN_CTTY"] if ctty else 0) | (CONSTANTS["SPAWN_NEW_PGRP"] if new_pgrp else 0)
         self._send_spawn(process.token, flags, ignored, stdio, theirs)
@@ -339,13 +338,17 @@ class Kernel:
         self._forks[process.token] = process
         return process
 
-    def _open_channel(self, process: Process) -> tuple[socket.socket, int]:
-        """Give a process its channel; returns the guest's ends, which the caller closes."""
+    def _open_channel(self, process: Process) -> socket.socket:
+        """Give a process its channel; returns the guest's end of the socket, which the caller closes."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-        memfd = new_channel_memfd()
-        process.channel = Channel(ours, memfd)
+        try:
+            process.channel = Channel(ours)
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
         self.loop.add(ours.fileno(), lambda events: self._guest_says(process, events))
-        return theirs, memfd
+        return theirs
 
     def _register(self, process: Process, pid: int) -> None:
         """A process's pid is known."""
@@ -380,18 +383,17 @@ class Kernel:
         fs = task.fs if flags & _CLONE_FS else task.fs.copy()
         try:
             child = self._new_process(fs, task.creds)
-            theirs, memfd = self._open_channel(child)
+            theirs = self._open_channel(child)
         except OSError as e:
+            self._forks.pop(self._next_token, None)
             channel.reply(task.slot, task.request, -(errno.EAGAIN if e.errno == errno.EMFILE else e.errno or errno.EIO))
             return
         child.parent = parent.parent if flags & _CLONE_PARENT else parent
         for name in ("exe", "comm", "cmdline", "environ", "auxv", "mm", "dumpable"):
             setattr(child, name, getattr(parent, name))
-        try:
-            channel.send_fds(task.slot, [theirs.fileno(), memfd])
-        finally:
-            theirs.close()
-            os.close(memfd)
+        assert child.channel is not None
+        with theirs:
+            channel.send_fds(task.slot, [theirs.fileno(), child.channel.memfd])
         channel.reply(task.slot, task.request, child.token, CONSTANTS["ACT_FD"])
 
     # -- messages of guests ---------------------------------------------------------------------------------
@@ -463,11 +465,7 @@ class Kernel:
     def _gone(self, process: Process) -> None:
         """The last copy of a process's socket is closed: it has ended (a zombie may remain)."""
         process.alive = False
-        for task in process.tasks.values():
-            if task.blocked is not None:
-                from .loop import Interrupted
-
-                task.blocked.throw(Interrupted(errno.EINTR, "gone"))
+        process.interrupt_all()
         self._free_channel(process)
         self._forks.pop(process.token, None)
         process.tasks.clear()

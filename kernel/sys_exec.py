@@ -15,7 +15,6 @@ from ..loader.prepare import prepare
 from ..vfs.inode import OpenContext
 from ..vfs.perm import MAY_EXEC, check
 from ..vfs.stat import S_IFMT, S_IFREG
-from .channel import new_channel_memfd
 from .handlers import Exec, syscall
 from .layout import OFFSETS, SIZES, VERSION
 from .task import Credentials, MmLayout, Task
@@ -179,15 +178,12 @@ def commit_exec(process: Process, stack_top: int, mmap_top: int, personality: in
         process.sandbox.log(f"{os.fsdecode(pending.prepared.filename)}: {plan.fatal}")
     channel = process.channel
     assert channel is not None
-    memfd = new_channel_memfd()
-    channel.adopt(memfd)
     plan_fd = plan_memfd(plan, creds, process.initial)
     _become(process, pending, plan)
     try:
-        channel.send_fds(0, [plan_fd, memfd, world_fd, *plan.files])
+        channel.send_fds(0, [plan_fd, channel.memfd, world_fd, *plan.files])
     finally:
         os.close(plan_fd)
-        os.close(memfd)
         plan.close()
 
 
@@ -202,6 +198,7 @@ def _become(process: Process, pending: PendingExec, plan: Plan) -> None:
     own_fs = pending.task.own_fs
     if own_fs is not None:
         process.fs = own_fs
+    process.interrupt_all()  # calls of threads that the exec has ended
     process.tasks.clear()
     process.tasks[0] = Task(process, process.pid, 0, pending.creds)
 

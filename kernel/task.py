@@ -180,6 +180,14 @@ class Process:
         except OSError as e:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from e
 
+    def interrupt_all(self) -> None:
+        """Calls that wait for something end: their threads are gone."""
+        for task in list(self.tasks.values()):
+            if task.blocked is not None:
+                from .loop import Interrupted
+
+                task.blocked.throw(Interrupted(errno.EINTR, "gone"))
+
     def exists(self) -> bool:
         """Is it running, or a zombie that nobody has waited for yet?"""
         import signal
