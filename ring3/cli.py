@@ -60,11 +60,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def entry() -> NoReturn:
     """The ``ring3`` script: main(), and out without the interpreter's own tidying, which costs 10 ms."""
     status = main()
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except (OSError, ValueError):
-        status = status or OWN_FAILURE
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:  # None if it was closed from the start
+                stream.flush()
+        except (OSError, ValueError):
+            status = status or OWN_FAILURE
     os._exit(status)
 
 

@@ -49,12 +49,13 @@ def run(options: argparse.Namespace) -> int:
         command = command[1:]
     if not command:
         raise UsageError("no program given (try: ring3 run --help)")
+    stdio = _standard_streams()
     ignored = _ignored_signals()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _TAKEN)  # before any thread is started
     trace_file = _open_trace(options)
     try:
         with _sandbox(options, trace_file) as box:
-            return _run(box, command, options, ignored)
+            return _run(box, command, options, ignored, stdio)
     except ExecError as e:
         return complain(f"cannot run {e.filename!r}: {e.strerror}", _status_of(e))
     finally:
@@ -130,12 +131,31 @@ def _ignored_signals() -> int:
     return mask
 
 
-def _run(box: Sandbox, command: list[str], options: argparse.Namespace, ignored: int) -> int:
+def _standard_streams() -> tuple[int, int, int]:
+    """0, 1, 2; -1 for what the caller closed, whose number is then taken so that nothing of ours gets it."""
+    streams = []
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+            streams.append(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+            streams.append(-1)
+    return streams[0], streams[1], streams[2]
+
+
+def _run(
+    box: Sandbox,
+    command: list[str],
+    options: argparse.Namespace,
+    ignored: int,
+    stdio: tuple[int, int, int],
+) -> int:
     if options.tty:
         from .terminal import run_on_terminal
 
         return run_on_terminal(box, command, interactive=options.interactive, ignored=ignored)
-    child = box.spawn(command, ignored=ignored)
+    child = box.spawn(command, stdio, ignored=ignored)
     return exit_status(wait_and_pass_signals(child))
 
 

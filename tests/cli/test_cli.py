@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -142,7 +143,8 @@ def test_without_sud_one_sentence_says_so() -> None:
         program = b"".join([op(0x20, 0, 0, 0), op(0x15, 0, 3, 157), op(0x20, 0, 0, 16), op(0x15, 0, 1, 59),
                             op(6, 0, 0, 0x50016), op(6, 0, 0, 0x7FFF0000)])
         code = ctypes.create_string_buffer(program)
-        filter = ctypes.create_string_buffer(struct.pack("<HxxxxxxQ", len(program) // 8, ctypes.addressof(code)))
+        header = struct.pack("<HxxxxxxQ", len(program) // 8, ctypes.addressof(code))
+        filter = ctypes.create_string_buffer(header)
         prctl = ctypes.CDLL(None).prctl
         prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
         if prctl(38, 1, 0, 0, 0) or prctl(22, 2, ctypes.addressof(filter), 0, 0): sys.exit(77)
@@ -299,7 +301,7 @@ def test_standard_streams_are_the_caller_s(workdir: Path) -> None:
     data = os.urandom(300_000)
     assert run_ring3(["cat"], input=data).out == data
     target = workdir / "out"
-    command = " ".join(ring3_argv(["sh", "-c", "'cat; echo err >&2'"]))
+    command = shlex.join(ring3_argv(["sh", "-c", "cat; echo err >&2"]))
     done = subprocess.run(
         f"{command} < /etc/passwd >> {target} 2>&1", shell=True, env=dict(BASE_ENV), timeout=60, check=False
     )
@@ -309,13 +311,13 @@ def test_standard_streams_are_the_caller_s(workdir: Path) -> None:
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_standard_streams_hurt_nobody(closed: str) -> None:
-    command = " ".join(ring3_argv(["true"]))
+    command = shlex.join(ring3_argv(["true"]))
     done = subprocess.run(["sh", "-c", f"{command} {closed}"], env=dict(BASE_ENV), timeout=60, check=False)
     assert done.returncode == 0
 
 
 def test_a_reader_that_leaves_ends_the_program() -> None:
-    command = " ".join(ring3_argv(["yes"]))
+    command = shlex.join(ring3_argv(["yes"]))
     done = subprocess.run(
         ["bash", "-c", f"{command} | head -2; echo ${{PIPESTATUS[0]}}"],
         env=dict(BASE_ENV),

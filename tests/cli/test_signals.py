@@ -6,6 +6,7 @@ Layer: tests. Touches processes and pseudo-terminals of its own.
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -89,8 +90,8 @@ def wait_gone(pid: int) -> None:
 
 
 def test_ignored_signals_stay_ignored() -> None:
-    """nohup: what the caller ignores, the guest ignores; SIGPIPE is Python's own doing and is not passed on."""
-    program = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    """nohup: what the caller ignores, the guest ignores; but not SIGPIPE, which is Python's own doing."""
+    program = "import os, signal, sys; signal.signal(1, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
     command = ring3_argv(["grep", "-E", "Sig(Ign|Blk)", "/proc/self/status"])
     done = subprocess.run(
         [sys.executable, "-c", program, *command], capture_output=True, text=True, timeout=60
@@ -124,7 +125,7 @@ def test_ctrl_backslash_kills_the_guest() -> None:
 
 
 def test_ctrl_z_and_fg_of_the_whole_job() -> None:
-    command = " ".join(ring3_argv(["sh", "-c", "'echo started; read x; echo got $x'"]))
+    command = shlex.join(ring3_argv(["sh", "-c", "echo started; read x; echo got $x"]))
     with PtySession(["bash", "--norc", "--noprofile", "-i"], env={**BASE_ENV, "PS1": "$> "}) as s:
         s.expect(r"\$> ")
         s.send(command.encode() + b"\n")
@@ -165,7 +166,7 @@ def test_it_relays_input_and_size() -> None:
 
 
 def test_it_puts_the_terminal_back(tmp_path: Path) -> None:
-    command = " ".join(ring3_argv(["true"], "-it"))
+    command = shlex.join(ring3_argv(["true"], "-it"))
     with PtySession(["sh", "-c", f"stty -g; {command}; stty -g; echo done"], env=dict(BASE_ENV)) as s:
         s.expect("done")
         first, second = [x for x in s.all.decode().split() if ":" in x][:2]
