@@ -71,6 +71,9 @@ def chown(vfs: Vfs, who: Caller, path: Path, uid: int, gid: int) -> None:
         if inode.mode & S_IXGRP or not (in_group(creds, inode.gid) or creds.capable(CAP_FSETID)):
             kill |= S_ISGID
         if inode.mode & kill and inode.mode & S_IFMT != S_IFLNK:
+            # Through notify_change() this is a chmod too, with chmod's condition.
+            if not owner_or_capable(creds, inode):
+                raise err(errno.EPERM)
             mode = inode.mode & 0o7777 & ~kill
     inode.setattr(uid=None if uid == -1 else uid, gid=None if gid == -1 else gid, mode=mode)
 

@@ -24,6 +24,7 @@ from .perm import (
     MAY_WRITE,
     ROOT,
     check,
+    in_group,
     owner_of_new,
     owner_or_capable,
 )
@@ -257,9 +258,9 @@ class Vfs:
         if want & MAY_WRITE and kind == S_IFREG:
             if not created:
                 self.want_write(path)
-            self.deny_executed(who, inode)
-            if flags & os.O_TRUNC:
+                # Linux takes the bits at the first write, of which nobody tells us: at the open, then.
                 self.remove_privileges(who, inode)
+            self.deny_executed(who, inode)
         if kind != S_IFREG:
             flags &= ~os.O_TRUNC
         keep = ~(os.O_CREAT | os.O_EXCL | os.O_NOCTTY | os.O_CLOEXEC)
@@ -294,11 +295,12 @@ class Vfs:
                 raise err(errno.ETXTBSY)
 
     def remove_privileges(self, who: Caller, inode: Inode) -> None:
-        """file_remove_privs(): writing takes setuid, and setgid from executables, unless CAP_FSETID."""
+        """file_remove_privs(): a change of the bytes takes the set-id bits, unless by CAP_FSETID."""
+        creds = who.creds
         mode = inode.mode
-        if mode & (S_ISUID | S_ISGID) and not who.creds.capable(CAP_FSETID):
+        if mode & (S_ISUID | S_ISGID) and not creds.capable(CAP_FSETID):
             kill = mode & S_ISUID
-            if mode & (S_ISGID | S_IXGRP) == S_ISGID | S_IXGRP:
+            if mode & S_ISGID and (mode & S_IXGRP or not in_group(creds, inode.gid)):
                 kill |= S_ISGID
             if kill:
                 inode.setattr(mode=mode & 0o7777 & ~kill)

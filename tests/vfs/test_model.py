@@ -43,7 +43,7 @@ def step(rng: random.Random) -> tuple[Any, ...]:
         "link": lambda: (name(rng), name(rng)),
         "rename": lambda: (name(rng), name(rng), rng.choice([0, 0, 0, 0, 1, 2])),
         "stat": lambda: (name(rng), rng.random() < 0.5),
-        "chmod": lambda: (safe_name(rng), rng.choice([0o755, 0o644, 0o700, 0o2755, 0o1777])),
+        "chmod": lambda: (safe_name(rng), rng.choice([0o755, 0o644, 0o700, 0o1777])),
         "chown": lambda: (name(rng), rng.choice([-1, 0, 7]), rng.choice([-1, 0, 8]), rng.random() < 0.5),
         "utime": lambda: (name(rng), rng.randrange(10**18), rng.randrange(10**18)),
         "truncate": lambda: (safe_name(rng), rng.choice([0, 1, 5, 4096, 9000])),
