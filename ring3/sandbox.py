@@ -79,9 +79,13 @@ class Sandbox:
         self._kernel = Kernel(self.vfs, hostname=hostname, log=log or _log, trace=write)
         self._standard.bind(self._kernel)
         self.lock = self._kernel.lock
-        for path, what in (mounts or {}).items():
-            self.mount(path, what)
-        self.creds = world.credentials(user, self._read_guest_file)
+        try:
+            for path, what in (mounts or {}).items():
+                self.mount(path, what)
+            self.creds = world.credentials(user, self._read_guest_file)
+        except BaseException:
+            self._free()
+            raise
 
     # ---- the world
 
@@ -272,13 +276,19 @@ class Sandbox:
             if self._closed:
                 return
             self._closed = True
-        self._kernel.close()
+        if self._started:
+            self._kernel.close()
+        else:
+            self._kernel.loop.close()
+
+    def _free(self) -> None:
+        self.close()
+        self.vfs.close()
 
     def __del__(self) -> None:
         # The files live as long as the sandbox, so that they can be read after its end.
         if hasattr(self, "creds"):
-            self.close()
-            self.vfs.close()
+            self._free()
 
     def _running_kernel(self) -> Kernel:
         with self._starting:
