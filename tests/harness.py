@@ -15,7 +15,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -304,9 +304,9 @@ def fd_snapshot(pid: int | str = "self") -> dict[int, str]:
     return found
 
 
-def shm_snapshot(dirs: Iterable[str] = ("/dev/shm",)) -> set[str]:
-    """The names in /dev/shm."""
-    return {os.path.join(d, n) for d in dirs if os.path.isdir(d) for n in os.listdir(d)}
+def shm_snapshot() -> set[str]:
+    """The names in /dev/shm, without those of tests that use it as a work directory at the same time."""
+    return {name for name in os.listdir("/dev/shm") if not name.startswith("ring3-test-")}
 
 
 def mounts_snapshot() -> str:

@@ -154,6 +154,7 @@ static void stop_and_continue(void) {
     if (!pid)
         for (;;) pause();
     int st;
+    OK(setpgid(pid, pid)); /* SIGTSTP stops nobody in an orphaned process group, which ours may be */
     OK(kill(pid, SIGSTOP));
     EQ(waitpid(pid, &st, WUNTRACED), pid);
     CHECK(WIFSTOPPED(st) && WSTOPSIG(st) == SIGSTOP);

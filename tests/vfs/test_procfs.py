@@ -409,7 +409,7 @@ def test_mount_tables(world: World) -> None:
 
 def test_comm_is_for_the_process_itself_to_change(world: World) -> None:
     mine, other = world.sleeper(), world.sleeper()
-    assert world.write(mine, "/proc/self/comm", b"a rather long name\n") == 19
+    assert world.write(mine, "/proc/self/comm", b"a rather long name") == 18
     assert world.read(other, f"/proc/{mine.process.pid}/comm") == b"a rather long n\n"
     assert rewrite.split_stat(world.read(mine, "/proc/self/stat"))[1] == b"a rather long n"
     fails(errno.EINVAL, world.write, other, f"/proc/{mine.process.pid}/comm", b"x")
