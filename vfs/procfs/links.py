@@ -163,7 +163,7 @@ class FdDir(ProcDir):
         super().__init__(fs, pid, tid, b"fdinfo" if info else b"fd", 0o555 if info else 0o500)
         self.info = info
 
-    def lookup(self, name: bytes) -> Inode | None:
+    def find(self, name: bytes) -> Inode | None:
         if not name.isdigit() or (name[:1] == b"0" and name != b"0"):
             return None
         fd = int(name)
@@ -250,7 +250,7 @@ class NsDir(ProcDir):
 
     __slots__ = ()
 
-    def lookup(self, name: bytes) -> Inode | None:
+    def find(self, name: bytes) -> Inode | None:
         return NsLink(self.fs, self.pid, self.tid, b"ns/" + name) if name in NAMESPACES else None
 
     def readdir(self) -> list[tuple[bytes, int, int]]:

@@ -39,6 +39,13 @@ def ino_of(pid: int, tid: int, name: bytes) -> int:
     return (tid or pid) << 24 | bool(tid) << 23 | index
 
 
+def found(inode: Inode | None) -> Inode:
+    """A missing name is an error to every call here, also to one that would make it: mkdir(2) gives ENOENT."""
+    if inode is None:
+        raise err(errno.ENOENT)
+    return inode
+
+
 class ProcDir(Inode):
     """A directory of a process. Owned by the process's effective ids."""
 
@@ -57,6 +64,13 @@ class ProcDir(Inode):
         sb: Any = self.sb
         fs: ProcFS = sb
         return fs
+
+    def find(self, name: bytes) -> Inode | None:
+        """The entry of this name, or None."""
+        raise NotImplementedError
+
+    def lookup(self, name: bytes) -> Inode:
+        return found(self.find(name))
 
     def setattr(self, **changes: int | None) -> None:
         """Nobody changes anything here (proc_setattr gives EPERM)."""
@@ -132,8 +146,12 @@ class StaticDir(Inode):
         super().__init__(fs, ino, S_IFDIR | mode, nlink=2)
         self.entries: dict[bytes, Inode] = {}
 
-    def lookup(self, name: bytes) -> Inode | None:
+    def find(self, name: bytes) -> Inode | None:
+        """The entry of this name, or None."""
         return self.entries.get(name)
+
+    def lookup(self, name: bytes) -> Inode:
+        return found(self.find(name))
 
     def readdir(self) -> list[tuple[bytes, int, int]]:
         return [(name, inode.ino, inode.kind) for name, inode in self.entries.items()]
@@ -147,7 +165,7 @@ class SubDir(ProcDir):
 
     __slots__ = ()
 
-    def lookup(self, name: bytes) -> Inode | None:
+    def find(self, name: bytes) -> Inode | None:
         entry = PROCESS_FILES.get(self.name + b"/" + name)
         return (
             ProcFile(self.fs, self.pid, self.tid, entry, ino_of(self.pid, self.tid, self.name + b"/" + name))
@@ -169,9 +187,9 @@ class PidDir(ProcDir):
 
     __slots__ = ()
 
-    def lookup(self, name: bytes) -> Inode | None:
+    def find(self, name: bytes) -> Inode | None:
         if self.fs.living(self.pid) is None or (self.tid and not host.exists(self.pid, self.tid)):
-            return None
+            raise err(errno.ESRCH)  # proc_pid_permission()
         entry = PROCESS_FILES.get(name)
         if entry is not None and entry.where & (TASK if self.tid else PROCESS):
             return ProcFile(self.fs, self.pid, self.tid, entry)
@@ -208,7 +226,7 @@ class TaskDir(ProcDir):
 
     __slots__ = ()
 
-    def lookup(self, name: bytes) -> Inode | None:
+    def find(self, name: bytes) -> Inode | None:
         if not name.isdigit() or self.fs.living(self.pid) is None or not host.exists(self.pid, int(name)):
             return None
         return PidDir(self.fs, self.pid, int(name), b".")
@@ -271,7 +289,7 @@ class ProcRoot(StaticDir):
     def _alive(self) -> list[int]:
         return [pid for pid in sorted(self.fs.processes) if self.fs.living(pid) is not None]
 
-    def lookup(self, name: bytes) -> Inode | None:
+    def find(self, name: bytes) -> Inode | None:
         if not self.entries:
             self._fill()
         known = self.entries.get(name)

@@ -21,7 +21,7 @@ _COMM_MAX = 15  # TASK_COMM_LEN less the NUL
 
 
 def comm_of(scope: Scope) -> bytes:
-    """The name of a thread (PR_SET_NAME), without newline."""
+    """The name of a thread (PR_SET_NAME); it may hold any byte but NUL."""
     task = scope.task
     if task is not None and task.comm_override is not None:
         return task.comm_override
@@ -93,7 +93,7 @@ def status(scope: Scope) -> bytes:
     text = host.read_task(scope.pid, scope.tid, "status")
     pid, tid, creds = scope.pid, scope.tid or scope.pid, scope.creds
     values = {
-        b"Name": comm_of(scope).replace(b"\\", b"\\\\").replace(b"\n", b"\\n"),
+        b"Name": comm_of(scope).replace(b"\\", b"\\\\").replace(b"\n", b"\\n"),  # as proc_task_name() escapes
         b"Umask": b"%04o" % scope.files.umask,
         b"Tgid": b"%d" % pid,
         b"Pid": b"%d" % tid,
@@ -198,7 +198,7 @@ def write_comm(scope: Scope, data: bytes) -> int:
     if task is None:
         raise err(errno.ESRCH)
     # The host lets only the thread's own process rename it, so the new name is kept with the task.
-    task.comm_override = data.partition(b"\0")[0].removesuffix(b"\n")[:_COMM_MAX]
+    task.comm_override = data[:_COMM_MAX].partition(b"\0")[0]
     return len(data)
 
 
