@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 MMAP_RND_BITS = 28
 """Default of vm.mmap_rnd_bits on x86-64: how many random bits the base of a PIE has, in pages."""
+_WORD = (1 << 64) - 1
 _HEAD = 1024
 """Bytes read at first: a script's line, or an ELF header and usually the program headers."""
 BRK_RND = 1 << 30
@@ -169,15 +170,15 @@ class Prepared:
         image = self.image
         bias = self._program_bias(ctx)
         _load(plan, image, 0, bias, replace=False)
-        at.phdr = image.phdr_address() + bias
-        at.entry = image.e_entry + bias & (1 << 64) - 1
+        at.phdr = image.phdr_address() + bias & _WORD
+        at.entry = image.e_entry + bias & _WORD
         code = [h for h in image.loads if h.p_flags & elf.PF_X]
         plan.start_code = min((h.p_vaddr + bias for h in code), default=0)
         plan.end_code = max((h.p_vaddr + h.p_filesz + bias for h in code), default=0)
         plan.entry = at.entry
         if self.interp_image is not None:
-            at.base = self._load_interpreter(plan, self.interp_image, bias, ctx)
-            plan.entry = at.base + self.interp_image.e_entry & (1 << 64) - 1
+            at.base = self._load_interpreter(plan, self.interp_image, bias, ctx) & _WORD
+            plan.entry = at.base + self.interp_image.e_entry & _WORD
         if plan.entry >= TASK_SIZE:
             raise _Unmappable(f"the entry point {plan.entry:#x} is outside of user space")
         plan.brk = self._initial_break(bias, ctx)
