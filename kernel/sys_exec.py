@@ -68,6 +68,18 @@ def opened_for_writing(fd: int) -> bool:
     return False
 
 
+def close_on_exec(t: Task, fd: int) -> bool:
+    """BINPRM_FLAGS_PATH_INACCESSIBLE: an interpreter could not open the script by this descriptor any more."""
+    try:
+        with open(f"/proc/{t.process.pid}/fdinfo/{fd}", encoding="ascii") as info:
+            for line in info:
+                if line.startswith("flags:"):
+                    return bool(int(line[6:], 8) & os.O_CLOEXEC)
+    except OSError:
+        pass
+    return False
+
+
 class PendingExec:
     """An exec that was granted and waits for the fresh core: the prepared program and the credentials it gets."""
 
@@ -114,7 +126,8 @@ def prepare_program(
     limit = resource.getrlimit(resource.RLIMIT_STACK)[0]
     prepared = prepare(
         open_exec, filename, argv, envp, stack_rlimit=limit if limit >= 0 else -1, opened=opened,
-        comm=None if opened is None else b"%d" % start.fd if start is not None else None,
+        comm=None if opened is None or start is None else b"%d" % start.fd,
+        path_inaccessible=start is not None and not name.startswith(b"/") and close_on_exec(t, start.fd),
     )  # fmt: skip
     exe = prepared.exe.vpath
     creds, secure = exec_creds(t.creds, exe)  # type: ignore[arg-type]

@@ -153,3 +153,9 @@ def sys_notsock(t: Task, fd: FdRef, *args: object) -> Result:
 def sys_epoll_ctl(t: Task, epoll: FdRef, operation: int, fd: FdRef, _event: int) -> Result:
     """epoll_ctl(2): directories and regular files cannot be watched (EPERM)."""
     raise err(errno.EPERM if pyfile(t, fd) is not None and pyfile(t, epoll) is None else errno.EINVAL)
+
+
+@syscall("timerfd_settime", "timerfd_gettime")
+def sys_not_a_timer(t: Task, fd: FdRef, *_rest: int) -> Result:
+    """timerfd_settime(2) on what is no timer."""
+    raise err(errno.EINVAL)
