@@ -14,8 +14,8 @@ PAGE = os.path.join(HERE, "syscalls.md")
 
 HEAD = """# System calls
 
-Written by `docs/make_syscalls.py` from `kernel/table.py`; not by hand. Every x86-64 call of Linux up to 6.18 is here; any
-other number is ENOSYS, as on Linux.
+Written by `docs/make_syscalls.py` from `kernel/table.py`; not by hand. Every x86-64 call of Linux up to 6.18 is
+here; any other number is ENOSYS, as on Linux.
 
 * **core**: answered by the guest core, without the host kernel.
 * **kernel**: done by the host kernel on objects that the guest holds; by the supervisor where a descriptor is one that

@@ -156,7 +156,7 @@ class Dispatcher:
 
     def _default(self, task: Task, call: Sys, request: Request) -> Any:
         """A call that came for its `pid` alone: the host kernel may do it to processes of the sandbox."""
-        for (kind, _), value in zip(call.args, request.args):
+        for (kind, _), value in zip(call.args, request.args, strict=False):
             pid = value & 0xFFFFFFFF
             if kind == "pid" and not self.kernel.knows(pid):
                 raise OSError(errno.ESRCH, "")
@@ -170,9 +170,13 @@ class Dispatcher:
         if call.name not in self._refused:
             self._refused.add(call.name)
             why = f": {call.why}" if call.why else ""
-            self.kernel.log(f"{call.name}: refused ({errno.errorcode.get(call.err)}) for {name_of(task)}{why}")
+            self.kernel.log(
+                f"{call.name}: refused ({errno.errorcode.get(call.err)}) for {name_of(task)}{why}"
+            )
 
-    def _finished(self, task: Task, request: Request, call: Sys | None, value: Any, failure: BaseException | None) -> None:
+    def _finished(
+        self, task: Task, request: Request, call: Sys | None, value: Any, failure: BaseException | None
+    ) -> None:
         task.blocked = None
         if failure is not None:
             self._failed(task, request, call, failure)
@@ -239,7 +243,10 @@ class Dispatcher:
             flags |= CONSTANTS["FD_CTTY"]
         try:
             st = os.fstat(install.fd)
-            if stat.S_ISSOCK(st.st_mode) and self.kernel.vfs.files.open_file(st.st_dev, st.st_ino) is not None:
+            if (
+                stat.S_ISSOCK(st.st_mode)
+                and self.kernel.vfs.files.open_file(st.st_dev, st.st_ino) is not None
+            ):
                 flags |= CONSTANTS["FD_SUPERVISED"]
             channel.send_fds(task.slot, [install.fd], flags)
         except OSError as e:

@@ -13,9 +13,9 @@ import os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-    from typing import Any, Union
+    from typing import Any, TypeAlias
 
-    Result = Union[int, "Out", "InstallFd", "KillList", "Exec", "NativeResult", Awaitable[Any]]
+    Result: TypeAlias = "int | Out | InstallFd | KillList | Exec | NativeResult | Awaitable[Any]"
 
 #: What Linux uses inside for "restart after the signal, if its handler says so" (include/linux/errno.h).
 ERESTARTSYS = 512

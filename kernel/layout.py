@@ -219,6 +219,8 @@ def c_header() -> str:
             lines.append(f"\t{ctype} {field}{f'[{count}]' if count > 1 else ''};")
         lines.append("};")
         for field, at in OFFSETS[name].items():
-            lines.append(f'_Static_assert(__builtin_offsetof(struct {name}, {field}) == {at}, "{name}.{field}");')
+            lines.append(
+                f'_Static_assert(__builtin_offsetof(struct {name}, {field}) == {at}, "{name}.{field}");'
+            )
         lines.append(f'_Static_assert(sizeof(struct {name}) == {SIZES[name]}, "{name}");')
     return "\n".join(lines) + "\n"

@@ -58,7 +58,9 @@ class Running:
 
     __slots__ = ("_coro", "_done", "_waiting")
 
-    def __init__(self, coro: Coroutine[Any, Any, Any], done: Callable[[Any, BaseException | None], None]) -> None:
+    def __init__(
+        self, coro: Coroutine[Any, Any, Any], done: Callable[[Any, BaseException | None], None]
+    ) -> None:
         self._coro = coro
         self._done = done
         self._waiting: Event | None = None
@@ -94,7 +96,7 @@ class Running:
 class Loop:
     """See the module's text.  `lock` is held while callbacks run; `failed(exception)` hears of what they raise."""
 
-    def __init__(self, lock: threading.RLock, failed: Callable[[BaseException], None]) -> None:  # type: ignore[valid-type]
+    def __init__(self, lock: threading.RLock, failed: Callable[[BaseException], None]) -> None:
         self._lock = lock
         self._failed = failed
         self._epoll = select.epoll()
@@ -158,7 +160,7 @@ class Loop:
             if not events:
                 timeout = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
                 events = poll(timeout)
-            with lock:  # type: ignore[attr-defined]
+            with lock:
                 for fd, mask in events:
                     callback = callbacks.get(fd)
                     if callback is None:

@@ -80,8 +80,8 @@ class Child:
 class Kernel:
     """See the module's text.
 
-    Arguments: `vfs` the tree; `hostname` for uname(2); `log` gets one line per thing the user should know; `core` the path
-    of the guest core; `trace` a callable that gets one line per call, or None.
+    Arguments: `vfs` the tree; `hostname` for uname(2); `log` gets one line per thing the user should know; `core` the
+    path of the guest core; `trace` a callable that gets one line per call, or None.
     """
 
     def __init__(
@@ -219,7 +219,9 @@ class Kernel:
         """An error of ours: one line and its traceback for the log."""
         import traceback
 
-        self.log(f"internal error {where}: {failure!r}\n{''.join(traceback.format_exception(failure)).rstrip()}")
+        self.log(
+            f"internal error {where}: {failure!r}\n{''.join(traceback.format_exception(failure)).rstrip()}"
+        )
 
     def _loop_failed(self, failure: BaseException) -> None:
         self.report(failure, "in the event loop")
@@ -304,7 +306,9 @@ class Kernel:
 
     def _started(self, token: int, pid: int, status: int) -> None:
         child = self._spawns.pop(token, None)
-        process = self._forks.get(token) or next((p for p in self.processes.values() if p.token == token), None)
+        process = self._forks.get(token) or next(
+            (p for p in self.processes.values() if p.token == token), None
+        )
         if child is None or process is None:
             return
         if pid < 0:
@@ -386,7 +390,9 @@ class Kernel:
             theirs = self._open_channel(child)
         except OSError as e:
             self._forks.pop(self._next_token, None)
-            channel.reply(task.slot, task.request, -(errno.EAGAIN if e.errno == errno.EMFILE else e.errno or errno.EIO))
+            channel.reply(
+                task.slot, task.request, -(errno.EAGAIN if e.errno == errno.EMFILE else e.errno or errno.EIO)
+            )
             return
         child.parent = parent.parent if flags & _CLONE_PARENT else parent
         for name in ("exe", "comm", "cmdline", "environ", "auxv", "mm", "dumpable"):

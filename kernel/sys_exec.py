@@ -57,7 +57,7 @@ def open_exec_path(t: Task, path: Path, name: bytes) -> Opened:
 
 
 def opened_for_writing(fd: int) -> bool:
-    """deny_write_access() would fail.  A read lease is granted only on a file that nobody has open for writing (fcntl(2))."""
+    """deny_write_access() would fail.  A read lease is given only on a file that nobody writes (fcntl(2))."""
     import fcntl
 
     try:
@@ -157,14 +157,18 @@ def sys_execve(t: Task, path: bytes, argv: list[bytes], envp: list[bytes]) -> Ex
 
 
 @syscall("execveat")
-def sys_execveat(t: Task, dirfd: FdRef | None, path: bytes, argv: list[bytes], envp: list[bytes], flags: int) -> Exec:
+def sys_execveat(
+    t: Task, dirfd: FdRef | None, path: bytes, argv: list[bytes], envp: list[bytes], flags: int
+) -> Exec:
     """execveat(2)"""
     if flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
         raise _err(errno.EINVAL)
     return _exec(t, dirfd, path, argv, envp, flags)
 
 
-def _exec(t: Task, start: FdRef | None, path: bytes, argv: list[bytes], envp: list[bytes], flags: int) -> Exec:
+def _exec(
+    t: Task, start: FdRef | None, path: bytes, argv: list[bytes], envp: list[bytes], flags: int
+) -> Exec:
     pending = prepare_program(t, start, path, argv, envp, flags)
     if t.process.pending_exec is not None:
         t.process.pending_exec.close()
@@ -183,8 +187,14 @@ def commit_exec(process: Process, stack_top: int, mmap_top: int, personality: in
     creds = pending.creds
     plan = pending.prepared.layout(
         LayoutContext(
-            stack_top, mmap_top, uid=creds.uid, euid=creds.euid, gid=creds.gid, egid=creds.egid,
-            secure=pending.secure, personality=personality,
+            stack_top,
+            mmap_top,
+            uid=creds.uid,
+            euid=creds.euid,
+            gid=creds.gid,
+            egid=creds.egid,
+            secure=pending.secure,
+            personality=personality,
         )  # fmt: skip
     )
     if plan.fatal is not None:

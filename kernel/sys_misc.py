@@ -54,7 +54,9 @@ def sys_prctl(t: Task, option: int, a: int, b: int, c: int, d: int) -> Result:
             return 0
         raise _err(errno.EPERM if a in (2, 3) and b <= 40 else errno.EINVAL)
     if option in (24, 28):  # PR_CAPBSET_DROP, PR_SET_SECUREBITS
-        t.sandbox.log(f"prctl({option}): the bounding set and securebits are not virtual yet; refused (EPERM)")
+        t.sandbox.log(
+            f"prctl({option}): the bounding set and securebits are not virtual yet; refused (EPERM)"
+        )
         raise _err(errno.EPERM)
     raise _err(errno.EINVAL)
 
@@ -93,7 +95,9 @@ def sys_ioprio_get(t: Task, which: int, who: int) -> Result:
 @syscall("ioprio_set")
 def sys_ioprio_set(t: Task, which: int, who: int, value: int) -> Result:
     """ioprio_set(2)"""
-    return sys_setpriority(t, which - 1, who, value)
+    if which != 1:
+        raise _err(errno.EPERM)
+    return _who(t, 0, who)
 
 
 @syscall("sethostname")
@@ -132,6 +136,10 @@ def sys_unshare(t: Task, flags: int) -> Result:
 @syscall("adjtimex")
 def sys_adjtimex(t: Task, timex: bytes | None) -> Result:
     """adjtimex(2): reading is the host's affair, setting is refused."""
+    return _adjust(timex)
+
+
+def _adjust(timex: bytes | None) -> Result:
     if timex is None:
         raise _err(errno.EFAULT)
     if struct.unpack_from("<I", timex)[0]:
@@ -142,4 +150,4 @@ def sys_adjtimex(t: Task, timex: bytes | None) -> Result:
 @syscall("clock_adjtime")
 def sys_clock_adjtime(t: Task, clock: int, timex: bytes | None) -> Result:
     """clock_adjtime(2)"""
-    return sys_adjtimex(t, timex)
+    return _adjust(timex)

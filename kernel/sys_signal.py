@@ -21,7 +21,7 @@ def _err(number: int) -> OSError:
 
 
 def may_signal(t: Task, target: Process, sig: int) -> bool:
-    """kill_ok_by_cred() of kernel/signal.c: same real or effective uid as the target's real or saved one, or CAP_KILL."""
+    """kill_ok_by_cred() of kernel/signal.c: real or effective uid is the target's real or saved one, or CAP_KILL."""
     me, its = t.creds, target.main_creds
     if me.euid in (its.suid, its.uid) or me.uid in (its.suid, its.uid) or me.capable(5):
         return True
@@ -98,4 +98,3 @@ def sys_prlimit64(t: Task, pid: int, *_rest: int) -> Result:
     if not t.sandbox.knows(pid):
         raise _err(errno.ESRCH)
     raise _err(errno.EPERM)
-

@@ -11,7 +11,8 @@ Lanes: CORE (a function of the core, named by `fn=`, else after the call), KERNE
 argument is a placeholder or a `pid` argument is not the caller's own: then the supervisor is asked), SUP (the
 supervisor), REFUSE (the supervisor logs one line and the guest gets `err`).
 
-Argument kinds: int (32 bits, signed), long (64 bits, signed), uint (64 bits), ptr; fd, dirfd (AT_FDCWD allowed); path, path? (NULL allowed); str, str?;
+Argument kinds: int (32 bits, signed), long (64 bits, signed), uint (64 bits), ptr;
+fd, dirfd (AT_FDCWD allowed); path, path? (NULL allowed); str, str?;
 in:N (a struct of N bytes, NULL allowed); inbuf:K (bytes, as many as argument K says); iov:K (an array of
 K iovecs); pid; strv (argv, envp).  Numbers are those of arch/x86/entry/syscalls/syscall_64.tbl.
 """
@@ -21,7 +22,23 @@ from __future__ import annotations
 CORE, KERNEL, SUP, REFUSE = range(4)
 LANES = ("core", "kernel", "supervisor", "refused")
 
-KINDS = ("int", "long", "uint", "ptr", "fd", "dirfd", "path", "path?", "str", "str?", "in", "inbuf", "iov", "pid", "strv")
+KINDS = (
+    "int",
+    "long",
+    "uint",
+    "ptr",
+    "fd",
+    "dirfd",
+    "path",
+    "path?",
+    "str",
+    "str?",
+    "in",
+    "inbuf",
+    "iov",
+    "pid",
+    "strv",
+)
 
 
 class Sys:
@@ -30,7 +47,9 @@ class Sys:
 
     __slots__ = ("name", "nr", "lane", "args", "classes", "fn", "err", "why")
 
-    def __init__(self, name: str, nr: int, lane: int, args: str, classes: str, fn: str, err: int, why: str) -> None:
+    def __init__(
+        self, name: str, nr: int, lane: int, args: str, classes: str, fn: str, err: int, why: str
+    ) -> None:
         self.name, self.nr, self.lane, self.fn, self.err, self.why = name, nr, lane, fn, err, why
         self.classes = tuple(classes.split())
         self.args: list[tuple[str, int]] = []
@@ -45,7 +64,17 @@ TABLE: dict[int, Sys] = {}
 BY_NAME: dict[str, Sys] = {}
 
 
-def S(name: str, nr: int, lane: int, args: str = "", cls: str = "", *, fn: str = "", err: int = 38, why: str = "") -> None:
+def S(
+    name: str,
+    nr: int,
+    lane: int,
+    args: str = "",
+    cls: str = "",
+    *,
+    fn: str = "",
+    err: int = 38,
+    why: str = "",
+) -> None:
     """Declare one call.  `err` defaults to ENOSYS."""
     if nr in TABLE or name in BY_NAME:
         raise ValueError(f"{name} ({nr}) is declared twice")

@@ -90,7 +90,17 @@ class MmLayout:
 class Task:
     """A thread of a guest.  `creds` are its own, `fs` its process's unless unshared."""
 
-    __slots__ = ("blocked", "comm_override", "creds", "exec_args", "own_fs", "process", "request", "slot", "tid")
+    __slots__ = (
+        "blocked",
+        "comm_override",
+        "creds",
+        "exec_args",
+        "own_fs",
+        "process",
+        "request",
+        "slot",
+        "tid",
+    )
 
     def __init__(self, process: Process, tid: int, slot: int, creds: Credentials) -> None:
         self.process = process

@@ -56,7 +56,17 @@ class Tracer:
             value = request.args[i]
             number = value & 0xFFFFFFFF
             small = number - (number & 0x80000000) * 2
-            if request.in_len[i] != 0xFFFFFFFF and kind not in ("int", "long", "uint", "ptr", "fd", "dirfd", "pid", "iov", "in"):
+            if request.in_len[i] != 0xFFFFFFFF and kind not in (
+                "int",
+                "long",
+                "uint",
+                "ptr",
+                "fd",
+                "dirfd",
+                "pid",
+                "iov",
+                "in",
+            ):
                 out.append(quote(task.process.channel.data(task.slot, request.in_off[i], request.in_len[i])))
             elif kind in ("fd", "dirfd", "pid"):
                 out.append("AT_FDCWD" if small == _AT_FDCWD else str(small))

@@ -12,7 +12,10 @@ def test_header_asserts_every_offset() -> None:
     for name, fields in layout.C_STRUCTS.items():
         for field, _, _ in fields:
             at = layout.offset(name, field)
-            assert f'_Static_assert(__builtin_offsetof(struct {name}, {field}) == {at}, "{name}.{field}");' in header
+            assert (
+                f'_Static_assert(__builtin_offsetof(struct {name}, {field}) == {at}, "{name}.{field}");'
+                in header
+            )
 
 
 def test_request_is_read_in_one_piece() -> None:

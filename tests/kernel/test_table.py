@@ -25,7 +25,9 @@ def _host_numbers() -> dict[str, int]:
 def test_numbers_are_the_kernels() -> None:
     host = _host_numbers()
     assert len(host) > 330
-    assert {name: BY_NAME[name].nr for name in host if name in BY_NAME} == {n: v for n, v in host.items() if n in BY_NAME}
+    assert {name: BY_NAME[name].nr for name in host if name in BY_NAME} == {
+        n: v for n, v in host.items() if n in BY_NAME
+    }
     assert sorted(set(host) - set(BY_NAME)) == []
 
 
