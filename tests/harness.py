@@ -33,6 +33,8 @@ BASE_ENV = {
     "LANG": "C.UTF-8",
     "TERM": "xterm",
     "TZ": "UTC",
+    # where ring3 keeps the core that it compiles in a checkout: once, and not below a test's HOME
+    "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"),
 }
 
 

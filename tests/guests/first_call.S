@@ -16,7 +16,7 @@ _start: mov     $63, %eax               # uname
         jmp     1b
 2:      movb    $'\n', (%rsi,%rdx)
         inc     %edx
-        movl    $0x206b6f0a, -4(%rsi)   # "\nok " before the name
+        movl    $0x206b6f0a, -4(%rsi)   # "ok " before the name
         sub     $3, %rsi
         add     $3, %edx
         mov     $1, %edi

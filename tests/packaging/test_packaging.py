@@ -28,7 +28,7 @@ TAG = "py3-none-manylinux_2_5_x86_64.musllinux_1_1_x86_64"
 PARTS = ("core_native", "kernel", "loader", "netstack", "vfs")
 GUEST = ["run", "sh", "-c", "echo written > /ring3-test-file && cat /ring3-test-file"]
 
-pytestmark = pytest.mark.packaging
+pytestmark = [pytest.mark.packaging, pytest.mark.xdist_group("packaging")]
 
 
 def run(
@@ -76,6 +76,20 @@ def folder(session_dir: Path) -> Iterator[Path]:
     path.mkdir()
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture(scope="module")
+def libraries(folder: Path) -> str:
+    """A folder for PYTHONPATH with what the test environment has installed, but for ring3 itself.
+
+    pip would take a ring3 that it sees there for one to be replaced.
+    """
+    path = folder / "libraries"
+    path.mkdir()
+    for entry in Path(SITE).iterdir():
+        if not entry.name.startswith(("ring3", "__pycache__", "pip")) and entry.suffix != ".pth":
+            (path / entry.name).symlink_to(entry)
+    return str(path)
 
 
 @pytest.fixture(scope="module")
@@ -148,12 +162,12 @@ def test_the_wheel_is_the_same_wherever_it_is_built(folder: Path, sources: Path,
     assert hashlib.sha256(again.read_bytes()).digest() == hashlib.sha256(wheel.read_bytes()).digest()
 
 
-def test_an_installed_wheel_runs_without_a_compiler(folder: Path, wheel: Path) -> None:
+def test_an_installed_wheel_runs_without_a_compiler(folder: Path, wheel: Path, libraries: str) -> None:
     target = folder / "installed"
     run(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", target, wheel, cwd=folder)
     env = {
         "PATH": path_without_compilers(folder / "path"),
-        "PYTHONPATH": f"{target}{os.pathsep}{SITE}",
+        "PYTHONPATH": f"{target}{os.pathsep}{libraries}",
         "XDG_CACHE_HOME": str(folder / "no-cache"),
     }
     sees_a_guest_run(sys.executable, "-m", "ring3", cwd=folder, env=env)
@@ -162,40 +176,40 @@ def test_an_installed_wheel_runs_without_a_compiler(folder: Path, wheel: Path) -
     assert where.startswith(str(target))
 
 
-def test_a_wheel_that_lost_its_mode_bits_runs_too(folder: Path, wheel: Path) -> None:
+def test_a_wheel_that_lost_its_mode_bits_runs_too(folder: Path, wheel: Path, libraries: str) -> None:
     target = folder / "modeless"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(target)  # zipfile knows no modes
-    env = {"PYTHONPATH": f"{target}{os.pathsep}{SITE}", "XDG_CACHE_HOME": str(folder / "cache")}
+    env = {"PYTHONPATH": f"{target}{os.pathsep}{libraries}", "XDG_CACHE_HOME": str(folder / "cache")}
     sees_a_guest_run(sys.executable, "-m", "ring3", cwd=folder, env=env)
 
 
-def test_pip_install_and_the_script(folder: Path, sources: Path) -> None:
-    home = folder / "venv"
+@pytest.mark.parametrize("editable", [False, True])
+def test_pip_install_and_the_script(folder: Path, sources: Path, libraries: str, editable: bool) -> None:
+    home = folder / f"venv-{editable}"
     venv.create(home, with_pip=False, symlinks=True)
     pip = (sys.executable, "-m", "pip", "--python", home / "bin" / "python", "install", "-q", "--no-deps")
-    env = {"PYTHONPATH": SITE}
-    run(*pip, "--no-build-isolation", sources, cwd=folder, env=env)
-    sees_a_guest_run(home / "bin" / "ring3", cwd=folder, env=env)
-    run(*pip[:5], "uninstall", "-q", "-y", "ring3", cwd=folder, env=env)
-    # Editable: the checkout itself, with its core from the cache.
-    run(*pip, "--no-build-isolation", "-e", sources, cwd=folder, env=env)
+    env = {"PYTHONPATH": libraries}
+    run(*pip, "--no-build-isolation", *(["-e"] if editable else []), sources, cwd=folder, env=env)
     sees_a_guest_run(home / "bin" / "ring3", cwd=folder, env=env)
     program = "import ring3.vfs.vfs as v; print(v.__file__)"
-    assert run(home / "bin" / "python", "-c", program, cwd=folder, env=env).stdout.startswith(str(sources))
+    where = run(home / "bin" / "python", "-c", program, cwd=folder, env=env).stdout
+    assert where.startswith(str(sources if editable else home))
 
 
-def test_a_bare_checkout_runs(sources: Path, folder: Path) -> None:
-    env = {"PYTHONPATH": SITE}
+def test_a_bare_checkout_runs(sources: Path, folder: Path, libraries: str) -> None:
+    env = {"PYTHONPATH": libraries}
     sees_a_guest_run(sys.executable, "-m", "ring3", cwd=sources, env=env)
-    env = {"PYTHONPATH": f"{sources}{os.pathsep}{SITE}"}
+    env = {"PYTHONPATH": f"{sources}{os.pathsep}{libraries}"}
     sees_a_guest_run(sys.executable, "-m", "ring3", cwd=folder, env=env)
 
 
-def test_without_a_compiler_one_sentence_says_what_to_install(sources: Path, folder: Path) -> None:
+def test_without_a_compiler_one_sentence_says_what_to_install(
+    sources: Path, folder: Path, libraries: str
+) -> None:
     env = {
         "PATH": path_without_compilers(folder / "path"),
-        "PYTHONPATH": SITE,
+        "PYTHONPATH": libraries,
         "XDG_CACHE_HOME": str(folder / "empty-cache"),
     }
     done = run(sys.executable, "-m", "ring3", "run", "true", cwd=sources, env=env, check=False)
@@ -208,8 +222,8 @@ def test_without_a_compiler_one_sentence_says_what_to_install(sources: Path, fol
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_many_at_once_compile_one_core(sources: Path, folder: Path) -> None:
-    env = {**base_env(), "PYTHONPATH": SITE, "XDG_CACHE_HOME": str(folder / "crowded")}
+def test_many_at_once_compile_one_core(sources: Path, folder: Path, libraries: str) -> None:
+    env = {**base_env(), "PYTHONPATH": libraries, "XDG_CACHE_HOME": str(folder / "crowded")}
     program = "from ring3.core_native.build import core_path; print(core_path())"
     started = [
         subprocess.Popen(
@@ -222,10 +236,10 @@ def test_many_at_once_compile_one_core(sources: Path, folder: Path) -> None:
     assert len(paths) == 1 and os.listdir(folder / "crowded" / "ring3") == [os.path.basename(paths.pop())]
 
 
-def test_the_version_is_in_one_place(sources: Path) -> None:
+def test_the_version_is_in_one_place(sources: Path, libraries: str) -> None:
     from ring3 import __version__
 
-    done = run(sys.executable, "-m", "ring3", "--version", cwd=sources, env={"PYTHONPATH": SITE})
+    done = run(sys.executable, "-m", "ring3", "--version", cwd=sources, env={"PYTHONPATH": libraries})
     assert done.stdout == f"ring3 {__version__}\n"
     try:
         installed = importlib.metadata.version("ring3")

@@ -75,10 +75,10 @@ def test_first_call_is_answered_by_us(guests: Builder, workdir: Path) -> None:
     program = guests.path("first_call", "bare")
     native = run_native([program], cwd=workdir)
     assert_ok(native)
-    assert native.out == f"\nok {os.uname().nodename}\n".encode()
+    assert native.out == f"ok {os.uname().nodename}\n".encode()
     guest = run_ring3([program], "--hostname", "named-by-us", cwd=workdir)
     assert_ok(guest)
-    assert guest.out == b"\nok named-by-us\n"
+    assert guest.out == b"ok named-by-us\n"
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed (strace)")
@@ -92,15 +92,18 @@ def test_trace_shows_every_call_of_the_loader(workdir: Path) -> None:
     assert_ok(guest)
     want, got = call_names(native_file.read_text()), call_names(guest_file.read_text())
     assert want[:2] == ["execve", "brk"]
-    # the execve is the one that starts the program: strace's view of its own child
+    # the first execve is that of strace's own child, which is no call of the program's
     assert [c for c in got if c != "execve"] == want[1:], guest_file.read_text()
 
 
 def call_names(trace: str) -> list[str]:
-    """The system calls' names in a trace, strace's or ours: the word before the first parenthesis."""
+    """The system calls' names in a trace, strace's or ours: the word before the first parenthesis.
+
+    ld.so's first heap page is left out: it is taken earlier where there is a vDSO to be described.
+    """
     names = []
     for line in trace.splitlines():
-        head, paren, _ = line.partition("(")
-        if paren and head.split():
+        head, paren, rest = line.partition("(")
+        if paren and head.split() and not rest.startswith("NULL, 8192, "):
             names.append(head.split()[-1])
     return names

@@ -15,7 +15,8 @@ SCRIPTS = {
         cp -p run.sh c6; cp --sparse=always src/deep/data.bin c7; cp -u src/file01.txt c1; cp -b src/file05.txt c1
         cp -t empty src/file0*; cp --reflink=auto src/file11.txt c8; cp -d src/link c9; cp src/link c10
         cp src/file03.txt nowhere/x; echo $?; cp src empty; echo $?; cp -n src/file09.txt c1; echo $?
-        cmp src/deep/data.bin c7 && echo cmp; stat -c '%a %s %F %h %Y' c1 c2/file05.txt c6 c5 c9 c10
+        cmp src/deep/data.bin c7 && echo cmp; stat -c '%a %s %F %h' c1 c2/file05.txt c6 c5 c9 c10
+        stat -c %Y c2/file05.txt c6
         find c2 c3 empty | sort; stat -c '%h %i' src/file01.txt src/hard | awk '{print $1}'; readlink c5 c9
         """,
     "move": """

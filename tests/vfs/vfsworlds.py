@@ -6,14 +6,16 @@ Layer: tests. A test makes the same calls in both and compares results, errnos a
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import pickle
 import shutil
 import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ring3.vfs import attrops, dirops
 from ring3.vfs.cowfs import CowFS
@@ -101,8 +103,6 @@ class NativeWorld(World):
         os.link(self.at(old), self.at(new), follow_symlinks=False)
 
     def rename(self, old: bytes, new: bytes, flags: int = 0) -> None:
-        import ctypes
-
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.renameat2(-100, self.at(old), -100, self.at(new), flags) != 0:
             raise OSError(ctypes.get_errno(), "renameat2")
@@ -148,8 +148,6 @@ class NativeWorld(World):
             raise OSError(self._access_errno(name, mask), "")
 
     def _access_errno(self, name: bytes, mask: int) -> int:
-        import ctypes
-
         libc = ctypes.CDLL(None, use_errno=True)
         libc.faccessat(-100, self.at(name), mask, 0x200)
         return ctypes.get_errno()
@@ -185,6 +183,54 @@ class NativeWorld(World):
         os.removexattr(self.at(name), key)
 
 
+class JailedWorld(World):
+    """The host's tmpfs in a child process that is confined to the directory by chroot(2), so that random
+    paths with ".." and symlinks reach nothing else. Needs root."""
+
+    def __init__(self) -> None:
+        self.native = NativeWorld()
+        self.base = self.native.base
+        ask_r, ask_w = os.pipe()
+        answer_r, answer_w = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(ask_w)
+            os.close(answer_r)
+            self._serve(ask_r, answer_w)
+        os.close(ask_r)
+        os.close(answer_w)
+        self.ask, self.answer = os.fdopen(ask_w, "wb"), os.fdopen(answer_r, "rb")
+
+    def _serve(self, ask: int, answer: int) -> NoReturn:
+        try:
+            os.chroot(self.native.top)
+            os.chdir("/")
+            self.native.base = b"/t"
+            with os.fdopen(ask, "rb") as requests, os.fdopen(answer, "wb") as answers:
+                while True:
+                    name, arguments, uid = pickle.load(requests)
+                    reply = (
+                        tree(self.native) if name == "tree" else self.native.call(name, *arguments, uid=uid)
+                    )
+                    pickle.dump(reply, answers)
+                    answers.flush()
+        except EOFError:
+            os._exit(0)
+        finally:
+            os._exit(1)
+
+    def call(self, name: str, *arguments: Any, uid: int | None = None) -> Any:
+        pickle.dump((name, arguments, uid), self.ask)
+        self.ask.flush()
+        return pickle.load(self.answer)
+
+    def close(self) -> None:
+        self.ask.close()
+        self.answer.close()
+        os.waitpid(self.pid, 0)
+        self.native.close()
+
+
 class VfsWorld(World):
     """A filesystem of ours, mounted below the root of a world in memory."""
 
@@ -196,6 +242,7 @@ class VfsWorld(World):
         self.vfs.mount(filesystem, b"/w")
         if filesystem.root.lookup(b"t") is None:
             dirops.mkdir(self.vfs, self.vfs.local, None, b"/w/t", 0o755)
+        self.root = self.vfs.lookup(self.vfs.local, None, b"/w")  # the callers' root, as in JailedWorld
         self.who = self.caller(None)
 
     def caller(self, uid: int | None) -> LocalCaller:
@@ -204,7 +251,7 @@ class VfsWorld(World):
             if uid is None
             else SimpleCreds(uid, uid)
         )
-        return LocalCaller(LocalFs(self.vfs.root, umask=0o22), creds)
+        return LocalCaller(LocalFs(self.root, umask=0o22), creds)
 
     def close(self) -> None:
         self.vfs.close()
@@ -215,7 +262,7 @@ class VfsWorld(World):
         return work()
 
     def at(self, name: bytes) -> bytes:
-        return b"/w/t/" + name
+        return b"/t/" + name
 
     def place(self, name: bytes, follow: bool = True) -> Any:
         return self.vfs.lookup(self.who, None, self.at(name), follow)
