@@ -14,6 +14,10 @@ from .dentry import Dentry
 from .inode import Inode, OpenContext, SuperBlock, err
 from .stat import S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK, Stat
 
+TYPE_CHECKING = False  # the typing module costs start-up time
+if TYPE_CHECKING:
+    from .perm import Creds
+
 
 class AnonFS(SuperBlock):
     fstype = "anon_inodefs"
@@ -21,7 +25,7 @@ class AnonFS(SuperBlock):
 
     def __init__(self) -> None:
         super().__init__(self.fstype)
-        self.root = Inode(self, 1, S_IFDIR | 0o555)  # nothing is below it: the objects have dentries of their own
+        self.root = Inode(self, 1, S_IFDIR | 0o555)  # nothing below: the objects have their own dentries
 
 
 class NativeInode(Inode):
@@ -29,11 +33,13 @@ class NativeInode(Inode):
 
     __slots__ = ("fd",)
 
-    def __init__(self, sb: SuperBlock, fd: int) -> None:
+    def __init__(self, sb: SuperBlock, fd: int, holder: Creds) -> None:
         st = os.fstat(fd)
-        super().__init__(
-            sb, st.st_ino, st.st_mode, st.st_uid, st.st_gid, rdev=st.st_rdev, time=st.st_ctime_ns
-        )
+        uid, gid = st.st_uid, st.st_gid
+        if uid == os.geteuid():
+            # Made by a guest or passed in by the caller: ours to the host, the holder's in the world.
+            uid, gid = holder.fsuid, holder.fsgid
+        super().__init__(sb, st.st_ino, st.st_mode, uid, gid, rdev=st.st_rdev, time=st.st_ctime_ns)
         self.fd = fd
 
     def getattr(self) -> Stat:
@@ -96,7 +102,8 @@ def from_host(st: os.stat_result) -> Stat:
     )
 
 
-def native_dentry(sb: SuperBlock, fd: int) -> Dentry:
-    """The dentry of a guest's native object; its name is what /proc/PID/fd/N shows. Takes over `fd`."""
-    inode = NativeInode(sb, fd)
+def native_dentry(sb: SuperBlock, fd: int, holder: Creds) -> Dentry:
+    """The dentry of a native object that a guest with the credentials `holder` has open; its name is what
+    /proc/PID/fd/N shows. Takes over `fd`."""
+    inode = NativeInode(sb, fd, holder)
     return Dentry(inode.readlink(), None, inode)

@@ -347,7 +347,7 @@ class Vfs:
 
         if self._anon is None:
             self._anon = self.mounts.create(AnonFS(), 0)
-        return Path(self._anon, native_dentry(self._anon.sb, host))
+        return Path(self._anon, native_dentry(self._anon.sb, host, task.creds))
 
     def record_of(self, dev: int, ino: int) -> FileRecord | None:
         """What a guest's descriptor is, by its identity; None for a native object that is not ours."""
