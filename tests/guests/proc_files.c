@@ -84,6 +84,8 @@ static void names(void) {
     STREQ(get_file("/proc/self/comm"), "from file\n\n"); /* it keeps every byte */
     CHECK(strstr(get_file("/proc/self/stat"), "(from file\n) "));
     STREQ(field(get_file("/proc/self/status"), "Name"), "from file\\n");
+    OK(prctl(PR_SET_NAME, "last"));
+    STREQ(get_file("/proc/self/comm"), "last\n");
     STREQ(link_of("/proc/self/cwd"), getcwd(path, sizeof path) ? path : "");
     STREQ(link_of("/proc/self/root"), "/");
     int exe = (int)OK(open("/proc/self/exe", O_RDONLY));

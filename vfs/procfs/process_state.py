@@ -21,11 +21,20 @@ _COMM_MAX = 15  # TASK_COMM_LEN less the NUL
 
 
 def comm_of(scope: Scope) -> bytes:
-    """The name of a thread (PR_SET_NAME); it may hold any byte but NUL."""
+    """The name of a thread (PR_SET_NAME); it may hold any byte but NUL.
+
+    A name written to /proc/PID/comm is kept with the task, as "NEW NUL OLD", for the host lets only the
+    thread's own process rename it. It holds until the host's name is no longer OLD: a later prctl(2) or
+    execve(2) has changed it.
+    """
+    known = host.read_task(scope.pid, scope.tid or scope.pid, "comm")[:-1]
     task = scope.task
     if task is not None and task.comm_override is not None:
-        return task.comm_override
-    return host.read_task(scope.pid, scope.tid or scope.pid, "comm")[:-1]
+        new, _, old = task.comm_override.partition(b"\0")
+        if old == known:
+            return new
+        task.comm_override = None
+    return known
 
 
 def state(scope: Scope, shown: bytes) -> bytes:
@@ -197,8 +206,8 @@ def write_comm(scope: Scope, data: bytes) -> int:
     task = scope.task
     if task is None:
         raise err(errno.ESRCH)
-    # The host lets only the thread's own process rename it, so the new name is kept with the task.
-    task.comm_override = data[:_COMM_MAX].partition(b"\0")[0]
+    old = host.read_task(scope.pid, scope.tid or scope.pid, "comm")[:-1]
+    task.comm_override = data[:_COMM_MAX].partition(b"\0")[0] + b"\0" + old
     return len(data)
 
 
