@@ -192,6 +192,8 @@ def wait_and_pass_signals(child: Child, on_winch: Callable[[], None] | None = No
             on_winch()
         elif number in _STOPS:
             _stop_with(child, number, from_terminal=info.si_code == _SI_KERNEL)
+        elif number == signal.SIGCONT and _state(child.pid) not in "Tt":
+            continue  # fg(1) continues the whole job: the guest has had it
         elif info.si_code != _SI_KERNEL:
             _kill(child, number)
 
