@@ -11,7 +11,6 @@ the core.
 from __future__ import annotations
 
 import os
-import re
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
 #: Column of the name in maps: seq_setwidth(m, 25 + sizeof(void *) * 6 - 1) in fs/proc/task_mmu.c, and one
 #: space.
 _NAME_COLUMN = 73
-_MAPS_LINE = re.compile(
-    rb"([0-9a-f]+)-([0-9a-f]+) ([r-][w-][x-][sp]) ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+)(?: +(.*))?$"
-)
 
 
 def fields(text: bytes, values: Mapping[bytes, bytes], drop: Iterable[bytes] = ()) -> bytes:
@@ -76,9 +72,10 @@ def stat(text: bytes, values: Mapping[int, bytes | int]) -> bytes:
     return b" ".join(everything) + b"\n"
 
 
-def _maps_line(match: re.Match[bytes], name: bytes, dev: int, ino: int) -> bytes:
-    start, end, perms, offset = match.group(1, 2, 3, 4)
-    head = b"%b-%b %b %b %02x:%02x %d " % (start, end, perms, offset, os.major(dev), os.minor(dev), ino)
+def _maps_line(line: bytes, name: bytes, dev: int, ino: int) -> bytes:
+    """A line of maps with another name, device and inode number."""
+    span, perms, offset = line.split(None, 3)[:3]
+    head = b"%b %b %b %02x:%02x %d " % (span, perms, offset, os.major(dev), os.minor(dev), ino)
     if not name:
         return head + b"\n"
     return head.ljust(_NAME_COLUMN) + name.replace(b"\n", b"\\012") + b"\n"
@@ -98,17 +95,17 @@ def maps(text: bytes, resolve: Resolver, brk: tuple[int, int] | None, hidden: tu
     out: list[bytes] = []
     visible = True
     for line in text.splitlines(keepends=True):
-        match = _MAPS_LINE.match(line.rstrip(b"\n"))
-        if match is None:
+        words = line.split(None, 5)
+        if words[0].endswith(b":"):  # a detail of smaps
             if visible:
                 out.append(line)
             continue
-        start, end = int(match.group(1), 16), int(match.group(2), 16)
+        start, end = (int(word, 16) for word in words[0].split(b"-"))
         visible = not hidden[0] <= start < hidden[1]
         if not visible:
             continue
-        dev = os.makedev(int(match.group(5), 16), int(match.group(6), 16))
-        ino, name = int(match.group(7)), match.group(8) or b""
+        dev, ino = os.makedev(*(int(word, 16) for word in words[3].split(b":"))), int(words[4])
+        name = words[5].rstrip(b"\n") if len(words) > 5 else b""
         if ino:
             found = resolve(dev, ino, name)
             if found is not None:
@@ -117,7 +114,7 @@ def maps(text: bytes, resolve: Resolver, brk: tuple[int, int] | None, hidden: tu
             name = b""
         if not ino and not name and brk is not None and start < brk[1] and end > brk[0]:
             name = b"[heap]"
-        out.append(_maps_line(match, name, dev, ino))
+        out.append(_maps_line(line, name, dev, ino))
     return b"".join(out)
 
 
