@@ -398,8 +398,12 @@ class Kernel:
         for name in ("exe", "comm", "cmdline", "environ", "auxv", "mm", "dumpable"):
             setattr(child, name, getattr(parent, name))
         assert child.channel is not None
-        with theirs:
+        try:
             channel.send_fds(task.slot, [theirs.fileno(), child.channel.memfd])
+        except BrokenPipeError:
+            return  # the parent was killed meanwhile; with `theirs` closed, the child's channel goes too
+        finally:
+            theirs.close()
         channel.reply(task.slot, task.request, child.token, CONSTANTS["ACT_FD"])
 
     # -- messages of guests ---------------------------------------------------------------------------------
@@ -454,6 +458,8 @@ class Kernel:
             self._register(process, pid)
         try:
             commit_exec(process, stack_top, mmap_top, personality, self._world_fd)
+        except BrokenPipeError:
+            self._gone(process)  # killed meanwhile
         except BaseException as e:
             self.report(e, f"while starting a program in process {pid}")
             self._kill(process)
