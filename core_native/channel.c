@@ -175,7 +175,9 @@ static s64 install_fd(struct thread *t)
 	if (r < 0)
 		return r;
 	if (fd < FD_TABLE)
-		t->proc->fd_class[fd] = flags & FD_SUPERVISED ? FD_PLACEHOLDER : FD_NATIVE;
+		t->proc->fd_class[fd] = flags & FD_SUPERVISED ? FD_PLACEHOLDER
+					     : flags & FD_REWRITABLE_FILE ? FD_REWRITABLE
+									  : FD_NATIVE;
 	if (!(flags & FD_CLOEXEC))
 		sys(NR_fcntl, fd, F_SETFD, 0);
 	if (flags & FD_CTTY)

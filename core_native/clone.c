@@ -125,6 +125,7 @@ static void child_entry(struct thread *arg)
 {
 	struct start *s = (struct start *)arg;
 	struct thread *t = s->t;
+	use_gs(t);
 	if (s->flags & CLONE_THREAD) {
 		t->tid = sys(NR_gettid);
 		arm();

@@ -58,7 +58,7 @@ typedef unsigned long size_t;
 #define UNBLOCKABLE (SIGBIT(SIGKILL) | SIGBIT(SIGSTOP))
 
 /* Classes of a descriptor: a cache, never the truth.  Only ever supervised -> native. */
-enum { FD_UNKNOWN, FD_NATIVE, FD_PLACEHOLDER };
+enum { FD_UNKNOWN, FD_NATIVE, FD_PLACEHOLDER, FD_REWRITABLE /* native; the supervisor has its text rewritten */ };
 
 struct ksigaction {
 	u64 handler, flags, restorer, mask;
@@ -97,9 +97,14 @@ struct stack_t_ {
 	u64 size;
 };
 
+/* The first fields are known to entry.S by offset. */
 struct thread {
-	u32 pending; /* a signal is recorded: read by safe_syscall and the tail of the trap */
+	u32 pending; /* a signal is recorded: read by safe_syscall and both tails */
 	u32 slot_nr;
+	u64 guest_sp; /* of a call through the fast entry */
+	u64 core_sp;
+	u64 jump;
+	s64 fast_nr, fast_result;
 	struct proc *proc;
 	struct sighand *sighand;
 	struct ring3_slot *slot;
@@ -119,6 +124,21 @@ struct thread {
 
 #define THREAD_STRUCT_SIZE 1024UL
 _Static_assert(sizeof(struct thread) <= THREAD_STRUCT_SIZE, "thread");
+_Static_assert(__builtin_offsetof(struct thread, guest_sp) == 8, "entry.S");
+_Static_assert(__builtin_offsetof(struct thread, core_sp) == 16, "entry.S");
+_Static_assert(__builtin_offsetof(struct thread, jump) == 24, "entry.S");
+
+/* What a trampoline left on the core stack (entry.S, fast_path). */
+struct fast_frame {
+	u64 r9, r8, r10, rdx, rsi, rdi, rax, trap, ret, flags;
+};
+_Static_assert(sizeof(struct fast_frame) == 80, "entry.S");
+
+/* Trampoline pages that are mapped somewhere (rewrite.c). */
+#define TRAMP_MAX 512
+struct tramp_region {
+	u64 start, end;
+};
 
 static inline struct thread *thread_of(u64 sp)
 {
@@ -130,6 +150,10 @@ struct mm {
 	u32 lock;
 	u32 init_pid;
 	u64 brk_start, brk;
+	u32 gs_taken; /* the guest uses GS itself: no fast entry any more */
+	u32 tramps;
+	u64 guest_gs;
+	struct tramp_region tramp[TRAMP_MAX];
 	u32 thread_state[THREAD_MAX]; /* 0 never mapped, 1 in use, 2 free */
 	u64 procs[PROC_MAX / 64];
 };
@@ -156,6 +180,19 @@ s64 clone_call(struct clone_args *args, u64 size, void (*child)(struct thread *)
 __attribute__((noreturn)) void sigreturn_to(struct ucontext_ *uc);
 __attribute__((noreturn)) void enter_guest(u64 entry, u64 sp);
 __attribute__((noreturn)) void exit_thread(u32 *state, int status);
+
+extern char fast_path[], fast_slow[], fast_tail[], fast_last[];
+extern u64 fast_target;
+
+/* rewrite.c */
+void use_gs(struct thread *t);
+void guest_takes_gs(void);
+void tramp_add(u64 start, u64 size);
+void tramp_forget(u64 addr, u64 size);
+u64 tramp_return(u64 rip);
+u64 guest_rip(u64 rip);
+s64 map_executable(struct thread *t, struct call *c);
+s64 map_with_room(struct thread *t, struct call *c);
 
 /* util.c */
 void *memcpy(void *to, const void *from, size_t n);
@@ -192,6 +229,8 @@ s64 dispatch(struct thread *t, struct call *c);
 s64 native(struct thread *t, struct call *c);
 s64 supervise(struct thread *t, struct call *c, u32 kind);
 s64 run_lane(struct thread *t, struct call *c);
+int needs_frame(s64 nr);
+s64 request_image(struct thread *t, int fd, u64 offset);
 u32 fd_class(struct thread *t, int fd);
 int is_core_fd(struct thread *t, int fd);
 

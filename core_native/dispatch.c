@@ -183,6 +183,31 @@ s64 supervise(struct thread *t, struct call *c, u32 kind)
 	return ask_finish(t, c, ask(t, kind));
 }
 
+/* Calls that read or change the trap's frame: they take the slow way. */
+int needs_frame(s64 nr)
+{
+	const struct sysdesc *d = describe(nr);
+	if (d->lane != LANE_CORE)
+		return 0;
+	switch (d->fn) {
+	case FN_fork: case FN_vfork: case FN_clone: case FN_clone3: case FN_execve: case FN_execveat:
+	case FN_sigreturn: case FN_sigsuspend: case FN_sigprocmask:
+		return 1;
+	}
+	return 0;
+}
+
+/* Ask for the rewritten text of a file.  0 when a descriptor for it is on its way. */
+s64 request_image(struct thread *t, int fd, u64 offset)
+{
+	if (identify(t, 0, fd))
+		return -EBADF;
+	t->slot->id_fd[1] = -1;
+	t->slot->args[0] = offset;
+	s64 action = ask(t, REQ_IMAGE);
+	return action == ACT_FD ? 0 : -ENOENT;
+}
+
 static s64 kernel_lane(struct thread *t, struct call *c, const struct sysdesc *d)
 {
 	for (u32 i = 0; i < d->argc; i++) {
@@ -201,6 +226,8 @@ static s64 kernel_lane(struct thread *t, struct call *c, const struct sysdesc *d
 				return -EFAULT;
 			break;
 		case K_PID:
+			if (value < 0 && c->nr != NR_kill) /* no process has it: the kernel's own errno */
+				break;
 			if (value != 0 && value != t->proc->pid && value != t->tid)
 				return supervise(t, c, REQ_CALL);
 			/* kill(0) would reach the supervisor's process group */

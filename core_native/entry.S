@@ -3,6 +3,8 @@
  * Layer: lowest.  Touches: registers and the core stack.  Every label that signal.c compares an interrupted
  * instruction pointer with is defined here.
  */
+#include "gen_layout_asm.h"
+
 	.text
 
 /* The kernel enters here after execveat; its stack will be the guest's, so the core moves off it at once. */
@@ -52,6 +54,83 @@ tail_end:
 1:	mov %rbx, %rdi
 	call core_boundary
 	jmp tail_start
+
+/*
+ * The fast entry, for rewritten sites: a trampoline (loader/rewrite.py) jumps here with rcx = the address after the site's
+ * syscall instruction and r11 = a syscall instruction in the trampoline, the slow way.  The guest's stack is not touched.
+ * GS holds struct thread, unless the guest took GS for itself: then fast_target is fast_slow and every call traps.
+ */
+	.section .text.fast, "ax"
+	.globl fast_entry
+fast_entry:
+	jmp *fast_target(%rip)
+
+	.data
+	.balign 8
+	.globl fast_target
+fast_target:
+	.quad fast_path
+	.text
+
+	.globl fast_path, fast_slow, fast_tail, fast_last
+fast_slow:
+	jmp *%r11
+fast_path:
+	mov %rsp, %gs:8			/* guest_sp */
+	mov %gs:16, %rsp		/* core_sp */
+	pushfq
+	push %rcx
+	push %r11
+	push %rax
+	push %rdi
+	push %rsi
+	push %rdx
+	push %r10
+	push %r8
+	push %r9
+	cld
+	mov %rsp, %rdi
+	call core_fast
+	test %eax, %eax
+	jne fast_trap
+/* As tail_start: a signal in [fast_tail, fast_last) is recorded and begins this anew; one at fast_last meets the guest's state. */
+fast_tail:
+	mov %gs:16, %rsp
+	lea -80(%rsp), %rsp
+	cmpl $0, %gs:0
+	jne fast_pending
+	mov 0(%rsp), %r9
+	mov 8(%rsp), %r8
+	mov 16(%rsp), %r10
+	mov 24(%rsp), %rdx
+	mov 32(%rsp), %rsi
+	mov 40(%rsp), %rdi
+	mov 48(%rsp), %rax
+	mov 64(%rsp), %rcx
+	mov 72(%rsp), %r11		/* syscall leaves the flags in r11 */
+	pushq %r11
+	popfq
+	mov %gs:8, %rsp
+fast_last:
+	jmp *%rcx
+/* A signal waits, and only a trap's frame holds the vector state: trap with a number that core_sigsys knows. */
+fast_pending:
+	movq $RING3_DELIVER, 48(%rsp)
+/* The slow way: everything as it was at the site, and the trampoline's own syscall. */
+fast_trap:
+	mov 0(%rsp), %r9
+	mov 8(%rsp), %r8
+	mov 16(%rsp), %r10
+	mov 24(%rsp), %rdx
+	mov 32(%rsp), %rsi
+	mov 40(%rsp), %rdi
+	mov 48(%rsp), %rax
+	mov 56(%rsp), %rcx
+	mov %rcx, %gs:24		/* jump */
+	pushq 72(%rsp)
+	popfq
+	mov %gs:8, %rsp
+	jmp *%gs:24
 
 /* Every other signal.  All but SIGSEGV, SIGBUS and SIGSYS are blocked here, so the plain return suffices. */
 	.globl signal_entry

@@ -27,7 +27,9 @@ def sources() -> list[str]:
 
 
 def write_headers(directory: str) -> None:
-    """Write `gen_layout.h` and `gen_table.h` into `directory`."""
+    """Write `gen_layout.h`, `gen_layout_asm.h` and `gen_table.h` into `directory`."""
     for name in ("layout", "table"):
         with open(os.path.join(directory, f"gen_{name}.h"), "w", encoding="ascii") as out:
             out.write(_load(name).c_header())
+    with open(os.path.join(directory, "gen_layout_asm.h"), "w", encoding="ascii") as out:
+        out.write(_load("layout").asm_header())

@@ -21,7 +21,7 @@ static u32 say_hello(struct proc *p, u64 stack_top, int *fds)
 	struct iovec_ iov = {(u64)&reply, sizeof reply};
 	struct {
 		struct cmsghdr_ head;
-		int fd[6];
+		int fd[8];
 	} control;
 	struct msghdr_ hdr = {.iov = (u64)&iov, .iovlen = 1, .control = (u64)&control, .controllen = sizeof control};
 	/* A guest that starts with a full table still needs a few: they are closed before it runs. */
@@ -36,7 +36,7 @@ static u32 say_hello(struct proc *p, u64 stack_top, int *fds)
 		sys(NR_exit_group, 125); /* the supervisor refused or is gone */
 	set_nofile(p->soft_nofile);
 	u32 n = (control.head.len - sizeof control.head) / sizeof(int);
-	if (n < 3 || n > 6 || n != reply.count)
+	if (n < 3 || n > 8 || n != reply.count)
 		die("the plan came without its descriptors", n);
 	for (u32 i = 0; i < n; i++)
 		fds[i] = control.fd[i];
@@ -58,6 +58,8 @@ static void map_segments(const struct ring3_plan *plan, const struct ring3_seg *
 			    seg->offset);
 		if (r != (s64)seg->addr)
 			die("cannot map a segment of the program:", r);
+		if (seg->trampolines)
+			tramp_add(seg->addr, seg->length);
 	}
 	const struct ring3_zero *zero = (const struct ring3_zero *)seg;
 	for (u32 i = 0; i < plan->nzero; i++, zero++)
@@ -90,7 +92,7 @@ static void set_core_stack(struct thread *t)
 
 void guest_main(int argc, char **argv, u64 stack_top)
 {
-	int fds[6];
+	int fds[8];
 	if (argc < 7)
 		die("a guest is started by the supervisor only", argc);
 	struct proc *p = first_proc(parse_number(argv[2]), parse_number(argv[3]));
@@ -125,6 +127,7 @@ void guest_main(int argc, char **argv, u64 stack_top)
 	u64 entry = plan->entry, sp = plan->sp;
 	sys(NR_munmap, PLAN_ADDR, 0x1000000);
 	set_core_stack(t);
+	use_gs(t);
 	signals_start();
 	mask &= ~NEVER_BLOCKED;
 	arm();

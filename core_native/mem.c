@@ -11,7 +11,12 @@ s64 fn_mprotect(struct thread *t, struct call *c) { return fn_range(t, c); }
 
 s64 fn_munmap(struct thread *t, struct call *c)
 {
-	return touches_core(c->a[0], c->a[1]) ? -EINVAL : native(t, c);
+	if (touches_core(c->a[0], c->a[1]))
+		return -EINVAL;
+	s64 r = native(t, c);
+	if (!r)
+		tramp_forget(c->a[0], c->a[1]);
+	return r;
 }
 
 s64 fn_mmap(struct thread *t, struct call *c)
@@ -22,8 +27,17 @@ s64 fn_mmap(struct thread *t, struct call *c)
 	if (!(c->a[3] & MAP_ANONYMOUS)) {
 		if (is_core_fd(t, fd))
 			return -EBADF;
-		if (fd_class(t, fd) == FD_PLACEHOLDER)
+		u32 class = fd_class(t, fd);
+		if (class == FD_PLACEHOLDER)
 			return -ENODEV;
+		if (c->a[3] & (MAP_FIXED | MAP_FIXED_NOREPLACE))
+			tramp_forget(c->a[0], c->a[1]);
+		if (class == FD_REWRITABLE && (c->a[3] & 0xf) == MAP_PRIVATE) {
+			if (c->a[2] & PROT_EXEC)
+				return map_executable(t, c);
+			if (!c->a[0] && !c->a[5])
+				return map_with_room(t, c);
+		}
 	}
 	return native(t, c);
 }

@@ -91,9 +91,18 @@ s64 fn_prctl(struct thread *t, struct call *c)
 s64 fn_arch_prctl(struct thread *t, struct call *c)
 {
 	switch ((int)c->a[0]) {
-	case 0x1001: case 0x1002: /* SET_GS, SET_FS */
+	case 0x1001: /* SET_GS */
+		if (in_core(c->a[1]))
+			return -EPERM;
+		guest_takes_gs();
+		return native(t, c);
+	case 0x1004: /* GET_GS */
+		if (!mm.gs_taken)
+			return copy_out(c->a[1], &mm.guest_gs, 8);
+		return native(t, c);
+	case 0x1002: /* SET_FS */
 		return in_core(c->a[1]) ? -EPERM : native(t, c);
-	case 0x1003: case 0x1004: /* GET_FS, GET_GS */
+	case 0x1003: /* GET_FS */
 	case 0x1011:		  /* GET_CPUID */
 	case 0x1021: case 0x1022: case 0x1023: case 0x1024: case 0x1025: /* XCOMP */
 		return native(t, c);

@@ -392,6 +392,8 @@ static void record(struct thread *t, const struct siginfo_ *info, struct ucontex
 		uc->mc.rip = (u64)safe_abort;
 	else if (uc->mc.rip >= (u64)tail_start && uc->mc.rip < (u64)tail_end)
 		uc->mc.rip = (u64)tail_start;
+	else if (uc->mc.rip >= (u64)fast_tail && uc->mc.rip < (u64)fast_last)
+		uc->mc.rip = (u64)fast_tail;
 }
 
 static int in_text(u64 rip)
@@ -404,6 +406,10 @@ void core_signal(int sig, struct siginfo_ *info, struct ucontext_ *uc)
 {
 	struct thread *t = thread_of((u64)uc);
 	int fault = (sig == SIGSEGV || sig == SIGBUS) && info->si_code > 0;
+	if (uc->mc.rip == (u64)fast_last) /* everything is the guest's again, but for the jump */
+		uc->mc.rip = uc->mc.rcx;
+	else if (mm.tramps)
+		uc->mc.rip = guest_rip(uc->mc.rip);
 	if (in_text(uc->mc.rip)) {
 		if (fault && uc->mc.rip >= (u64)copy_begin && uc->mc.rip < (u64)copy_end)
 			uc->mc.rip = (u64)copy_fault;
@@ -428,9 +434,30 @@ void core_signal(int sig, struct siginfo_ *info, struct ucontext_ *uc)
 	deliver(t, uc, info, mask);
 }
 
+/* A signal was recorded on the fast way, before this trap or just for it: the call is over, or has not begun. */
+static void trapped_signal(struct thread *t, struct ucontext_ *uc)
+{
+	struct sigcontext_ *r = &uc->mc;
+	uc->sigmask = t->pend_mask & ~NEVER_BLOCKED;
+	if ((int)r->rax == RING3_DELIVER && t->fast_result != -ERESTARTSYS) {
+		r->rax = t->fast_result;
+		return;
+	}
+	if ((int)r->rax == RING3_DELIVER)
+		r->rax = t->fast_nr;
+	r->rip -= 2;
+}
+
 static void trapped_call(struct thread *t, struct ucontext_ *uc)
 {
 	struct sigcontext_ *r = &uc->mc;
+	u64 ret = mm.tramps ? tramp_return(r->rip) : 0;
+	if (ret)
+		r->rip = r->rcx = ret;
+	if (t->pending) {
+		trapped_signal(t, uc);
+		return;
+	}
 	struct call c = {(int)r->rax, {r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9}, r->rip, r->rsp, uc};
 	s64 nr = c.nr, result = dispatch(t, &c);
 	if (nr == NR_rt_sigreturn)

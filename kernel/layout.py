@@ -121,7 +121,7 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("prot", "u32", 1),
         ("flags", "u32", 1),
         ("file", "s32", 1),
-        ("pad", "u32", 1),
+        ("trampolines", "u32", 1),
     ],
     "ring3_zero": [("addr", "u64", 1), ("length", "u64", 1)],
     # Supervisor to init: start a guest.  Descriptors: stdin, stdout, stderr, its socket.
@@ -162,6 +162,8 @@ CONSTANTS: dict[str, int] = {
     "REQ_CLASSIFY": 4,  # is descriptor id[0] a placeholder?
     "REQ_FORK": 5,  # args: clone flags; two descriptors come back
     "REQ_EXEC_ARGS": 6,  # a further piece of argv/envp
+    "REQ_IMAGE": 7,  # the rewritten text of file id[0], which is mapped executable at file offset args[0]
+    "RING3_DELIVER": 0x7FFFFFF3,  # not a call: a trap that only delivers a recorded signal (entry.S)
     # reply actions (low byte) and flags
     "ACT_RESULT": 0,
     "ACT_NATIVE": 1,
@@ -181,6 +183,7 @@ CONSTANTS: dict[str, int] = {
     "FD_CLOEXEC": 1,
     "FD_SUPERVISED": 2,
     "FD_CTTY": 4,
+    "FD_REWRITABLE_FILE": 8,
     # spawn and event kinds and flags
     "SPAWN_START": 1,
     "SPAWN_NEW_SESSION": 1,
@@ -212,6 +215,11 @@ for _name, _fields in C_STRUCTS.items():
 def offset(struct: str, field: str) -> int:
     """Byte offset of `field` in `struct`.  Raises KeyError for a name that is not declared."""
     return OFFSETS[struct][field]
+
+
+def asm_header() -> str:
+    """The constants alone, for the assembler."""
+    return "".join(f"#define {name} {value:#x}\n" for name, value in CONSTANTS.items())
 
 
 def c_header() -> str:

@@ -61,5 +61,8 @@ def place(t: Task, dirfd: FdRef | None, path: bytes | None, flags: int) -> Path:
 
 
 def at(t: Task, dirfd: FdRef | None, path: bytes) -> Path | None:
-    """start() for a call that takes an absolute path with any dirfd."""
+    """start() for a call that takes an absolute path with any dirfd. ENOENT for an empty path, which is found
+    out before the descriptor is looked at (getname() in fs/namei.c)."""
+    if not path:
+        raise err(errno.ENOENT)
     return None if path[:1] == b"/" else start(t, dirfd)

@@ -120,7 +120,7 @@ def sys_flock(t: Task, fd: FdRef, operation: int) -> Result:
     if kind == LOCK_UN:
         locks.unlock(file)
         return 0
-    if locks.try_lock(file, kind == LOCK_EX):
+    if t.sandbox.vfs.files.try_flock(file, kind == LOCK_EX):
         return 0
     if operation & LOCK_NB:
         raise err(errno.EAGAIN)
@@ -138,8 +138,8 @@ async def _wait_for_lock(locks: Any, file: OpenFile, exclusive: bool) -> int:
 
 
 @syscall(
-    "shutdown", "getsockname", "getpeername", "getsockopt", "setsockopt", "sendto", "recvfrom", "sendmsg", "recvmsg",
-    "recvmmsg",
+    "shutdown", "getsockname", "getpeername", "getsockopt", "setsockopt", "sendto", "recvfrom", "sendmsg",
+    "recvmsg", "recvmmsg",
 )  # fmt: skip
 def sys_notsock(t: Task, fd: FdRef, *args: object) -> Result:
     """A placeholder is a socket to the host kernel, but not to the guest: ENOTSOCK (EBADF for O_PATH)."""

@@ -1,0 +1,153 @@
+/*
+ * Rewritten text: the fast entry's C side, and the mapping of text that the supervisor has rewritten.
+ * Layer: beside dispatch and mem.  Touches: GS, trampoline pages, the guest's executable mappings.
+ *
+ * loader/rewrite.py lays a trampoline out:
+ *   +0 the displaced mov, or a nop   +5 lea ret,%rcx   +12 lea trap,%r11   +19 jmp *fast_entry   +33 syscall   +35 jmp ret
+ */
+#include "core.h"
+
+#define TRAP_AT 33
+
+/* The address that a trampoline at `base` returns to: the instruction after the site's syscall. */
+static u64 site_return(u64 base)
+{
+	s32 rel;
+	memcpy(&rel, (void *)(base + TRAP_AT + 3), 4);
+	return base + TRAP_AT + 7 + rel;
+}
+
+static struct tramp_region *region_of(u64 rip)
+{
+	for (u32 i = 0; i < mm.tramps; i++)
+		if (rip >= mm.tramp[i].start && rip < mm.tramp[i].end)
+			return &mm.tramp[i];
+	return NULL;
+}
+
+/* Where a call that trapped at `rip` returns to, if it did so in a trampoline; else 0. */
+u64 tramp_return(u64 rip)
+{
+	return region_of(rip) ? site_return(ALIGN_DOWN(rip, RING3_TRAMPOLINE_SIZE)) : 0;
+}
+
+/* The address that the guest knows for an instruction of ours that was interrupted. */
+u64 guest_rip(u64 rip)
+{
+	u64 base = ALIGN_DOWN(rip, RING3_TRAMPOLINE_SIZE), ret;
+	if (region_of(rip)) {
+		ret = site_return(base);
+		if (rip - base == TRAP_AT + 2)
+			return ret;
+		return rip == base && *(u8 *)base == 0xb8 ? ret - 7 : ret - 2;
+	}
+	/* The jump in the padding between functions that a two-byte hop leads to. */
+	u8 code[5];
+	s32 rel;
+	if (copy_in(code, rip, 5) || code[0] != 0xe9)
+		return rip;
+	memcpy(&rel, code + 1, 4);
+	base = rip + 5 + rel;
+	if (base % RING3_TRAMPOLINE_SIZE || !region_of(base))
+		return rip;
+	ret = site_return(base);
+	/* Of the form with the mov the jump stands where the mov was, and that is the address it has for the guest. */
+	return *(u8 *)base == 0xb8 ? rip : ret - 2;
+}
+
+void tramp_add(u64 start, u64 size)
+{
+	lock(&mm.lock);
+	if (mm.tramps < TRAMP_MAX)
+		mm.tramp[mm.tramps++] = (struct tramp_region){start, start + size};
+	unlock(&mm.lock);
+}
+
+/* The guest unmaps or maps over [addr, addr + size): trampolines there, or of an image that ends there, go. */
+void tramp_forget(u64 addr, u64 size)
+{
+	if (likely(!mm.tramps))
+		return;
+	lock(&mm.lock);
+	for (u32 i = 0; i < mm.tramps; i++) {
+		struct tramp_region *r = &mm.tramp[i];
+		int behind = r->start == ALIGN_UP(addr + size, PAGE);
+		if (!behind && (r->end <= addr || r->start >= addr + size))
+			continue;
+		if (behind)
+			sys(NR_munmap, r->start, r->end - r->start);
+		*r = mm.tramp[--mm.tramps];
+		i--;
+	}
+	unlock(&mm.lock);
+}
+
+/* GS finds the thread, as long as the guest leaves it alone. */
+void use_gs(struct thread *t)
+{
+	t->core_sp = (u64)t;
+	if (!mm.gs_taken)
+		sys(NR_arch_prctl, 0x1001 /* ARCH_SET_GS */, t);
+}
+
+void guest_takes_gs(void)
+{
+	__atomic_store_n(&fast_target, (u64)fast_slow, __ATOMIC_RELEASE);
+	mm.gs_taken = 1;
+}
+
+/* A call through the fast entry.  0: done; 1: it needs the frame that only a trap makes. */
+int core_fast(struct fast_frame *f)
+{
+	struct thread *t = thread_of((u64)f);
+	struct call c = {(int)f->rax, {f->rdi, f->rsi, f->rdx, f->r10, f->r8, f->r9}, f->ret, t->guest_sp, NULL};
+	if (needs_frame(c.nr))
+		return 1;
+	t->fast_nr = f->rax;
+	do
+		f->rax = dispatch(t, &c);
+	while (unlikely((s64)f->rax == -ERESTARTSYS && !t->pending));
+	t->fast_result = f->rax;
+	return 0;
+}
+
+/* mmap of a file's text: its rewritten form instead, with its trampolines behind the image; the file itself on any doubt. */
+s64 map_executable(struct thread *t, struct call *c)
+{
+	struct ring3_slot *s = t->slot;
+	int fd = -1;
+	u32 flags;
+	if (t->pending)
+		return -ERESTARTSYS;
+	if (request_image(t, (int)c->a[4], c->a[5]) || receive_fds(t, &fd, 1, &flags) != 1)
+		return native(t, c);
+	u64 vaddr = s->r_args[0], delta = s->r_args[1], offset = s->r_args[2], size = s->r_args[3];
+	if (s->r_args[4])
+		guest_takes_gs();
+	s64 r = sys(NR_mmap, c->a[0], c->a[1], c->a[2], c->a[3], fd, c->a[5]);
+	if (r > 0) {
+		u64 at = r - vaddr + delta;
+		if (!touches_core(at, size) && sys(NR_mmap, at, size, PROT_READ | PROT_EXEC,
+						   MAP_PRIVATE | MAP_FIXED_NOREPLACE, fd, offset) == (s64)at)
+			tramp_add(at, size);
+		else /* no room within reach: the text as it is, on the trap */
+			r = sys(NR_mmap, r, c->a[1], c->a[2], c->a[3] | MAP_FIXED, (int)c->a[4], c->a[5]);
+	}
+	sys(NR_close, fd);
+	return r;
+}
+
+/* The first mapping of a rewritable image, which spans all of it: leave room for trampolines behind. */
+#define ROOM (256UL * 1024)
+s64 map_with_room(struct thread *t, struct call *c)
+{
+	u64 size = ALIGN_UP(c->a[1], PAGE);
+	s64 at = sys(NR_mmap, 0, size + ROOM, 0, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (at < 0)
+		return native(t, c);
+	s64 r = sys(NR_mmap, at, c->a[1], c->a[2], c->a[3] | MAP_FIXED, (int)c->a[4], c->a[5]);
+	sys(NR_munmap, at + size, ROOM);
+	if (r < 0)
+		sys(NR_munmap, at, size);
+	return r;
+}
