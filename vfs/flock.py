@@ -46,6 +46,11 @@ class FlockTable:
         locks.exclusive = exclusive
         return True
 
+    def holders(self, file: OpenFile) -> list[OpenFile]:
+        """Who holds a lock on the same object."""
+        locks = self._locks.get(self._key(file))
+        return [] if locks is None else list(locks.holders)
+
     def unlock(self, file: OpenFile) -> None:
         """Give the lock up, if there is one; also called when the description is released."""
         key = self._key(file)

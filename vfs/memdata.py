@@ -23,6 +23,8 @@ from .inode import err
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .openfile import FileRegistry
 
 _MFD_EXEC = 0x10  # Linux 6.3; without it vm.memfd_noexec may take the right to be mapped executable away
@@ -109,7 +111,7 @@ class MemData:
             flags & ~(os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_DIRECTORY) | os.O_CLOEXEC | os.O_NOCTTY
         )
         try:
-            return os.open(name, flags)
+            return self._pool.retry(lambda: os.open(name, flags))
         except OSError as e:
             # tmpfs takes O_DIRECT only from Linux 6.6 on.
             if e.errno != errno.EINVAL or not flags & os.O_DIRECT:
@@ -231,6 +233,7 @@ class MemfdPool:
         self._live: dict[MemData, None] = {}  # insertion-ordered: oldest first
         self.orphans: dict[MemData, None] = {}
         self._reap_at = 0
+        self._spare = -1
 
     def make(self) -> int:
         """A new memfd; sweeps when there are too many, and when the process has no descriptor left."""
@@ -241,14 +244,25 @@ class MemfdPool:
             self._reap_at += 1
             if self._reap_at >= 32:
                 self.reap()
+        if self._spare < 0:
+            self._spare = os.open("/", os.O_PATH | os.O_CLOEXEC)
+        return self.retry(new_memfd)
+
+    def retry(self, make: Callable[[], int]) -> int:
+        """`make()` a descriptor; when there is none left, free idle memfds and try again. ENFILE if that
+        fails."""
         try:
-            return new_memfd()
+            return make()
         except OSError as e:
-            if e.errno not in (errno.EMFILE, errno.ENFILE):
+            if e.errno not in (errno.EMFILE, errno.ENFILE) or self._spare < 0:
                 raise
-            if not self.sweep(self.limit // 2, hard=True):
+            # is_idle() needs a descriptor itself.
+            os.close(self._spare)
+            self._spare = -1
+            if not self.sweep(len(self._live) // 2, hard=True):
                 raise err(errno.ENFILE) from e
-            return new_memfd()
+            self._spare = os.open("/", os.O_PATH | os.O_CLOEXEC)
+            return make()
 
     def add(self, data: MemData) -> None:
         self._live[data] = None
@@ -278,6 +292,9 @@ class MemfdPool:
         """The world ends: every memfd of ours is closed, the bytes are gone."""
         for data in list(self._live):
             data._drop()
+        if self._spare >= 0:
+            os.close(self._spare)
+            self._spare = -1
 
     def __len__(self) -> int:
         return len(self._live)

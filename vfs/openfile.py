@@ -27,11 +27,11 @@ import struct
 
 from .flock import FlockTable
 from .inode import err
-from .stat import S_IFDIR, S_IFMT
+from .stat import S_IFDIR
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
     from typing import Any, Protocol
 
     from .inode import Inode
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
         def watch_hup(self, fd: int, callback: Callable[[], None]) -> None:
             """Call once, when the peer of `fd` has been closed everywhere."""
+
+        def remove(self, fd: int) -> None:
+            """Forget `fd`, whether or not it is known."""
 
 
 O_ACCMODE = 3
@@ -383,12 +386,35 @@ class FileRegistry:
             self.loop.watch_hup(file.sup_fd, lambda: self.released(file))
         return theirs.detach()
 
+    def settle(self, files: Iterable[OpenFile]) -> None:
+        """Release those whose last descriptor is closed already, though the loop has not come to tell us: for
+        what a guest may see at once, such as a lock."""
+        import select
+
+        poll = select.poll()
+        for file in list(files):
+            if file.sup_fd >= 0:
+                fd = file.sup_fd
+                poll.register(fd, select.POLLHUP)
+                if poll.poll(0):
+                    self.released(file)
+                poll.unregister(fd)
+
+    def try_flock(self, file: OpenFile, exclusive: bool) -> bool:
+        """flock(2) without waiting: see FlockTable.try_lock()."""
+        if self.flocks.try_lock(file, exclusive):
+            return True
+        self.settle(self.flocks.holders(file))
+        return self.flocks.try_lock(file, exclusive)
+
     def released(self, file: OpenFile) -> None:
         """The last copy of the guest's end was closed."""
         if file.sup_fd < 0:
             return
-        os.close(file.sup_fd)
-        file.sup_fd = -1
+        fd, file.sup_fd = file.sup_fd, -1
+        if self.loop is not None:
+            self.loop.remove(fd)
+        os.close(fd)
         self._known.pop(file.ident, None)
         self.flocks.unlock(file)
         file.release()
@@ -403,7 +429,3 @@ class FileRegistry:
 
     def __len__(self) -> int:
         return len(self._known)
-
-
-def is_dir_mode(mode: int) -> bool:
-    return mode & S_IFMT == S_IFDIR

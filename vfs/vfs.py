@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import os
 
-from .flock import FlockTable
 from .inode import OpenContext, err
 from .memdata import MemfdPool
 from .mount import MNT_NODEV, MNT_NOEXEC, MNT_RELATIME, Mount, MountTable, Path
@@ -86,7 +85,6 @@ class Vfs:
         self.mounts = MountTable()
         self.devices: dict[tuple[int, int], Driver] = {}  # (S_IFCHR or S_IFBLK, rdev) -> its open
         self.fifos: dict[Inode, Fifo] = {}
-        self.flocks = FlockTable()
         self.protected_symlinks = _sysctl("protected_symlinks")
         self.protected_hardlinks = _sysctl("protected_hardlinks")
         self._anon: Mount | None = None
