@@ -49,8 +49,9 @@ class Fifo:
         blocking = not flags & os.O_NONBLOCK
         if accmode == os.O_RDONLY:
             fd = self._reopen(flags)
-            self._wake(self._writers)
-            if blocking and not self._has_writer(fd):
+            # A writer that waited for us is a partner, even if it has written and closed by now.
+            met = self._wake(self._writers)
+            if blocking and not met and not self._has_writer(fd):
                 return self._wait(fd, self._readers)
         elif accmode == os.O_WRONLY:
             try:
@@ -69,10 +70,13 @@ class Fifo:
         return fd
 
     @staticmethod
-    def _wake(waiting: list[Event]) -> None:
-        for event in waiting:
-            event.set()
+    def _wake(waiting: list[Event]) -> bool:
+        """Let those who wait go on; were there any?"""
+        events = waiting[:]
         waiting.clear()
+        for event in events:
+            event.set()
+        return bool(events)
 
     async def _wait(self, fd: int, queue: list[Event]) -> int:
         """Keep `fd` open and wait for the other side."""
