@@ -138,9 +138,9 @@ static void shell_like(void) {
     signal(SIGTTOU, SIG_IGN);
     pid_t job = fork();
     if (!job) {
-        signal(SIGTTOU, SIG_DFL);
         setpgid(0, 0);
         tcsetpgrp(slave, getpid());
+        signal(SIGTTOU, SIG_DFL);
         if (write(slave, "job\n", 4) != 4) _exit(3);
         for (;;) pause();
     }
