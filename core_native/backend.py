@@ -32,7 +32,7 @@ from flit_core import buildapi
 PARTS = ("core_native", "kernel", "loader", "netstack", "vfs")
 TAG = "py3-none-manylinux_2_5_x86_64.musllinux_1_1_x86_64"
 # What of a part is for building only.
-_NOT_SHIPPED = (".c", ".S", ".h", ".ld", ".md", ".o", ".pyc")
+_NOT_SHIPPED = (".c", ".S", ".h", ".ld", ".map", ".md", ".o", ".pyc")
 _NOT_SHIPPED_NAMES = ("backend.py", "gen.py", "core")
 
 _Settings = dict[str, Any] | None

@@ -32,6 +32,10 @@ FLAGS = (
     "-fno-asynchronous-unwind-tables -Wall -Wextra -Werror "
     "-Wl,--build-id=none -Wl,-z,noexecstack -Wl,-z,norelro"
 ).split()
+VDSO_FLAGS = (
+    "-shared -nostdlib -fcf-protection=none -Wl,-soname,linux-vdso.so.1 -Wl,--hash-style=both "
+    "-Wl,--build-id=none -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack -Wl,--eh-frame-hdr"
+).split()
 LINKER_SCRIPT = "core.ld"
 """Passed with ``-T`` when it exists."""
 
@@ -73,6 +77,7 @@ def source_hash(here: str) -> str:
     digest = _new_hash()
     names = sorted(n for n in os.listdir(here) if n.endswith(_HASHED))
     paths = [os.path.join(here, n) for n in [*names, "gen.py", "build.py"]]
+    paths += [os.path.join(here, "vdso", n) for n in ("vdso.S", "vdso.ld", "vdso.map")]
     paths += [os.path.join(os.path.dirname(here), "kernel", n) for n in ("table.py", "layout.py")]
     for path in paths:
         try:
@@ -107,7 +112,6 @@ def compile_core(out: str, here: str | None = None, *, strip: bool = False) -> N
     Raises CoreBuildError.
     """
     import shutil
-    import subprocess
     import tempfile
 
     here = here or source_dir()
@@ -127,19 +131,30 @@ def compile_core(out: str, here: str | None = None, *, strip: bool = False) -> N
 
             gen.write_headers(generated)  # the headers that are made from the Python side's tables
         root = os.path.dirname(here)
-        command = [*compiler, *FLAGS, f"-ffile-prefix-map={root}=."]
+        # One locale for the messages, and nothing in the caller's environment that could change the result.
+        env = {k: v for k, v in os.environ.items() if k not in ("CPATH", "C_INCLUDE_PATH", "LIBRARY_PATH")}
+        env.update(LC_ALL="C", TMPDIR=generated)
+        vdso = os.path.join(here, "vdso")
+        if os.path.exists(vdso):
+            _run_compiler([*compiler, *VDSO_FLAGS, "-I", generated, "-o", os.path.join(generated, "vdso.so"),
+                           f"-Wl,-T,{vdso}/vdso.ld", f"-Wl,--version-script={vdso}/vdso.map", f"{vdso}/vdso.S"],
+                          here, env)  # fmt: skip
+        command = [*compiler, *FLAGS, f"-Wa,-I,{generated}", f"-ffile-prefix-map={root}=."]
         command += [f"-ffile-prefix-map={generated}=generated", "-I", generated, "-I", here, "-o", out]
         command += [*sources, *(["-s"] if strip else [])]
         script = os.path.join(here, LINKER_SCRIPT)
         if os.path.exists(script):
             command.append(f"-Wl,-T,{script}")
-        # One locale for the messages, and nothing in the caller's environment that could change the result.
-        env = {k: v for k, v in os.environ.items() if k not in ("CPATH", "C_INCLUDE_PATH", "LIBRARY_PATH")}
-        env.update(LC_ALL="C", TMPDIR=generated)
-        done = subprocess.run(command, cwd=here, env=env, stdin=subprocess.DEVNULL, capture_output=True)
+        _run_compiler(command, here, env)
+
+
+def _run_compiler(command: list[str], here: str, env: dict[str, str]) -> None:
+    import subprocess
+
+    done = subprocess.run(command, cwd=here, env=env, stdin=subprocess.DEVNULL, capture_output=True)
     if done.returncode:
         detail = done.stderr.decode(errors="replace").strip()
-        raise CoreBuildError(f"the guest core does not compile with {compiler[0]}:\n{detail}")
+        raise CoreBuildError(f"the guest core does not compile with {command[0]}:\n{detail}")
 
 
 def _compiler() -> list[str]:

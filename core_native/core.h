@@ -48,7 +48,7 @@ typedef unsigned long size_t;
 #define PROC_STRIDE 0x10000000UL /* 256 MiB: the proc block, then its channel */
 #define PROC_MAX 128
 #define PROC_CHANNEL 0x100000UL
-#define WORLD_ADDR (RING3_CORE_BASE + 0xf00000000UL)
+#define WORLD_ADDR RING3_WORLD_ADDR
 #define PLAN_ADDR (RING3_CORE_BASE + 0xf10000000UL)
 #define FD_TABLE 65536
 
@@ -253,6 +253,9 @@ void arm(void);
 void adopt_channel(struct proc *p, int chan);
 int fd_to_top(struct proc *p, int fd);
 void set_nofile(u64 soft);
+
+/* vdso.c */
+u64 map_vdso(int exe, u64 host);
 
 /* main.c, init.c */
 __attribute__((noreturn)) void guest_main(int argc, char **argv, u64 stack_top);

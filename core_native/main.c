@@ -13,10 +13,10 @@ static u64 probe_mmap_top(void)
 }
 
 /* Ask for the plan: the descriptors are the plan, the channel, the world page and the files to map. */
-static u32 say_hello(struct proc *p, u64 stack_top, int *fds)
+static u32 say_hello(struct proc *p, u64 stack_top, u64 vdso, int *fds)
 {
-	struct ring3_msg msg = {.kind = MSG_HELLO, .a = stack_top, .b = probe_mmap_top(), .c = p->pid,
-				.d = sys(NR_personality, 0xffffffff)};
+	struct ring3_msg msg = {.kind = MSG_HELLO, .slot = sys(NR_personality, 0xffffffff), .a = stack_top,
+				.b = probe_mmap_top(), .c = p->pid, .d = vdso};
 	struct ring3_fdmsg reply;
 	struct iovec_ iov = {(u64)&reply, sizeof reply};
 	struct {
@@ -41,6 +41,18 @@ static u32 say_hello(struct proc *p, u64 stack_top, int *fds)
 	for (u32 i = 0; i < n; i++)
 		fds[i] = control.fd[i];
 	return n;
+}
+
+/* AT_SYSINFO_EHDR of the core itself: the host's vDSO. */
+static u64 host_vdso(const u64 *stack)
+{
+	const u64 *at = stack + 1 + stack[0] + 1;
+	while (*at++)
+		;
+	for (; at[0]; at += 2)
+		if (at[0] == 33)
+			return at[1];
+	return 0;
 }
 
 static u64 map_at(u64 addr, u64 size, u32 prot, u32 flags, int fd, u64 offset)
@@ -98,7 +110,7 @@ void guest_main(int argc, char **argv, u64 stack_top)
 	struct proc *p = first_proc(parse_number(argv[2]), parse_number(argv[3]));
 	u64 mask = (u64)parse_number(argv[4]) | (u64)parse_number(argv[5]) << 63;
 	u64 ignored = parse_number(argv[6]);
-	u32 n = say_hello(p, stack_top, fds);
+	u32 n = say_hello(p, stack_top, map_vdso(p->exe, host_vdso((u64 *)stack_top)), fds);
 	const struct ring3_plan *plan = (void *)map_at(PLAN_ADDR, 0x1000000, PROT_READ, MAP_PRIVATE | MAP_FIXED, fds[0], 0);
 	if (plan->version != RING3_VERSION)
 		die("the supervisor speaks another version of the channel:", plan->version);

@@ -18,6 +18,9 @@ CORE_END = 0x2110_0000_0000
 #: where rewritten sites enter the core, and the size of the trampoline that each of them jumps through
 FAST_ENTRY = CORE_BASE + 0x1000
 TRAMPOLINE_SIZE = 64
+#: pages that the guest's vDSO reads: the world page, and the addresses of the host vDSO's functions
+WORLD_ADDR = CORE_BASE + 0xF_0000_0000
+VDSO_TABLE = CORE_BASE + 0xF_2000_0000
 
 SLOT_SIZE = 32768
 SLOT_COUNT = 2048
@@ -148,6 +151,8 @@ CONSTANTS: dict[str, int] = {
     "RING3_CORE_END": CORE_END,
     "RING3_FAST_ENTRY": FAST_ENTRY,
     "RING3_TRAMPOLINE_SIZE": TRAMPOLINE_SIZE,
+    "RING3_WORLD_ADDR": WORLD_ADDR,
+    "RING3_VDSO_TABLE": VDSO_TABLE,
     "RING3_SLOT_SIZE": SLOT_SIZE,
     "RING3_SLOT_COUNT": SLOT_COUNT,
     "RING3_SLOT_DATA": SLOT_DATA,
@@ -219,7 +224,9 @@ def offset(struct: str, field: str) -> int:
 
 def asm_header() -> str:
     """The constants alone, for the assembler."""
-    return "".join(f"#define {name} {value:#x}\n" for name, value in CONSTANTS.items())
+    hooks = WORLD_ADDR + OFFSETS["ring3_world"]["hook_enter"]
+    values = {**CONSTANTS, "RING3_WORLD_HOOKS": hooks}
+    return "".join(f"#define {name} {value:#x}\n" for name, value in values.items())
 
 
 def c_header() -> str:

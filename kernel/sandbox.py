@@ -431,7 +431,7 @@ class Kernel:
             elif kind == 2:
                 self.dispatcher.interrupt(process, slot, a & 0xFFFFFFFF)
             elif kind == 3:
-                self._hello(process, a, b, c, d)
+                self._hello(process, a, b, c, d, slot)
             elif kind == 4:
                 self._forked(process, a, b)
             elif kind == 5:
@@ -450,14 +450,16 @@ class Kernel:
             del self._forks[token]
             self._free(child)
 
-    def _hello(self, process: Process, stack_top: int, mmap_top: int, pid: int, personality: int) -> None:
+    def _hello(
+        self, process: Process, stack_top: int, mmap_top: int, pid: int, vdso: int, personality: int
+    ) -> None:
         """A fresh core asks for its plan: this is where execve(2) takes effect."""
         from .sys_exec import commit_exec
 
         if not process.pid:
             self._register(process, pid)
         try:
-            commit_exec(process, stack_top, mmap_top, personality, self._world_fd)
+            commit_exec(process, stack_top, mmap_top, vdso, personality, self._world_fd)
         except BrokenPipeError:
             self._gone(process)  # killed meanwhile
         except BaseException as e:

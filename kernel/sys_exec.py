@@ -179,7 +179,9 @@ def _exec(
 # -- the point of no return -----------------------------------------------------------------------------------
 
 
-def commit_exec(process: Process, stack_top: int, mmap_top: int, personality: int, world_fd: int) -> None:
+def commit_exec(
+    process: Process, stack_top: int, mmap_top: int, vdso: int, personality: int, world_fd: int
+) -> None:
     """The fresh core of `process` gets its plan, and the process becomes the new program."""
     pending, process.pending_exec = process.pending_exec, None
     if pending is None:
@@ -195,7 +197,8 @@ def commit_exec(process: Process, stack_top: int, mmap_top: int, personality: in
             egid=creds.egid,
             secure=pending.secure,
             personality=personality,
-        )  # fmt: skip
+            sysinfo_ehdr=vdso,
+        )
     )
     if plan.fatal is not None:
         process.sandbox.log(f"{os.fsdecode(pending.prepared.filename)}: {plan.fatal}")
