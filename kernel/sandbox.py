@@ -114,6 +114,7 @@ class Kernel:
         self._children: dict[int, Child] = {}
         self._exits: dict[int, int] = {}
         self.init_pid = 0
+        self.core_ident = (0, 0)  # of the core's file, for /proc/PID/maps
         self.dispatcher = Dispatcher(self)
         from .hooks import Hooks
 
@@ -132,6 +133,8 @@ class Kernel:
         self._raise_fd_limit()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         exe = os.open(self._core, os.O_RDONLY | os.O_CLOEXEC)
+        st = os.fstat(exe)
+        self.core_ident = (st.st_dev, st.st_ino)
         high = [self._above_standard(theirs.fileno()), self._above_standard(exe)]
         try:
             actions = [(os.POSIX_SPAWN_DUP2, high[0], 3), (os.POSIX_SPAWN_DUP2, high[1], 4)]

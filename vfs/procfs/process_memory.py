@@ -34,6 +34,8 @@ def _mapped(scope: Scope, name: str) -> bytes:
     root = scope.reader.fs.root if scope.reader is not None else None
 
     def resolve(dev: int, ino: int, shown: bytes) -> tuple[bytes, int, int] | None:
+        if (dev, ino) == getattr(scope.process.sandbox, "core_ident", None):
+            return b"[vdso]", 0, 0  # all that is mapped of the core's file outside the core's area
         return scope.fs.identify(dev, ino, shown, root)
 
     return rewrite.maps(text, resolve, scope.process.brk_range, _CORE)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 #: Column of the name in maps: seq_setwidth(m, 25 + sizeof(void *) * 6 - 1) in fs/proc/task_mmu.c, and one
 #: space.
 _NAME_COLUMN = 73
+#: the host's vDSO and its data: guests have the core's
+_HOST_VDSO = (b"[vdso]", b"[vvar]", b"[vvar_vclock]")
 
 
 def fields(text: bytes, values: Mapping[bytes, bytes], drop: Iterable[bytes] = ()) -> bytes:
@@ -106,6 +108,9 @@ def maps(text: bytes, resolve: Resolver, brk: tuple[int, int] | None, hidden: tu
             continue
         dev, ino = os.makedev(*(int(word, 16) for word in words[3].split(b":"))), int(words[4])
         name = words[5].rstrip(b"\n") if len(words) > 5 else b""
+        if name in _HOST_VDSO:
+            visible = False
+            continue
         if ino:
             found = resolve(dev, ino, name)
             if found is not None:
