@@ -6,8 +6,10 @@ Layer: tests. Reads /proc of this process and of its descendants.
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 from harness import descendants, fd_snapshot, mounts_snapshot, shm_snapshot
@@ -28,8 +30,8 @@ class Resources:
         """What this has that `other` had not, in words."""
         words = []
         if len(self.fds) > len(other.fds):
-            new = {fd: what for fd, what in self.fds.items() if other.fds.get(fd) != what}
-            words.append(f"{len(self.fds) - len(other.fds)} more fds of {len(self.fds)}: {dict(list(new.items())[:12])}")
+            was, now = (Counter(re.sub(r"[0-9]+", "N", what) for what in side.fds.values()) for side in (other, self))
+            words.append(f"{len(self.fds) - len(other.fds)} more fds of {len(self.fds)}: {dict(now - was)}")
         if len(self.processes) > len(other.processes):
             words.append(f"processes {sorted(set(self.processes) - set(other.processes))}")
         if self.threads > other.threads:

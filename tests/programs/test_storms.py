@@ -22,6 +22,7 @@ from stormhelp import count, settle
 
 if TYPE_CHECKING:
     from ring3 import Sandbox
+    from ring3.process import Popen
 
 STORMS = {"fork": 1000, "threads": 500, "exec": 500}
 
@@ -104,10 +105,22 @@ def kill(pid: int) -> None:
         pass
 
 
+def end_session(guest: Popen) -> None:
+    """Kills a guest and all that it started."""
+    deadline = time.monotonic() + 10
+    kill(guest.pid)
+    guest.wait(timeout=10)
+    while left := [pid for pid in session(guest.pid) if pid != guest.pid]:
+        for pid in left:
+            kill(pid)
+        assert time.monotonic() < deadline, f"{left} do not end"
+        time.sleep(0.002)
+
+
 def kill_at_random(box: Sandbox, words: list[str], rounds: int, seed: int) -> None:
     """Starts a guest, lets it work for a random time, kills some of its processes and then all; `rounds` times."""
     dice = random.Random(seed)
-    for number in range(rounds):
+    for _ in range(rounds):
         guest = box.popen(words, cwd="/mem", new_session=True)
         time.sleep(dice.random() * dice.choice([0.002, 0.02, 0.1]))
         # at any moment of their lives: before the first instruction, in a call, in an exec
@@ -116,14 +129,7 @@ def kill_at_random(box: Sandbox, words: list[str], rounds: int, seed: int) -> No
         for pid in victims[: dice.randrange(len(victims) + 1)]:
             kill(pid)
             time.sleep(dice.random() * 0.002)
-        deadline = time.monotonic() + 10
-        kill(guest.pid)
-        guest.wait(timeout=10)
-        while left := [pid for pid in session(guest.pid) if pid != guest.pid]:
-            for pid in left:
-                kill(pid)
-            assert time.monotonic() < deadline, f"round {number}: {left} do not end"
-            time.sleep(0.002)
+        end_session(guest)
 
 
 @pytest.mark.timeout(300)
@@ -140,9 +146,13 @@ def test_kill_200_times(guests: Builder, box: Sandbox) -> None:
     wait_for((box.root / "mem/by/count").exists)
     with Sandbox() as other:  # the victims live in a world of their own, and in the bystander's
         other.mount_tmpfs("/mem")
-        assert other.run(["/bin/true"]).returncode == 0
-        before = count()
         shell = "while :; do /bin/true; echo x >f; cat f | cat >g; mkdir d; rmdir d; ls / >/dev/null; done"
+        for world in (other, box):  # the names and directories which they use are cached on purpose
+            for words in ([program, "work"], ["/bin/sh", "-c", shell]):
+                warm = world.popen(words, cwd="/mem", new_session=True)
+                time.sleep(0.5)
+                end_session(warm)
+        before = count()
         kill_at_random(other, [program, "work"], 70, seed=1)
         kill_at_random(box, [program, "work"], 70, seed=2)
         kill_at_random(box, ["/bin/sh", "-c", shell], 60, seed=3)
