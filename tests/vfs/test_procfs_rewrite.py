@@ -36,10 +36,14 @@ def test_maps_names_files_hides_the_core_and_moves_the_heap() -> None:
 
 def test_maps_without_changes_is_byte_for_byte_the_hosts() -> None:
     with open("/proc/self/maps", "rb") as f:
-        text = f.read()
+        lines = f.readlines()
+    # but for the host's vDSO and its data, which guests never see
+    hidden = (b"[vdso]\n", b"[vvar]\n", b"[vvar_vclock]\n")
+    everything, text = b"".join(lines), b"".join(line for line in lines if not line.endswith(hidden))
+    assert text != everything
     heap = [line for line in text.splitlines() if line.endswith(b"[heap]")]
     bounds = [int(x, 16) for x in heap[0].split()[0].split(b"-")] if heap else [0, 0]
-    assert rewrite.maps(text, lambda *_: None, (bounds[0], bounds[1]), CORE) == text
+    assert rewrite.maps(everything, lambda *_: None, (bounds[0], bounds[1]), CORE) == text
 
 
 def test_smaps_details_go_with_their_mapping() -> None:
