@@ -259,6 +259,8 @@ class CowNode(HostNode):
             return self.host_open(flags) if self.data is None else self.data.open(flags)
         if self.lower and kind in (S_IFCHR, S_IFBLK, S_IFIFO):
             raise err(errno.EACCES, self.name)  # never the host's own
+        if self.lower and kind == S_IFDIR:
+            self.check_readable()
         return Inode.open(self, ctx)
 
     def readlink(self, task: Any = None) -> bytes:

@@ -249,9 +249,15 @@ class HostNode(Inode):
             raise err(errno.EACCES, self.name)  # devices come from devfs, never from a bind
         if kind == S_IFIFO and self.sb.read_only:
             raise err(errno.EACCES, self.name)
+        if kind == S_IFDIR:
+            self.check_readable()
         if kind != S_IFREG:
             return super().open(ctx)
         return self.host_open(ctx.flags)
+
+    def check_readable(self) -> None:
+        """A directory that we may not list cannot be opened: EACCES, whatever the guest's virtual ids
+        allow."""
 
     def host_open(self, flags: int) -> int:
         """Open the regular file on the host, without touching its access time where the host lets us."""
@@ -362,6 +368,10 @@ class HostDir(HostNode):
 
     def path_fd(self) -> int:
         return os.dup(self.dirfd())
+
+    def check_readable(self) -> None:
+        if os.geteuid() != 0 and not os.access(".", os.R_OK, dir_fd=self.dirfd(), effective_ids=True):
+            raise err(errno.EACCES, self.name)
 
     def lookup(self, name: bytes) -> Inode | None:
         try:

@@ -108,7 +108,7 @@ for _name in NAMES:
     SCENARIOS[f"exchange {_n}"] = [("rename", b"d/x", _name, EXCHANGE)]
     SCENARIOS[f"exchange d {_n}"] = [("rename", b"d", _name, EXCHANGE)]
     SCENARIOS[f"truncate {_n}"] = [("truncate", _name, 2)]
-    SCENARIOS[f"chmod {_n}"] = [("chmod", _name, 0o604)]
+    SCENARIOS[f"chmod {_n}"] = [("chmod", _name, 0o704)]
     SCENARIOS[f"utime {_n}"] = [("utime", _name, 1_000_000_001, 5_123_456_789)]
     SCENARIOS[f"access {_n}"] = [("access", _name, 7), ("access", _name, 4)]
     SCENARIOS[f"read {_n}"] = [("read", _name), ("read", _name, NOFOLLOW), ("read", _name, DIR)]

@@ -36,6 +36,16 @@ def shared_memory_dir() -> str:
     return tempfile.mkdtemp(prefix="ring3-test-", dir=base)
 
 
+def remove_tree(path: str) -> None:
+    """Remove a tree in which directories may be closed to us."""
+    os.chmod(path, 0o755)
+    for folder, dirs, _ in os.walk(path):
+        for name in dirs:
+            if not os.path.islink(os.path.join(folder, name)):
+                os.chmod(os.path.join(folder, name), 0o755)
+    shutil.rmtree(path)
+
+
 class World:
     """Calls on names below one directory; `call` turns their end into an Outcome. `uid` None: as the test
     runs."""
@@ -66,9 +76,7 @@ class NativeWorld(World):
 
     def close(self) -> None:
         os.umask(self.old_umask)
-        for folder, _, _ in os.walk(self.top):
-            os.chmod(folder, 0o755)
-        shutil.rmtree(self.top)
+        remove_tree(os.fsdecode(self.top))
 
     def as_user(self, uid: int | None, work: Callable[[], Any]) -> Any:
         if uid is None:
@@ -240,10 +248,10 @@ class VfsWorld(World):
         self.cleanup = cleanup
         dirops.mkdir(self.vfs, self.vfs.local, None, b"/w", 0o755)
         self.vfs.mount(filesystem, b"/w")
-        if filesystem.root.lookup(b"t") is None:
-            dirops.mkdir(self.vfs, self.vfs.local, None, b"/w/t", 0o755)
         self.root = self.vfs.lookup(self.vfs.local, None, b"/w")  # the callers' root, as in JailedWorld
         self.who = self.caller(None)
+        if filesystem.root.lookup(b"t") is None:
+            dirops.mkdir(self.vfs, self.who, None, b"/t", 0o755)
 
     def caller(self, uid: int | None) -> LocalCaller:
         creds = (
@@ -377,12 +385,7 @@ def _empty_dir() -> tuple[str, Callable[[], None]]:
     path = shared_memory_dir()
     os.chmod(path, 0o755)
 
-    def cleanup() -> None:
-        for folder, _, _ in os.walk(path):
-            os.chmod(folder, 0o755)
-        shutil.rmtree(path)
-
-    return path, cleanup
+    return path, lambda: remove_tree(path)
 
 
 def cow_world() -> VfsWorld:
