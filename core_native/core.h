@@ -244,6 +244,7 @@ u64 guest_mask(struct thread *t, struct ucontext_ *uc);
 void set_guest_mask(struct thread *t, struct ucontext_ *uc, u64 mask);
 s64 block_all(void);
 int signal_restarts(struct thread *t);
+void show_virtual_uid(struct thread *t, struct siginfo_ *info);
 
 /* clone.c */
 struct thread *thread_new(struct proc *p);

@@ -41,6 +41,19 @@ s64 fn_getppid(struct thread *t, struct call *c)
 	return ppid;
 }
 
+/* waitid(2) tells the child's uid. */
+s64 fn_waitid(struct thread *t, struct call *c)
+{
+	struct siginfo_ info;
+	s64 r = native(t, c);
+	if (r || !c->a[2] || !((struct ring3_world *)WORLD_ADDR)->virtual_uids || copy_in(&info, c->a[2], sizeof info) ||
+	    !info.si_signo)
+		return r;
+	show_virtual_uid(t, &info);
+	copy_out(c->a[2], &info, sizeof info);
+	return r;
+}
+
 s64 fn_zero(struct thread *t, struct call *c)
 {
 	(void)t, (void)c;

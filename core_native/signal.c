@@ -316,6 +316,18 @@ static void die_of(struct thread *t, int sig)
 	sys(NR_exit_group, 128 + sig);
 }
 
+/* The sender's uid as guests see it.  The slot is free: no call of this thread is under way where signals are delivered. */
+void show_virtual_uid(struct thread *t, struct siginfo_ *info)
+{
+	int user = info->si_code <= 0 && info->si_code != -2 /* SI_TIMER */ && info->si_code != -5 /* SI_SIGIO */;
+	if (!((struct ring3_world *)WORLD_ADDR)->virtual_uids || !(user || info->si_signo == SIGCHLD))
+		return;
+	t->slot->args[0] = info->kill.pid;
+	t->slot->nr = -1;
+	if (ask(t, REQ_UID) == ACT_RESULT)
+		info->kill.uid = t->slot->r_result;
+}
+
 /* Deliver a signal to the guest whose state is `uc`, `mask` being what its frame restores. */
 static void deliver(struct thread *t, struct ucontext_ *uc, const struct siginfo_ *info, u64 mask)
 {
@@ -341,7 +353,10 @@ static void deliver(struct thread *t, struct ucontext_ *uc, const struct siginfo
 			die_of(t, sig);
 		return;
 	}
-	if (push_frame(t, uc, info, &act, mask)) {
+	struct siginfo_ shown = *info;
+	if (act.flags & SA_SIGINFO)
+		show_virtual_uid(t, &shown);
+	if (push_frame(t, uc, &shown, &act, mask)) {
 		if (sig == SIGSEGV)
 			die_of(t, sig);
 		set_guest_mask(t, uc, mask);

@@ -28,7 +28,8 @@ _SIGN = 1 << 63
 _AT_FDCWD = -100
 REQ_CALL, REQ_ENTER, REQ_EXIT = CONSTANTS["REQ_CALL"], CONSTANTS["REQ_ENTER"], CONSTANTS["REQ_EXIT"]
 REQ_CLASSIFY, REQ_FORK = CONSTANTS["REQ_CLASSIFY"], CONSTANTS["REQ_FORK"]
-REQ_EXEC_ARGS = CONSTANTS["REQ_EXEC_ARGS"]
+REQ_UID = CONSTANTS["REQ_UID"]
+REQ_EXEC_ARGS, REQ_IMAGE = CONSTANTS["REQ_EXEC_ARGS"], CONSTANTS["REQ_IMAGE"]
 _EXEC_CALLS = (59, 322)
 
 
@@ -120,6 +121,10 @@ class Dispatcher:
             self.answer(task, request, int(known))
         elif kind == REQ_FORK:
             self.kernel.prepare_fork(task, request.args[0])
+        elif kind == REQ_UID:
+            self.answer(task, request, self.kernel.uid_of(request.args[0], task))
+        elif kind == REQ_IMAGE:
+            self.kernel.images.serve(task, request)
         elif kind == REQ_EXEC_ARGS:
             assert task.process.channel is not None
             data = task.process.channel.data(task.slot, request.in_off[0], request.in_len[0])
@@ -248,6 +253,8 @@ class Dispatcher:
                 and self.kernel.vfs.files.open_file(st.st_dev, st.st_ino) is not None
             ):
                 flags |= CONSTANTS["FD_SUPERVISED"]
+            elif self.kernel.images.is_candidate(install, st):
+                flags |= CONSTANTS["FD_REWRITABLE_FILE"]
             channel.send_fds(task.slot, [install.fd], flags)
         except OSError as e:
             channel.reply(task.slot, task.request, -(e.errno or errno.EIO))

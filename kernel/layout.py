@@ -84,6 +84,7 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("hook_exit", "u64", 8),
         ("uts", "u8", 390),
         ("pad", "u8", 2),
+        ("virtual_uids", "u32", 1),  # the host's uid of some guest is not the one that guests see
     ],
     # Guest to supervisor over the process's socket.
     "ring3_msg": [
@@ -167,6 +168,7 @@ CONSTANTS: dict[str, int] = {
     "REQ_CLASSIFY": 4,  # is descriptor id[0] a placeholder?
     "REQ_FORK": 5,  # args: clone flags; two descriptors come back
     "REQ_EXEC_ARGS": 6,  # a further piece of argv/envp
+    "REQ_UID": 8,  # the virtual uid of process args[0], for a siginfo
     "REQ_IMAGE": 7,  # the rewritten text of file id[0], which is mapped executable at file offset args[0]
     "RING3_DELIVER": 0x7FFFFFF3,  # not a call: a trap that only delivers a recorded signal (entry.S)
     # reply actions (low byte) and flags

@@ -16,6 +16,7 @@ import threading
 from .channel import MSG, Channel, valid_slot
 from .dispatch import Dispatcher
 from .handlers import InstallFd
+from .images import Images
 from .layout import CONSTANTS, OFFSETS, SIZES, VERSION
 from .loop import EPOLLIN, Loop
 from .task import Credentials, FsStruct, Process, Task
@@ -81,7 +82,7 @@ class Kernel:
     """See the module's text.
 
     Arguments: `vfs` the tree; `hostname` for uname(2); `log` gets one line per thing the user should know; `core` the
-    path of the guest core; `trace` a callable that gets one line per call, or None.
+    path of the guest core; `trace` a callable that gets one line per call, or None; `rewrite` one of images.MODES.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Kernel:
         log: Callable[[str], None],
         core: str | None = None,
         trace: Any = None,
+        rewrite: str = "off",
     ) -> None:
         self.vfs = vfs
         self.log = log
@@ -116,6 +118,7 @@ class Kernel:
         self.init_pid = 0
         self.core_ident = (0, 0)  # of the core's file, for /proc/PID/maps
         self.dispatcher = Dispatcher(self)
+        self.images = Images(self, rewrite)
         from .hooks import Hooks
 
         self.hooks = Hooks(self)
@@ -250,6 +253,7 @@ class Kernel:
         from .sys_exec import prepare_program
 
         with self.lock:
+            self.note_uid(creds.uid)
             fs = FsStruct(self.vfs.root, self.vfs.root, umask)
             process = self._new_process(fs, creds)
             process.initial = True
@@ -381,6 +385,16 @@ class Kernel:
             self._forget(process)
             return False
         return any(task.tid == pid for p in self.processes.values() for task in p.tasks.values())
+
+    def uid_of(self, pid: int, asking: Task) -> int:
+        """The real uid of a process for a siginfo: what guests see, not the host's."""
+        process = self.processes.get(pid)
+        return process.main_creds.uid if process is not None else asking.creds.uid
+
+    def note_uid(self, uid: int) -> None:
+        """Some guest runs as `uid`: from when it is not the host's, the core asks before it shows a sender's uid."""
+        if uid != os.getuid():
+            struct.pack_into("<I", self.world, _WORLD["virtual_uids"], 1)
 
     def prepare_fork(self, task: Task, flags: int) -> None:
         """A clone(2) without CLONE_THREAD is about to be made: the child's socket and channel go out."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH = 0x100, 0x1000
 _MNT_NOSUID, _MNT_NOEXEC = 2, 8
 _S_ISUID, _S_ISGID, _S_IXGRP = 0o4000, 0o2000, 0o010
-_SEG = struct.Struct("<3Q2Iii")
+_SEG = struct.Struct("<3Q2IiI")
 assert _SEG.size == SIZES["ring3_seg"]
 
 
@@ -198,7 +198,8 @@ def commit_exec(
             secure=pending.secure,
             personality=personality,
             sysinfo_ehdr=vdso,
-        )
+        ),
+        process.sandbox.images.for_plan,
     )
     if plan.fatal is not None:
         process.sandbox.log(f"{os.fsdecode(pending.prepared.filename)}: {plan.fatal}")
@@ -239,7 +240,7 @@ def plan_memfd(plan: Plan, creds: Credentials, initial: bool) -> int:
     head[at["comm"] : at["comm"] + 16] = plan.comm[:15].ljust(16, b"\0")
     struct.pack_into("<5I", head, at["creds"], creds.uid, creds.euid, creds.gid, creds.egid, int(initial))
     parts = [bytes(head)]
-    parts += [_SEG.pack(s.addr, s.length, s.offset, s.prot, s.flags, s.file, 0) for s in plan.segments]
+    parts += [_SEG.pack(s.addr, s.length, s.offset, s.prot, s.flags, s.file, s.trampolines) for s in plan.segments]
     parts += [struct.pack("<QQ", addr, length) for addr, length in plan.zero]
     parts.append(plan.stack)
     fd = os.memfd_create("ring3-plan", os.MFD_CLOEXEC)

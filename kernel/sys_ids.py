@@ -40,6 +40,7 @@ def _commit(t: Task, new: Credentials, ret: int = 0) -> Out:
     t.creds = new
     if t.tid == t.process.pid:
         t.process.main_creds = new
+    t.sandbox.note_uid(new.uid)
     return Out(ret, creds=True)
 
 

@@ -49,15 +49,26 @@ class Opened:
 
 
 class Segment:
-    """One mmap(2) call: the raw arguments, ``file`` being an index into Plan.files or -1 (anonymous)."""
+    """One mmap(2) call: the raw arguments, ``file`` being an index into Plan.files or -1 (anonymous).
 
-    __slots__ = ("addr", "file", "flags", "length", "offset", "prot")
+    ``trampolines``: these are not the program's pages but those that its rewritten text jumps through.
+    """
+
+    __slots__ = ("addr", "file", "flags", "length", "offset", "prot", "trampolines")
 
     def __init__(
-        self, addr: int, length: int, prot: int, flags: int, file: int = -1, offset: int = 0
+        self,
+        addr: int,
+        length: int,
+        prot: int,
+        flags: int,
+        file: int = -1,
+        offset: int = 0,
+        trampolines: bool = False,
     ) -> None:
         self.addr = addr
         self.length = length
+        self.trampolines = trampolines
         self.prot = prot
         self.flags = flags
         self.file = file

@@ -38,6 +38,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .rewrite import Rewrite
+
 MMAP_RND_BITS = 28
 """Default of vm.mmap_rnd_bits on x86-64: how many random bits the base of a PIE has, in pages."""
 _WORD = (1 << 64) - 1
@@ -130,7 +132,7 @@ class Prepared:
     decide about set-user-ID. ``close`` drops it unused.
     """
 
-    __slots__ = ("argv", "comm", "envp", "exe", "filename", "image", "interp", "interp_image")
+    __slots__ = ("_rewrites", "argv", "comm", "envp", "exe", "filename", "image", "interp", "interp_image")
 
     def __init__(
         self, filename: bytes, argv: list[bytes], envp: list[bytes], exe: Opened, image: ElfImage
@@ -150,9 +152,13 @@ class Prepared:
         if self.interp is not None:
             self.interp.close()
 
-    def layout(self, ctx: LayoutContext) -> Plan:
-        """Choose all addresses. Does not fail: see Plan.fatal. The plan owns the files from here on."""
+    def layout(self, ctx: LayoutContext, rewriter: Callable[[Opened], Rewrite | None] = lambda _: None) -> Plan:
+        """Choose all addresses. Does not fail: see Plan.fatal. The plan owns the files from here on.
+
+        ``rewriter(file)`` gives the rewritten text of a file, which stays the rewriter's, or None.
+        """
         plan = Plan()
+        self._rewrites = [rewriter(self.exe), rewriter(self.interp) if self.interp is not None else None]
         plan.argv, plan.envp, plan.comm = self.argv, self.envp, self.comm
         plan.exe, plan.interp = self.exe, self.interp
         plan.exec_stack = self.image.exec_stack
@@ -170,6 +176,7 @@ class Prepared:
         image = self.image
         bias = self._program_bias(ctx)
         _load(plan, image, 0, bias, replace=False)
+        _use_rewritten(plan, 0, bias, self._rewrites[0])
         at.phdr = image.phdr_address() + bias & _WORD
         at.entry = image.e_entry + bias & _WORD
         code = [h for h in image.loads if h.p_flags & elf.PF_X]
@@ -181,7 +188,7 @@ class Prepared:
             plan.entry = at.base + self.interp_image.e_entry & _WORD
         if plan.entry >= TASK_SIZE:
             raise _Unmappable(f"the entry point {plan.entry:#x} is outside of user space")
-        plan.brk = self._initial_break(bias, ctx)
+        plan.brk = self._initial_break(plan, bias, ctx)
 
     def _program_bias(self, ctx: LayoutContext) -> int:
         """What is added to the program's own addresses (load_bias of load_elf_binary)."""
@@ -191,6 +198,7 @@ class Prepared:
         size = image.total_mapping_size()
         if not 0 < size <= TASK_SIZE:
             raise _Unmappable(f"the program spans {size:#x} bytes")
+        size = _with_room(size, self._rewrites[0])
         alignment = image.maximum_alignment()
         first = image.loads[0].p_vaddr
         if image.interp is not None:
@@ -224,13 +232,15 @@ class Prepared:
             elif hint and hint + size <= TASK_SIZE and not _overlaps(hint, hint + size, taken):
                 base = 0  # beside a fixed program, mmap(2) gets the interpreter's own address as a hint
             else:
-                base = _below(ctx.mmap_top, size, taken) - first
+                base = _below(ctx.mmap_top, _with_room(size, self._rewrites[1]), taken) - first
         _load(plan, image, 1, base, replace=True)
+        _use_rewritten(plan, 1, base, self._rewrites[1])
         return base
 
-    def _initial_break(self, bias: int, ctx: LayoutContext) -> int:
+    def _initial_break(self, plan: Plan, bias: int, ctx: LayoutContext) -> int:
         image = self.image
         end = max((h.p_vaddr + h.p_memsz + bias for h in image.loads), default=0)
+        end = max([end, *(s.addr + s.length for s in plan.segments if s.trampolines and s.addr >= end)])
         moved = image.e_type == elf.ET_DYN and image.interp is None
         if moved:  # a static PIE lies among the mappings: its break goes where there is room
             end = ELF_ET_DYN_BASE
@@ -274,6 +284,32 @@ def _load_segment(plan: Plan, h: ProgramHeader, file: int, address: int, replace
         anonymous = PROT_READ | PROT_WRITE | (prot & PROT_EXEC)
         length = pages_end - file_pages_end
         plan.segments.append(Segment(file_pages_end, length, anonymous, flags | MAP_ANONYMOUS))
+
+
+def _with_room(size: int, rewritten: Rewrite | None) -> int:
+    """The size of an image with the trampolines that lie behind it."""
+    return size if rewritten is None else (size + PAGE - 1 & -PAGE) + rewritten.tramp_length
+
+
+def _use_rewritten(plan: Plan, file: int, bias: int, rewritten: Rewrite | None) -> None:
+    """Take a file's executable pages from its rewritten form, and map its trampolines behind the image."""
+    if rewritten is None:
+        return
+    at = bias + rewritten.delta
+    end = at + rewritten.tramp_length
+    taken = [(s.addr, s.addr + s.length) for s in plan.segments]
+    if at < 0 or end > TASK_SIZE or _overlaps(at, end, taken):
+        return
+    plan.files.append(rewritten.memfd)
+    index = len(plan.files) - 1
+    for s in plan.segments:
+        if s.file == file and s.prot & PROT_EXEC and not s.prot & PROT_WRITE:
+            s.file = index
+    flags = MAP_PRIVATE | MAP_FIXED_NOREPLACE
+    prot = PROT_READ | PROT_EXEC
+    plan.segments.append(
+        Segment(at, rewritten.tramp_length, prot, flags, index, rewritten.tramp_offset, trampolines=True)
+    )
 
 
 def _check_range(start: int, end: int) -> None:
