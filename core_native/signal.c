@@ -490,9 +490,10 @@ int core_sigsys(int sig, struct siginfo_ *info, struct ucontext_ *uc)
 		core_signal(sig, info, uc);
 		return 1;
 	}
-	if (info->sys.arch != 0xc000003e) /* AUDIT_ARCH_X86_64: int 0x80 is another kernel interface */
+	if (info->sys.arch != 0xc000003e) { /* AUDIT_ARCH_X86_64: int 0x80 is another kernel interface */
+		ring(thread_of((u64)uc), MSG_INT80, uc->mc.rip, 0, -1);
 		uc->mc.rax = (u64)-ENOSYS;
-	else
+	} else
 		trapped_call(thread_of((u64)uc), uc);
 	return 0;
 }

@@ -185,7 +185,7 @@ CONSTANTS: dict[str, int] = {
     "MSG_HELLO": 3,
     "MSG_FORKED": 4,
     "MSG_CHILD": 5,
-    "MSG_PANIC": 6,
+    "MSG_INT80": 6,
     # descriptor message flags
     "FD_CLOEXEC": 1,
     "FD_SUPERVISED": 2,

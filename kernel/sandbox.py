@@ -453,6 +453,9 @@ class Kernel:
                 self._forked(process, a, b)
             elif kind == 5:
                 self._register(process, a)
+            elif kind == 6:
+                name = process.comm.decode("utf-8", "replace")
+                self.log_once(f"{name}: calls by int 0x80 (the 32-bit interface) are not supported; ENOSYS")
             if channel.closed:
                 return
 
