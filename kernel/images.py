@@ -36,8 +36,11 @@ class Images:
         """The rewritten form of an open host file, None where there is none."""
         if not self._on:
             return None
-        from ..loader.site_cache import shared_cache
-
+        try:
+            from ..loader.site_cache import shared_cache
+        except ImportError:
+            self._on = False
+            return None
         return shared_cache().get(fd)
 
     def for_plan(self, opened: Opened) -> Rewrite | None:

@@ -93,7 +93,7 @@ class Kernel:
         log: Callable[[str], None],
         core: str | None = None,
         trace: Any = None,
-        rewrite: str = "off",
+        rewrite: str = "detour",
     ) -> None:
         self.vfs = vfs
         self.log = log

@@ -145,6 +145,12 @@ def _run_parser() -> argparse.ArgumentParser:
     add("--hostname", metavar="NAME", help="what the world's host is called")
     add("-i", "--interactive", action="store_true", help="with -t: connect standard input too")
     add("-t", "--tty", action="store_true", help="give the program a new terminal of its own")
+    add(
+        "--rewrite",
+        choices=("detour", "off"),
+        default="detour",
+        help="rewrite system call sites before they run (detour: the default), or let every call trap (off)",
+    )
     add("--trace", action="store_true", help="print each system call to standard error")
     add("--trace-file", metavar="FILE", help="write each system call to FILE")
     add("command", nargs="...", metavar="PROGRAM [ARGUMENT]...", help="what to run; looked up in PATH")

@@ -78,6 +78,7 @@ def _sandbox(options: argparse.Namespace, trace_file: Any) -> Sandbox:
         hostname=options.hostname,
         cwd=options.workdir,
         trace=trace_file,
+        rewrite=options.rewrite,
         log=_complain,
     )
     for spec in options.volume:

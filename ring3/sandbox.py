@@ -49,6 +49,7 @@ class Sandbox:
             HOME and TERM.
         hostname: what uname(2) tells; the host's by default.
         cwd: where guests start; the caller's directory if the world has it, else "/".
+        rewrite: "detour" rewrites system call sites before they run; "off" lets every call trap.
         trace: a writable text file that gets one line for each system call, or a callable that gets the line.
         log: gets one line for each thing that the user should know (a call that is not supported, ...); the
             "ring3" logger by default.
@@ -66,6 +67,7 @@ class Sandbox:
         hostname: str | None = None,
         cwd: str | os.PathLike[str] | None = None,
         trace: Any = None,
+        rewrite: str = "detour",
         log: Callable[[str], None] | None = None,
     ) -> None:
         from .kernel.sandbox import Kernel
@@ -76,7 +78,7 @@ class Sandbox:
         self.env: dict[str, str] = dict(env) if env is not None else world.environment(root)
         self.vfs, self._standard = world.make_vfs(root)
         write = getattr(trace, "write", trace)
-        self._kernel = Kernel(self.vfs, hostname=hostname, log=log or _log, trace=write)
+        self._kernel = Kernel(self.vfs, hostname=hostname, log=log or _log, trace=write, rewrite=rewrite)
         self._standard.bind(self._kernel)
         self.lock = self._kernel.lock
         try:
