@@ -6,7 +6,8 @@ host's files beneath its directory, for reading only; memfds.
 How it is made:
 * A CowNode is a HostNode (its *lower* object) with changes on top, or an object that exists in memory alone.
   It stays the same object when it is copied up, so inode number, device and hard links stay too.
-* A CowDir has `entries`: the names that changed here. None is a whiteout. What is not in there is the host's.
+* A CowDir (cowdir.py) has `entries`: the names that changed here. None is a whiteout. What is not in there is
+  the host's.
 * Whatever was changed is *pinned*: entered by name in its directory and so on up to the root, and by identity
   in `CowFS.changed`, so that a change outlives the walk that made it and another hard link of the file shows
   it too.
@@ -20,23 +21,24 @@ import errno
 import os
 
 from .anon import from_host
-from .hostfs import HostDir, HostFS, HostNode
+from .copyup import copy_file
+from .hostfs import HostFS, HostNode
 from .inode import Inode, OpenContext, err
 from .memdata import MemData, MemfdPool
-from .memfs import RENAME_EXCHANGE
-from .stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, Stat, now_ns
+from .stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, Stat, now_ns
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
     from collections.abc import Awaitable
     from typing import Any
 
+    from .cowdir import CowDir
+    from .hostdir import HostDir
     from .openfile import OpenFile
     from .vfs import Vfs
 
 # Inode numbers of new objects: far above what disks give out, so that they collide with none of the host's.
 _FIRST_INO = 1 << 48
-_DEAD = -(1 << 30)  # nlink delta of a removed directory
 
 
 class CowFS(HostFS):
@@ -53,8 +55,11 @@ class CowFS(HostFS):
         self.pool = vfs.pool
 
     def new_node(self, st: os.stat_result, parent: HostDir | None, name: bytes) -> HostNode:
-        cls = CowDir if st.st_mode & S_IFMT == S_IFDIR else CowNode
-        return cls(self, st, parent, name)
+        if st.st_mode & S_IFMT != S_IFDIR:
+            return CowNode(self, st, parent, name)
+        from .cowdir import CowDir
+
+        return CowDir(self, st, parent, name)
 
     def close(self) -> None:
         self.changed.clear()
@@ -243,7 +248,7 @@ class CowNode(HostNode):
             if keep != 0:
                 source = self.host_open(os.O_RDONLY)
                 try:
-                    _copy(source, data.fd(), keep)
+                    copy_file(source, data.fd(), keep)
                 finally:
                     os.close(source)
             data.set_times(self.ctime, self.atime, self.mtime)
@@ -301,217 +306,3 @@ class CowNode(HostNode):
             raise err(errno.ENODATA)
         del xattrs[name]
         self.touched(now_ns())
-
-
-class CowDir(CowNode, HostDir):
-    """A directory: the host's entries, with `entries` on top (None: removed)."""
-
-    __slots__ = ("entries",)
-
-    def __init__(self, sb: CowFS, st: os.stat_result, parent: HostDir | None, name: bytes) -> None:
-        self.entries: dict[bytes, CowNode | None] = {}
-        self._fd = -1
-        CowNode.__init__(self, sb, st, parent, name)
-
-    def __del__(self) -> None:
-        self.drop_fd()
-        CowNode.__del__(self)
-
-    def lookup(self, name: bytes) -> Inode | None:
-        entries = self.entries
-        if name in entries:
-            return entries[name]
-        if not self.lower:
-            return None
-        node = self._lower(name)
-        if node is not None:
-            node.cow_parent = self
-            node.cow_name = name
-        return node
-
-    def _lower(self, name: bytes) -> CowNode | None:
-        """What the host has under this name."""
-        if not self.lower:
-            return None
-        try:
-            node = HostDir.lookup(self, name)
-        except OSError as e:
-            if e.errno == errno.ESTALE:
-                return None  # the lower directory itself is gone
-            raise
-        assert node is None or isinstance(node, CowNode)
-        return node
-
-    def readdir(self) -> list[tuple[bytes, int, int]]:
-        found: list[tuple[bytes, int, int]] = []
-        entries = self.entries
-        if self.lower:
-            try:
-                found = HostDir.readdir(self)
-            except OSError as e:
-                if e.errno != errno.ESTALE:
-                    raise
-            if entries:
-                found = [e for e in found if e[0] not in entries]
-        found += [(name, node.ino, node.mode & S_IFMT) for name, node in entries.items() if node is not None]
-        return found
-
-    # -- changes ---------------------------------------------------------------------------------------------
-
-    def _changed(self, now: int) -> None:
-        self.own_attributes()
-        self.mtime = self.ctime = now
-
-    def _put(self, name: bytes, node: CowNode) -> CowNode:
-        """`node` is `name` from now on."""
-        self._changed(now_ns())
-        self.entries[name] = node
-        node.cow_parent = self
-        node.cow_name = name
-        return node
-
-    def _take(self, name: bytes, node: CowNode) -> None:
-        """`name`, which was `node`, is nobody's from now on."""
-        self._changed(now_ns())
-        if self._lower(name) is not None:
-            self.entries[name] = None
-        else:
-            self.entries.pop(name, None)
-        if node.cow_parent is self and node.cow_name == name:
-            node.cow_parent = None
-
-    def _subdirectory(self, node: CowNode, count: int) -> None:
-        """`count` more links from "..", unless the host does not count them (btrfs, overlayfs)."""
-        if isinstance(node, CowDir) and not (self.lower and self.nlink - self.delta < 2):
-            self.linked(count)
-
-    def _lost(self, victim: CowNode, now: int) -> None:
-        """`victim` lost a name in this directory."""
-        victim.own_attributes()
-        if isinstance(victim, CowDir):
-            victim.delta = _DEAD
-            victim.nlink = 0
-            self._subdirectory(victim, -1)
-        else:
-            victim.linked(-1)
-        victim.touched(now)
-        if not victim.nlink:
-            self.sb.changed.pop((victim.dev, victim.ino), None)
-            if victim.data is not None:
-                victim.data.unlinked()
-
-    def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
-        return self._put(name, CowNode.fresh(self.sb, self, S_IFREG | mode, uid, gid))
-
-    def tmpfile(self, mode: int, uid: int, gid: int, linkable: bool) -> Inode:
-        node = CowNode.fresh(self.sb, self, S_IFREG | mode, uid, gid, nlink=0)
-        node.linkable = linkable
-        assert node.data is not None
-        node.data.linked = False
-        return node
-
-    def mkdir(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
-        node = CowDir.fresh(self.sb, self, S_IFDIR | mode, uid, gid, nlink=2, size=4096)
-        assert isinstance(node, CowDir)
-        node.entries = {}
-        node._fd = -1
-        self._put(name, node)
-        self._subdirectory(node, 1)
-        return node
-
-    def mknod(self, name: bytes, mode: int, rdev: int, uid: int, gid: int) -> Inode:
-        return self._put(name, CowNode.fresh(self.sb, self, mode, uid, gid, rdev=rdev))
-
-    def symlink(self, name: bytes, target: bytes, uid: int, gid: int) -> Inode:
-        node = CowNode.fresh(self.sb, self, S_IFLNK | 0o777, uid, gid, size=len(target))
-        node.target = target
-        return self._put(name, node)
-
-    def link(self, name: bytes, inode: Inode) -> None:
-        assert isinstance(inode, CowNode)
-        inode.own_attributes()
-        if inode.nlink == 0 and inode.data is not None:
-            inode.data.relinked()
-        inode.linked(1)
-        self._put(name, inode)
-        inode.touched(self.ctime)
-
-    def unlink(self, name: bytes, inode: Inode) -> None:
-        assert isinstance(inode, CowNode)
-        inode.own_attributes()
-        self._take(name, inode)
-        self._lost(inode, self.ctime)
-
-    def rmdir(self, name: bytes, inode: Inode) -> None:
-        if inode.readdir():
-            raise err(errno.ENOTEMPTY)
-        self.unlink(name, inode)
-
-    def rename(self, name: bytes, newdir: Inode, newname: bytes, flags: int) -> None:
-        assert isinstance(newdir, CowDir)
-        node, other = self.lookup(name), newdir.lookup(newname)
-        assert isinstance(node, CowNode)
-        node.own_attributes()
-        if flags & RENAME_EXCHANGE:
-            assert isinstance(other, CowNode)
-            other.own_attributes()
-            self._put(name, other)
-            newdir._put(newname, node)
-            newdir._subdirectory(node, 1)
-            self._subdirectory(node, -1)
-            newdir._subdirectory(other, -1)
-            self._subdirectory(other, 1)
-            other.touched(self.ctime)
-            node.touched(self.ctime)
-            return
-        if isinstance(other, CowNode):
-            if isinstance(other, CowDir) and other.readdir():
-                raise err(errno.ENOTEMPTY)
-            other.own_attributes()
-            newdir._take(newname, other)
-            newdir._lost(other, newdir.ctime)
-        self._take(name, node)
-        newdir._put(newname, node)
-        self._subdirectory(node, -1)
-        newdir._subdirectory(node, 1)
-        node.touched(newdir.ctime)
-
-
-def _copy(source: int, target: int, keep: int | None) -> None:
-    """Copy a host file into an empty memfd: the first `keep` bytes (None: all), holes as holes."""
-    size = os.fstat(source).st_size
-    if keep is not None:
-        size = min(size, keep)
-    offset = 0
-    while offset < size:
-        try:
-            start = os.lseek(source, offset, os.SEEK_DATA)
-            end = min(os.lseek(source, start, os.SEEK_HOLE), size)
-        except OSError as e:
-            if e.errno == errno.ENXIO:
-                break  # a hole to the end
-            start, end = offset, size  # a filesystem that cannot tell
-        if start >= size:
-            break
-        offset = _copy_range(source, target, start, end)
-        if offset < end:
-            size = offset  # shorter than it says (files of sysfs)
-            break
-    os.ftruncate(target, size)
-
-
-def _copy_range(source: int, target: int, start: int, end: int) -> int:
-    """Copy [start, end); returns where it stopped (earlier only at the end of the file)."""
-    os.lseek(target, start, os.SEEK_SET)
-    while start < end:
-        try:
-            count = os.sendfile(target, source, start, min(end - start, 1 << 30))
-        except OSError as e:
-            if e.errno != errno.EINVAL:
-                raise
-            data = os.pread(source, min(end - start, 1 << 20), start)
-            count = os.write(target, data)
-        if not count:
-            break
-        start += count
-    return start

@@ -25,7 +25,7 @@ TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .openfile import FileRegistry
+    from .files import FileRegistry
 
 _MFD_EXEC = 0x10  # Linux 6.3; without it vm.memfd_noexec may take the right to be mapped executable away
 _flags = os.MFD_CLOEXEC | _MFD_EXEC

@@ -25,26 +25,16 @@ import errno
 import os
 import struct
 
-from .flock import FlockTable
 from .inode import err
 from .stat import S_IFDIR
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
-    from typing import Any, Protocol
+    from collections.abc import Awaitable, Callable
+    from typing import Any
 
     from .inode import Inode
     from .mount import Path
-
-    class HupLoop(Protocol):
-        """The part of the event loop that placeholders need."""
-
-        def watch_hup(self, fd: int, callback: Callable[[], None]) -> None:
-            """Call once, when the peer of `fd` has been closed everywhere."""
-
-        def remove(self, fd: int) -> None:
-            """Forget `fd`, whether or not it is known."""
 
 
 O_ACCMODE = 3
@@ -320,112 +310,3 @@ class SeqFile(OpenFile):
         if offset == 0 or self._data is None:
             self._data = self._render(task)
         return self._data[offset : offset + count]
-
-
-class FileRegistry:
-    """From the identity of a host object to what we know of it."""
-
-    #: Host files (dev, ino) are never reported closed: only so many of the last opened are remembered. An
-    #: older one is then answered by the host kernel itself, which for a host file knows nearly everything.
-    HOST_LIMIT = 8192
-
-    def __init__(self, loop: HupLoop | None = None) -> None:
-        self.loop = loop
-        self.flocks = FlockTable()
-        self._known: dict[tuple[int, int], FileRecord] = {}
-        self._host: dict[tuple[int, int], None] = {}  # insertion-ordered: oldest first
-
-    def get(self, dev: int, ino: int) -> FileRecord | None:
-        return self._known.get((dev, ino))
-
-    def open_file(self, dev: int, ino: int) -> OpenFile | None:
-        """The placeholder's OpenFile, None for everything native."""
-        record = self._known.get((dev, ino))
-        return record if isinstance(record, OpenFile) else None
-
-    def add_native(self, dev: int, ino: int, path: Path, inode: Inode, bounded: bool) -> FileRecord:
-        """Remember a native object that is being handed to a guest.
-
-        `bounded`: a host file (forgotten some time after); else the caller calls forget().
-        """
-        ident = (dev, ino)
-        record = self._known.get(ident)
-        if record is None:
-            record = FileRecord(path, inode)
-            record.ident = ident
-            self._known[ident] = record
-        else:
-            record.path = path
-            record.inode = inode
-        if bounded:
-            self._host.pop(ident, None)
-            self._host[ident] = None
-            if len(self._host) > self.HOST_LIMIT:
-                oldest = next(iter(self._host))
-                del self._host[oldest]
-                self._known.pop(oldest, None)
-        return record
-
-    def forget(self, dev: int, ino: int) -> None:
-        self._known.pop((dev, ino), None)
-        self._host.pop((dev, ino), None)
-
-    def add_placeholder(self, file: OpenFile) -> int:
-        """Make the placeholder of an OpenFile; returns the guest's end, which the caller hands over and
-        closes."""
-        import socket  # already loaded by the channel
-
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        # A regular file or directory is always ready: one byte that nobody ever reads makes poll(2) say so.
-        ours.send(b"\0")
-        st = os.fstat(theirs.fileno())
-        file.ident = (st.st_dev, st.st_ino)
-        file.sup_fd = ours.detach()
-        self._known[file.ident] = file
-        if self.loop is not None:
-            self.loop.watch_hup(file.sup_fd, lambda: self.released(file))
-        return theirs.detach()
-
-    def settle(self, files: Iterable[OpenFile]) -> None:
-        """Release those whose last descriptor is closed already, though the loop has not come to tell us: for
-        what a guest may see at once, such as a lock."""
-        import select
-
-        poll = select.poll()
-        for file in list(files):
-            if file.sup_fd >= 0:
-                fd = file.sup_fd
-                poll.register(fd, select.POLLHUP)
-                if poll.poll(0):
-                    self.released(file)
-                poll.unregister(fd)
-
-    def try_flock(self, file: OpenFile, exclusive: bool) -> bool:
-        """flock(2) without waiting: see FlockTable.try_lock()."""
-        if self.flocks.try_lock(file, exclusive):
-            return True
-        self.settle(self.flocks.holders(file))
-        return self.flocks.try_lock(file, exclusive)
-
-    def released(self, file: OpenFile) -> None:
-        """The last copy of the guest's end was closed."""
-        if file.sup_fd < 0:
-            return
-        fd, file.sup_fd = file.sup_fd, -1
-        if self.loop is not None:
-            self.loop.remove(fd)
-        os.close(fd)
-        self._known.pop(file.ident, None)
-        self.flocks.unlock(file)
-        file.release()
-
-    def close(self) -> None:
-        """The sandbox ends: release everything."""
-        for record in list(self._known.values()):
-            if isinstance(record, OpenFile):
-                self.released(record)
-        self._known.clear()
-        self._host.clear()
-
-    def __len__(self) -> int:
-        return len(self._known)

@@ -11,11 +11,12 @@ from __future__ import annotations
 import errno
 import os
 
+from .files import FileRegistry
 from .inode import OpenContext, err
 from .memdata import MemfdPool
 from .mount import MNT_NODEV, MNT_NOEXEC, MNT_RELATIME, Mount, MountTable, Path
 from .namei import LAST_NORM, Walk, caller_task, path_bytes
-from .openfile import FileRegistry, OpenFile, OpenPath
+from .openfile import OpenFile, OpenPath
 from .perm import (
     CAP_FSETID,
     MAY_EXEC,
@@ -35,9 +36,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .fifo import Fifo
+    from .files import HupLoop
     from .inode import Inode, SuperBlock
     from .namei import Caller, Fs
-    from .openfile import FileRecord, HupLoop
+    from .openfile import FileRecord
     from .perm import Creds
 
     Opened = int | OpenFile | Awaitable[int | OpenFile]

@@ -1,0 +1,169 @@
+"""Directories of HostFS: looking up, listing and changing, relative to an O_PATH descriptor of the directory.
+
+Layer: vfs, the other half of hostfs.py. May touch: the host's directory it stands for, one name at a time.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from .hostfs import DIR_FLAGS, HostFS, HostNode
+from .inode import Inode, err
+from .memfs import RENAME_EXCHANGE
+from .stat import S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK
+
+
+class HostDir(HostNode):
+    """A host directory."""
+
+    __slots__ = ()
+
+    def __init__(self, sb: HostFS, st: os.stat_result, parent: HostDir | None, name: bytes) -> None:
+        self._fd = -1
+        super().__init__(sb, st, parent, name)
+
+    def keep_fd(self, fd: int) -> None:
+        self._fd = fd
+
+    def drop_fd(self) -> None:
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self.drop_fd()
+        super().__del__()
+
+    def dirfd(self) -> int:
+        """Our O_PATH descriptor of the directory, which stays ours."""
+        if self._fd < 0:
+            if self.parent is None:
+                raise err(errno.ENOENT)  # closed
+            try:
+                fd = os.open(self.name, DIR_FLAGS, dir_fd=self.parent.dirfd())
+            except (FileNotFoundError, NotADirectoryError):
+                raise err(errno.ESTALE, self.name) from None
+            self._fd = self._verified(fd)
+            self.sb.opened_dir(self)
+        return self._fd
+
+    def host_stat(self) -> os.stat_result:
+        return os.fstat(self._fd) if self._fd >= 0 else super().host_stat()
+
+    def path_fd(self) -> int:
+        return os.dup(self.dirfd())
+
+    def check_readable(self) -> None:
+        if os.geteuid() != 0 and not os.access(".", os.R_OK, dir_fd=self.dirfd(), effective_ids=True):
+            raise err(errno.EACCES, self.name)
+
+    def lookup(self, name: bytes) -> Inode | None:
+        try:
+            st = os.stat(name, dir_fd=self.dirfd(), follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return self.sb.node(st, self, name)
+
+    def readdir(self) -> list[tuple[bytes, int, int]]:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        try:
+            fd = os.open(".", flags | os.O_NOATIME, dir_fd=self.dirfd())
+        except PermissionError as e:
+            if e.errno != errno.EPERM:
+                raise
+            fd = os.open(".", flags, dir_fd=self.dirfd())
+        try:
+            with os.scandir(fd) as entries:
+                return [(os.fsencode(e.name), e.inode(), _kind(e)) for e in entries]
+        finally:
+            os.close(fd)
+
+    # -- changes, done on the host for real ------------------------------------------------------------------
+
+    def _made(self, name: bytes, mode: int | None, uid: int, gid: int) -> HostNode:
+        """The inode of what was just made: with the mode asked for whatever our umask, and, where we may,
+        owned by the virtual ids."""
+        node = self.lookup(name)
+        if not isinstance(node, HostNode):
+            raise err(errno.ESTALE, name)
+        if os.geteuid() == 0 and (node.uid != uid or node.gid != gid):
+            os.chown(name, uid, gid, dir_fd=self.dirfd(), follow_symlinks=False)
+        if mode is not None and (node.mode & 0o7777) != mode:
+            node.setattr(mode=mode)
+        node.refresh()
+        return node
+
+    def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
+        os.close(
+            os.open(
+                name,
+                os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC,
+                mode,
+                dir_fd=self.dirfd(),
+            )
+        )
+        return self._made(name, mode, uid, gid)
+
+    def mkdir(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
+        os.mkdir(name, mode, dir_fd=self.dirfd())
+        return self._made(name, mode, uid, gid)
+
+    def mknod(self, name: bytes, mode: int, rdev: int, uid: int, gid: int) -> Inode:
+        if mode & S_IFMT not in (S_IFIFO, S_IFSOCK):
+            raise err(errno.EPERM, name)  # a real device node is never made
+        os.mknod(name, mode, dir_fd=self.dirfd())
+        return self._made(name, mode & 0o7777, uid, gid)
+
+    def symlink(self, name: bytes, target: bytes, uid: int, gid: int) -> Inode:
+        os.symlink(target, name, dir_fd=self.dirfd())
+        return self._made(name, None, uid, gid)
+
+    def link(self, name: bytes, inode: Inode) -> None:
+        assert isinstance(inode, HostNode) and inode.parent is not None
+        inode.refresh()  # that it is still the one that was looked up
+        os.link(
+            inode.name, name, src_dir_fd=inode.parent.dirfd(), dst_dir_fd=self.dirfd(), follow_symlinks=False
+        )
+
+    def unlink(self, name: bytes, inode: Inode) -> None:
+        os.unlink(name, dir_fd=self.dirfd())
+        inode.nlink = max(0, inode.nlink - 1)
+
+    def rmdir(self, name: bytes, inode: Inode) -> None:
+        os.rmdir(name, dir_fd=self.dirfd())
+        inode.nlink = 0
+
+    def rename(self, name: bytes, newdir: Inode, newname: bytes, flags: int) -> None:
+        assert isinstance(newdir, HostDir)
+        node, other = self.lookup(name), newdir.lookup(newname)
+        if flags & RENAME_EXCHANGE:
+            _exchange(self.dirfd(), name, newdir.dirfd(), newname)
+            if isinstance(other, HostNode):
+                other.parent, other.name = self, name
+        else:
+            os.rename(name, newname, src_dir_fd=self.dirfd(), dst_dir_fd=newdir.dirfd())
+            if other is not None:
+                other.nlink = 0 if other.is_dir else max(0, other.nlink - 1)
+        if isinstance(node, HostNode):
+            node.parent, node.name = newdir, newname
+
+
+def _kind(entry: os.DirEntry[str]) -> int:
+    """The type bits of a directory entry, 0 where telling would cost a stat."""
+    if entry.is_symlink():
+        return S_IFLNK
+    if entry.is_file(follow_symlinks=False):
+        return S_IFREG
+    if entry.is_dir(follow_symlinks=False):
+        return S_IFDIR
+    return 0
+
+
+def _exchange(olddir: int, old: bytes, newdir: int, new: bytes) -> None:
+    """renameat2(2) with RENAME_EXCHANGE, which the os module lacks."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(olddir, old, newdir, new, RENAME_EXCHANGE) != 0:
+        raise err(ctypes.get_errno(), old)
