@@ -500,6 +500,7 @@ class Kernel:
         """The last copy of a process's socket is closed: it has ended (a zombie may remain)."""
         process.alive = False
         process.interrupt_all()
+        self.vfs.pool.reap()  # files that were unlinked while it had them open
         self._free_channel(process)
         self._forks.pop(process.token, None)
         process.tasks.clear()
