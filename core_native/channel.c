@@ -175,7 +175,7 @@ static s64 install_fd(struct thread *t)
 	if (r < 0)
 		return r;
 	if (fd < FD_TABLE)
-		t->proc->fd_class[fd] = flags & FD_SUPERVISED ? FD_PLACEHOLDER
+		t->proc->fd_class[fd] = flags & FD_SUPERVISED ? (flags >> FD_CLASS_SHIFT & 0xff)
 					     : flags & FD_REWRITABLE_FILE ? FD_REWRITABLE
 									  : FD_NATIVE;
 	if (!(flags & FD_CLOEXEC))
@@ -207,6 +207,10 @@ s64 ask_finish(struct thread *t, struct call *c, s64 action)
 	if (action & ACT_CREDS)
 		for (int i = 0; i < 4; i++)
 			t->creds[i] = s->r_creds[i];
+	if ((action & ACT_NATIVE_FD) && c->a[0] < FD_TABLE)
+		t->proc->fd_class[c->a[0]] = FD_NATIVE;
+	if (action & ACT_SIGPIPE)
+		sys(NR_tgkill, t->proc->pid, t->tid, SIGPIPE);
 	switch (action & 0xff) {
 	case ACT_RESULT: {
 		s64 result = s->r_result, bad = reply_out(t);
@@ -223,6 +227,10 @@ s64 ask_finish(struct thread *t, struct call *c, s64 action)
 		return native(t, c);
 	case ACT_FD:
 		return install_fd(t);
+	case ACT_NET:
+		if (c->a[0] < FD_TABLE)
+			t->proc->fd_class[c->a[0]] = s->r_result;
+		return net_call(t, c);
 	case ACT_KILL_LIST:
 		return kill_list(t, c);
 	}

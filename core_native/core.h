@@ -57,7 +57,7 @@ typedef unsigned long size_t;
 #define NEVER_BLOCKED (SIGBIT(SIGSYS) | SIGBIT(SIGSEGV) | SIGBIT(SIGBUS))
 #define UNBLOCKABLE (SIGBIT(SIGKILL) | SIGBIT(SIGSTOP))
 
-/* Classes of a descriptor: a cache, never the truth.  Only ever supervised -> native. */
+/* Classes of a descriptor: a cache, never the truth.  Only ever supervised -> native.  (CLASS_*: what kind of socket.) */
 enum { FD_UNKNOWN, FD_NATIVE, FD_PLACEHOLDER, FD_REWRITABLE /* native; the supervisor has its text rewritten */ };
 
 struct ksigaction {
@@ -228,10 +228,12 @@ s64 receive_fds(struct thread *t, int *fds, u32 want, u32 *flags);
 s64 dispatch(struct thread *t, struct call *c);
 s64 native(struct thread *t, struct call *c);
 s64 supervise(struct thread *t, struct call *c, u32 kind);
+s64 put_call(struct thread *t, struct call *c, u32 kind);
 s64 run_lane(struct thread *t, struct call *c);
 int needs_frame(s64 nr);
 s64 request_image(struct thread *t, int fd, u64 offset);
 u32 fd_class(struct thread *t, int fd);
+u32 fd_bits(struct thread *t, int fd);
 int is_core_fd(struct thread *t, int fd);
 
 /* signal.c */
@@ -245,6 +247,10 @@ void set_guest_mask(struct thread *t, struct ucontext_ *uc, u64 mask);
 s64 block_all(void);
 int signal_restarts(struct thread *t);
 void show_virtual_uid(struct thread *t, struct siginfo_ *info);
+
+/* net.c */
+s64 net_call(struct thread *t, struct call *c);
+s64 net_fionread(int fd, u64 to);
 
 /* clone.c */
 struct thread *thread_new(struct proc *p);

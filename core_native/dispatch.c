@@ -36,13 +36,16 @@ static s64 identify(struct thread *t, u32 i, int fd)
 		return -EBADF;
 	t->slot->id_fd[i] = fd;
 	t->slot->id_mode[i] = st.mode;
+	/* connect(2) depends on it, and nobody but the host kernel keeps it. */
+	if ((st.mode & S_IFMT) == S_IFSOCK && (sys(NR_fcntl, fd, F_GETFL) & O_NONBLOCK))
+		t->slot->id_mode[i] |= 1U << 31;
 	t->slot->id_dev[i] = st.dev;
 	t->slot->id_ino[i] = st.ino;
 	return 0;
 }
 
-/* FD_NATIVE or FD_PLACEHOLDER.  A descriptor that is not open counts as native: the kernel says EBADF. */
-u32 fd_class(struct thread *t, int fd)
+/* CLASS_* of a descriptor.  One that is not open counts as native: the kernel says EBADF. */
+u32 fd_bits(struct thread *t, int fd)
 {
 	u8 *cached = fd >= 0 && fd < FD_TABLE ? &t->proc->fd_class[fd] : NULL;
 	if (cached && *cached)
@@ -55,11 +58,16 @@ u32 fd_class(struct thread *t, int fd)
 		identify(t, 0, fd);
 		t->slot->id_fd[1] = -1;
 		if (ask(t, REQ_CLASSIFY) == ACT_RESULT && t->slot->r_result)
-			found = FD_PLACEHOLDER;
+			found = t->slot->r_result;
 	}
 	if (cached)
 		*cached = found;
 	return found;
+}
+
+u32 fd_class(struct thread *t, int fd)
+{
+	return fd_bits(t, fd) & CLASS_MASK;
 }
 
 /* Copy `n` bytes of guest memory into the slot's data area as argument i. */
@@ -109,7 +117,10 @@ static s64 marshal_one(struct thread *t, struct call *c, const struct sysdesc *d
 		return r == -ENAMETOOLONG ? -34 /* ERANGE: xattr(7) names */ : r;
 	}
 	case K_IN:
+	case K_INOUT:
 		return value ? marshal_bytes(t, i, value, d->param[i], used) : 0;
+	case K_SMALL:
+		return (s32)c->a[d->param[i]] < 0 ? 0 : marshal_bytes(t, i, value, (u32)c->a[d->param[i]], used);
 	case K_INBUF:
 		return marshal_bytes(t, i, value, c->a[d->param[i]], used);
 	case K_IOV:
@@ -177,15 +188,19 @@ static const struct sysdesc *describe(s64 nr)
 	return nr >= 0 && nr < NR_TABLE && table[nr].known ? &table[nr] : &unknown_call;
 }
 
-/* Put the call to the supervisor and do what it says. */
-s64 supervise(struct thread *t, struct call *c, u32 kind)
+/* Put the call to the supervisor: the action that it answers, or a negative errno. */
+s64 put_call(struct thread *t, struct call *c, u32 kind)
 {
 	if (t->pending)
 		return -ERESTARTSYS;
 	s64 r = marshal(t, c, describe(c->nr), 0);
-	if (r)
-		return r;
-	return ask_finish(t, c, ask(t, kind));
+	return r ? r : ask(t, kind);
+}
+
+/* Put the call to the supervisor and do what it says. */
+s64 supervise(struct thread *t, struct call *c, u32 kind)
+{
+	return ask_finish(t, c, put_call(t, c, kind));
 }
 
 /* Calls that read or change the trap's frame: they take the slow way. */
@@ -222,7 +237,7 @@ static s64 kernel_lane(struct thread *t, struct call *c, const struct sysdesc *d
 			if (unlikely(is_core_fd(t, value)))
 				return -EBADF;
 			if (unlikely(fd_class(t, value) == FD_PLACEHOLDER))
-				return supervise(t, c, REQ_CALL);
+				return fd_bits(t, value) & CLASS_SOCKET ? net_call(t, c) : supervise(t, c, REQ_CALL);
 			break;
 		case K_PTR:
 		case K_INBUF:

@@ -117,14 +117,14 @@ s64 fn_ioctl(struct thread *t, struct call *c)
 		return -EBADF;
 	if (request == 0x5450 || request == 0x5451) /* FIONCLEX, FIOCLEX */
 		return native(t, c);
-	if (fd_class(t, fd) == FD_PLACEHOLDER)
+	if (request == 0x541b && (fd_bits(t, fd) & CLASS_DATAGRAM)) /* FIONREAD */
+		return net_fionread(fd, c->a[2]);
+	if (fd_class(t, fd) == FD_PLACEHOLDER || request >> 8 == 0x89)
 		return supervise(t, c, REQ_CALL);
 	if (request == 0x5412 || request == 0x541c) /* TIOCSTI, TIOCLINUX: typing into the caller's terminal */
 		return -EPERM;
 	if ((request >> 8) == 0x54 || (request & 0xffff00ff) >> 8 == 0x800054 || (request >> 8 & 0xff) == 'T')
 		return native(t, c);
-	if (request == 0x8905 || request == 0x8904 || request == 0x8901 || request == 0x8902 || request == 0x8903)
-		return native(t, c); /* SIOCATMARK and the owner family, on socket pairs */
 	if ((request >> 8 & 0xff) == 0x52 || request == 0x80085210)
 		return native(t, c); /* RND*: entropy counts of the random devices */
 	/* The kernel's own errno for a descriptor that is not open. */
@@ -241,28 +241,4 @@ s64 fn_prlimit64(struct thread *t, struct call *c)
 	struct call shifted = *c;
 	shifted.a[0] = RLIMIT_NOFILE;
 	return limit(t, &shifted, c->a[2], c->a[3]);
-}
-
-/* A datagram to an address would leave the sandbox by the host's names: refused until the network is virtual. */
-s64 fn_sendto(struct thread *t, struct call *c)
-{
-	int fd = (int)c->a[0];
-	if (is_core_fd(t, fd))
-		return -EBADF;
-	if (fd_class(t, fd) == FD_PLACEHOLDER)
-		return supervise(t, c, REQ_CALL);
-	return c->a[4] ? -EISCONN : native(t, c);
-}
-
-s64 fn_sendmsg(struct thread *t, struct call *c)
-{
-	int fd = (int)c->a[0];
-	struct msghdr_ hdr;
-	if (is_core_fd(t, fd))
-		return -EBADF;
-	if (fd_class(t, fd) == FD_PLACEHOLDER)
-		return supervise(t, c, REQ_CALL);
-	if (copy_in(&hdr, c->a[1], sizeof hdr))
-		return -EFAULT;
-	return hdr.name && hdr.namelen ? -EISCONN : native(t, c);
 }

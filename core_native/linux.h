@@ -52,6 +52,7 @@ enum {
 
 #define AT_FDCWD (-100)
 #define AT_EMPTY_PATH 0x1000
+#define O_NONBLOCK 04000
 #define O_CLOEXEC 02000000
 #define O_PATH 010000000
 #define F_DUPFD 0

@@ -10,10 +10,22 @@ import os
 import stat
 
 from . import channel as ch
-from .handlers import ERESTARTSYS, HANDLERS, NATIVE, Exec, InstallFd, KillList, NativeResult, Out
+from .handlers import (
+    ERESTARTSYS,
+    HANDLERS,
+    NATIVE,
+    SOCKET_HANDLERS,
+    Exec,
+    InstallFd,
+    KillList,
+    NativeResult,
+    NetCall,
+    Out,
+    Via,
+)
 from .layout import CONSTANTS
 from .loop import Interrupted, Running
-from .table import KERNEL, REFUSE, TABLE, Sys
+from .table import KERNEL, REFUSE, SUP, TABLE, Sys
 from .task import FdRef, Task
 
 TYPE_CHECKING = False
@@ -67,6 +79,10 @@ def decode(task: Task, request: Request, call: Sys) -> list[Any]:
             out.append(next(fds))
         elif kind == "strv":
             out.append(exec_strings(task, request, i))
+        elif kind == "inout":
+            given = request.in_len[i] != _NULL
+            data = channel.data(task.slot, request.in_off[i], request.in_len[i]) if given else None
+            out.append((value, data))
         elif request.in_len[i] == _NULL:
             out.append(None)
         else:
@@ -117,8 +133,7 @@ class Dispatcher:
             self._run(task, request)
         elif kind == REQ_CLASSIFY:
             fd = request.fds[0]
-            known = fd is not None and self.kernel.vfs.files.open_file(fd.dev, fd.ino) is not None
-            self.answer(task, request, int(known))
+            self.answer(task, request, self.kernel.descriptor_class(fd.dev, fd.ino) if fd is not None else 0)
         elif kind == REQ_FORK:
             self.kernel.prepare_fork(task, request.args[0])
         elif kind == REQ_UID:
@@ -145,6 +160,8 @@ class Dispatcher:
                 self.say_refused(task, call)
                 raise OSError(call.err, "")
             handler = HANDLERS.get(call.name)
+            if call.lane != SUP and call.name in SOCKET_HANDLERS and self._on_socket(request):
+                handler = SOCKET_HANDLERS[call.name]
             if handler is None:
                 result: Any = self._default(task, call, request)
             else:
@@ -158,6 +175,11 @@ class Dispatcher:
                 task.blocked = running
             return
         self.answer(task, request, result)
+
+    def _on_socket(self, request: Request) -> bool:
+        """Does the call name a socket that the network knows?"""
+        known = self.kernel.net.sockets
+        return any(fd is not None and fd.fd >= 0 and (fd.dev, fd.ino) in known for fd in request.fds)
 
     def _default(self, task: Task, call: Sys, request: Request) -> Any:
         """A call that came for its `pid` alone: the host kernel may do it to processes of the sandbox."""
@@ -219,7 +241,7 @@ class Dispatcher:
             creds = task.creds
             ids = (creds.uid, creds.euid, creds.gid, creds.egid) if result.creds else None
             try:
-                channel.reply(slot, number, result.ret, writes=result.writes, creds=ids)
+                channel.reply(slot, number, result.ret, result.flags, writes=result.writes, creds=ids)
             except ValueError as e:
                 self.kernel.report(e, f"in call {request.nr} of {name_of(task)}")
                 channel.reply(slot, number, -errno.EIO)
@@ -231,7 +253,11 @@ class Dispatcher:
                 args = [*result.args, 0, 0, 0, 0, 0, 0][:6]
                 native = (request.nr if result.nr is None else result.nr, args)
             action = ch.ACT_NATIVE if native is None else ch.ACT_NATIVE_ARGS
-            channel.reply(slot, number, 0, action, native=native)
+            channel.reply(slot, number, 0, action | result.flags, native=native)
+        elif isinstance(result, NetCall):
+            channel.reply(slot, number, result.descriptor_class, ch.ACT_NET)
+        elif isinstance(result, Via):
+            self._send_via(task, result)
         elif isinstance(result, KillList):
             channel.reply_kill_list(slot, number, result.pids)
         elif isinstance(result, Exec):
@@ -239,6 +265,17 @@ class Dispatcher:
         else:
             self.kernel.report(TypeError(f"a handler returned {result!r}"), f"call {request.nr}")
             channel.reply(slot, number, -errno.EIO)
+
+    def _send_via(self, task: Task, via: Via) -> None:
+        channel = task.process.channel
+        assert channel is not None
+        try:
+            channel.send_fds(task.slot, [via.fd])
+        except OSError as e:
+            channel.reply(task.slot, task.request, -(e.errno or errno.EIO))
+            return
+        native = (0, [int(via.lossy), 0, 0, 0, 0, 0])
+        channel.reply(task.slot, task.request, 0, ch.ACT_VIA, writes=[(0, via.header)], native=native)
 
     def _install(self, task: Task, install: InstallFd) -> None:
         channel = task.process.channel
@@ -248,11 +285,9 @@ class Dispatcher:
             flags |= CONSTANTS["FD_CTTY"]
         try:
             st = os.fstat(install.fd)
-            if (
-                stat.S_ISSOCK(st.st_mode)
-                and self.kernel.vfs.files.open_file(st.st_dev, st.st_ino) is not None
-            ):
-                flags |= CONSTANTS["FD_SUPERVISED"]
+            known = self.kernel.descriptor_class(st.st_dev, st.st_ino) if stat.S_ISSOCK(st.st_mode) else 0
+            if known:
+                flags |= CONSTANTS["FD_SUPERVISED"] | known << CONSTANTS["FD_CLASS_SHIFT"]
             elif self.kernel.images.is_candidate(install, st):
                 flags |= CONSTANTS["FD_REWRITABLE_FILE"]
             channel.send_fds(task.slot, [install.fd], flags)

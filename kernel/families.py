@@ -14,5 +14,7 @@ from . import (  # noqa: F401
     sys_pyfile,
     sys_signal,
     sys_socket,
+    sys_sockio,
+    sys_sockopt,
     sys_stat,
 )

@@ -10,38 +10,51 @@ from __future__ import annotations
 
 import os
 
+from .layout import CONSTANTS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from typing import Any, TypeAlias
 
-    Result: TypeAlias = "int | Out | InstallFd | KillList | Exec | NativeResult | Awaitable[Any]"
+    Result: TypeAlias = (
+        "int | Out | InstallFd | KillList | Exec | NativeResult | NetCall | Via | Awaitable[Any]"
+    )
 
 #: What Linux uses inside for "restart after the signal, if its handler says so" (include/linux/errno.h).
 ERESTARTSYS = 512
 
 
 class NativeResult:
-    """Let the host kernel do the call exactly as the guest made it (with other arguments, if `args` is given)."""
+    """Let the host kernel do the call exactly as the guest made it (with other arguments, if `args` is given).
 
-    __slots__ = ("args", "nr")
+    `flags`: ACT_* flags of kernel/layout.py that come with the answer.
+    """
 
-    def __init__(self, nr: int | None = None, args: Sequence[int] | None = None) -> None:
+    __slots__ = ("args", "flags", "nr")
+
+    def __init__(self, nr: int | None = None, args: Sequence[int] | None = None, flags: int = 0) -> None:
         self.nr = nr
         self.args = args
+        self.flags = flags
 
 
 NATIVE = NativeResult()
+#: the same, and the descriptor is the host kernel's from now on (a socket that is connected)
+NATIVE_FD = NativeResult(flags=CONSTANTS["ACT_NATIVE_FD"])
 
 
 class Out:
     """A return value and guest memory to write: [(address, bytes), ...].  The core writes it; EFAULT if it cannot."""
 
-    __slots__ = ("creds", "ret", "writes")
+    __slots__ = ("creds", "flags", "ret", "writes")
 
-    def __init__(self, ret: int, writes: Sequence[tuple[int, bytes]] = (), creds: bool = False) -> None:
+    def __init__(
+        self, ret: int, writes: Sequence[tuple[int, bytes]] = (), creds: bool = False, flags: int = 0
+    ) -> None:
         self.ret = ret
         self.writes = writes
+        self.flags = flags  # ACT_* flags of kernel/layout.py
         self.creds = creds  # the task's uids or gids changed: tell the core
 
 
@@ -84,6 +97,27 @@ class KillList:
         self.pids = pids
 
 
+class NetCall:
+    """The core does the call itself (core_native/net.c): it takes a connection, or a datagram, from the pair."""
+
+    __slots__ = ("descriptor_class",)
+
+    def __init__(self, descriptor_class: int) -> None:
+        self.descriptor_class = descriptor_class
+
+
+class Via:
+    """A datagram: the guest sends it itself, with `header` before it, over the supervisor's descriptor `fd`.
+
+    `lossy`: a full queue drops it silently, as a network does.
+    """
+
+    __slots__ = ("fd", "header", "lossy")
+
+    def __init__(self, fd: int, header: bytes, lossy: bool) -> None:
+        self.fd, self.header, self.lossy = fd, header, lossy
+
+
 class Exec:
     """execve(2) may go on: the core executes itself and asks for the plan."""
 
@@ -91,6 +125,19 @@ class Exec:
 
 
 HANDLERS: dict[str, Callable[..., Any]] = {}
+#: what answers instead when the call's lane is not SUP and it names a socket of the network (kernel/sys_sockio.py)
+SOCKET_HANDLERS: dict[str, Callable[..., Any]] = {}
+
+
+def socket_call(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a handler for the calls `names` on a socket that is not the host kernel's alone."""
+
+    def register(handler: Callable[..., Any]) -> Callable[..., Any]:
+        for name in names:
+            SOCKET_HANDLERS[name] = handler
+        return handler
+
+    return register
 
 
 def syscall(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -128,6 +128,8 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("trampolines", "u32", 1),
     ],
     "ring3_zero": [("addr", "u64", 1), ("length", "u64", 1)],
+    # Before each datagram, and each connection on a listener's pair: whom it is from.
+    "ring3_peer": [("len", "u32", 1), ("error", "u32", 1), ("addr", "u8", 128)],
     # Supervisor to init: start a guest.  Descriptors: stdin, stdout, stderr, its socket.
     "ring3_spawn": [
         ("kind", "u32", 1),
@@ -178,7 +180,18 @@ CONSTANTS: dict[str, int] = {
     "ACT_FD": 3,
     "ACT_KILL_LIST": 4,
     "ACT_EXEC": 5,
+    "ACT_NET": 6,  # the core does the call on its own; `result` is the class to set
+    "ACT_VIA": 7,  # a datagram: send it over the descriptor that comes along, behind the header in `data`
     "ACT_CREDS": 0x100,
+    "ACT_NATIVE_FD": 0x200,  # the descriptor in argument 0 is native from now on
+    "ACT_SIGPIPE": 0x400,
+    # classes of a descriptor (a byte): the low bits, then what kind of socket a supervised one is
+    "CLASS_NATIVE": 1,
+    "CLASS_SUPERVISED": 2,
+    "CLASS_MASK": 3,
+    "CLASS_SOCKET": 4,
+    "CLASS_LISTENER": 8,
+    "CLASS_DATAGRAM": 16,
     # messages, guest to supervisor
     "MSG_RING": 1,
     "MSG_CANCEL": 2,
@@ -190,6 +203,7 @@ CONSTANTS: dict[str, int] = {
     "FD_CLOEXEC": 1,
     "FD_SUPERVISED": 2,
     "FD_CTTY": 4,
+    "FD_CLASS_SHIFT": 8,  # above it: the class, when FD_SUPERVISED
     "FD_REWRITABLE_FILE": 8,
     # spawn and event kinds and flags
     "SPAWN_START": 1,

@@ -13,6 +13,7 @@ import socket
 import struct
 import threading
 
+from ..netstack.network import Network
 from .channel import MSG, Channel, valid_slot
 from .dispatch import Dispatcher
 from .handlers import InstallFd
@@ -111,6 +112,7 @@ class Kernel:
         self._closed = False
         self._said: set[str] = set()
         self._next_token = 0
+        self.net = Network(self.loop, self.log_once)
         self._forks: dict[int, Process] = {}
         self._spawns: dict[int, Child] = {}
         self._children: dict[int, Child] = {}
@@ -209,6 +211,7 @@ class Kernel:
             for process in [*self.processes.values(), *self._forks.values()]:
                 self._free(process)
             self.processes.clear()
+            self.net.close()
             self.vfs.files.close()
             self._control.close()
             os.close(self._world_fd)
@@ -220,6 +223,12 @@ class Kernel:
         if message not in self._said:
             self._said.add(message)
             self.log(message)
+
+    def descriptor_class(self, dev: int, ino: int) -> int:
+        """CLASS_* of a socket of the host: 0 where the host kernel may do with it what a guest asks."""
+        if self.vfs.files.open_file(dev, ino) is not None:
+            return CONSTANTS["CLASS_SUPERVISED"]
+        return self.net.descriptor_class(dev, ino)
 
     def report(self, failure: BaseException, where: str) -> None:
         """An error of ours: one line and its traceback for the log."""

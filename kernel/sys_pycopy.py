@@ -137,10 +137,7 @@ async def _wait_for_lock(locks: Any, file: OpenFile, exclusive: bool) -> int:
     return 0
 
 
-@syscall(
-    "shutdown", "getsockname", "getpeername", "getsockopt", "setsockopt", "sendto", "recvfrom", "sendmsg",
-    "recvmsg", "recvmmsg",
-)  # fmt: skip
+@syscall("shutdown", "recvfrom", "sendmsg", "recvmsg", "recvmmsg")
 def sys_notsock(t: Task, fd: FdRef, *args: object) -> Result:
     """A placeholder is a socket to the host kernel, but not to the guest: ENOTSOCK (EBADF for O_PATH)."""
     file = pyfile(t, fd)

@@ -239,11 +239,14 @@ _FIONCLEX, _FIOCLEX, _FIONBIO, _FIOASYNC, _FIOQSIZE, _FIONREAD, _FIGETBSZ = (
 def sys_ioctl(t: Task, fd: FdRef, command: int, argument: int) -> Result:
     """ioctl(2): what every file answers (do_vfs_ioctl), then the file's own."""
     file = pyfile(t, fd)
+    command &= 0xFFFFFFFF
     if file is None:
-        return NATIVE
+        from .sys_sockio import socket_ioctl
+
+        answer: Result = socket_ioctl(t, fd, command, argument)
+        return answer
     if isinstance(file, OpenPath):
         raise err(errno.EBADF)
-    command &= 0xFFFFFFFF
     kind = file.inode.kind
     if command in (_FIOCLEX, _FIONCLEX):
         return NATIVE  # a flag of the descriptor, not of the file

@@ -1,9 +1,9 @@
-"""Sockets, as far as they exist before there is a network: pairs are the host kernel's; addresses lead nowhere.
+"""Sockets: making, naming, connecting, listening (socket(2) and its relatives).
 
-Layer: the pretend kernel, a family of system calls.  May touch: names in the tree (a local socket's path).
+Layer: the pretend kernel, a family of system calls.  May touch: the sandbox's network (netstack/), which decides.
 
-A local socket can be made, so that programs which only look for a name service daemon (nscd) get Linux's answer for
-"nobody is there"; connecting it finds nobody, and it cannot be bound.
+Each handler does what the kernel does before it asks the family (net/socket.c), and then asks the socket.  Data is
+not here: a connected socket's is the host kernel's, what goes before is in sys_sockio.py.
 """
 
 from __future__ import annotations
@@ -12,51 +12,192 @@ import errno
 import os
 import struct
 
-from .handlers import NATIVE, syscall
+from ..netstack.address import (
+    AF_INET,
+    AF_INET6,
+    AF_UNIX,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+    SOCK_DGRAM,
+    SOCK_RAW,
+    SOCK_SEQPACKET,
+    SOCK_STREAM,
+    err,
+)
+from ..netstack.sock import LISTENING
+from .handlers import NATIVE, NATIVE_FD, InstallFd, NetCall, Out, socket_call, syscall
+from .layout import CONSTANTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from ..netstack.sock import Sock
     from .handlers import Result
     from .task import FdRef, Task
 
-AF_UNIX = 1
+_NATIVE_FD = CONSTANTS["ACT_NATIVE_FD"]
+_SOCK_CLOEXEC, _SOCK_NONBLOCK = os.O_CLOEXEC, os.O_NONBLOCK
+_AF_MAX, _SOCK_MAX, _IPPROTO_MAX = 46, 11, 263
+_PROTOCOLS = {SOCK_STREAM: IPPROTO_TCP, SOCK_DGRAM: IPPROTO_UDP}
+_CAP_NET_RAW = 13
+_ADDRESS_MAX = 128  # sizeof(struct sockaddr_storage)
 
 
-def _err(number: int) -> OSError:
-    return OSError(number, os.strerror(number))
+def find(t: Task, fd: FdRef) -> Sock | None:
+    """The socket behind a descriptor; None for one that only the host kernel knows (a socketpair(2)).
+
+    Raises ENOTSOCK, or EBADF for an O_PATH descriptor.
+    """
+    sock = t.sandbox.net.get(fd.dev, fd.ino)
+    if sock is not None:
+        return sock
+    if fd.mode & 0o170000 != 0o140000:
+        raise err(errno.ENOTSOCK)
+    file = t.sandbox.vfs.files.open_file(fd.dev, fd.ino)
+    if file is not None:
+        from ..vfs.openfile import OpenPath
+
+        raise err(errno.EBADF if isinstance(file, OpenPath) else errno.ENOTSOCK)
+    return None
 
 
-def _placeholder(t: Task, fd: FdRef) -> bool:
-    return t.sandbox.vfs.files.open_file(fd.dev, fd.ino) is not None
+def _check_kind(t: Task, family: int, kind: int, protocol: int) -> tuple[int, int]:
+    """Type and protocol of a new socket, or the error of inet_create(), inet6_create() and unix_create()."""
+    if family == AF_UNIX:
+        if protocol not in (0, AF_UNIX):
+            raise err(errno.EPROTONOSUPPORT)
+        if kind == SOCK_RAW:
+            kind = SOCK_DGRAM  # BSD's; unix_create()
+        if kind not in (SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET):
+            raise err(errno.ESOCKTNOSUPPORT)
+        return kind, 0
+    if not 0 <= protocol < _IPPROTO_MAX:
+        raise err(errno.EINVAL)
+    if kind == SOCK_RAW:
+        if not t.creds.capable(_CAP_NET_RAW):
+            raise err(errno.EPERM)
+        t.sandbox.log_once("socket(SOCK_RAW): sandboxes have no raw sockets yet; refused (EPERM)")
+        raise err(errno.EPERM if protocol else errno.EPROTONOSUPPORT)
+    if kind not in _PROTOCOLS:
+        raise err(errno.ESOCKTNOSUPPORT)
+    if protocol not in (0, _PROTOCOLS[kind]):
+        raise err(errno.EPROTONOSUPPORT)
+    return kind, _PROTOCOLS[kind]
 
 
 @syscall("socket")
 def sys_socket(t: Task, family: int, kind: int, protocol: int) -> Result:
-    """socket(2): AF_UNIX only."""
-    if family == AF_UNIX:
-        return NATIVE
-    t.sandbox.log_once(f"socket(family {family}): sandboxes have no network yet; refused (EAFNOSUPPORT)")
-    raise _err(errno.EAFNOSUPPORT)
+    """socket(2): AF_UNIX, AF_INET, AF_INET6."""
+    flags = kind & ~15
+    kind &= 15
+    if flags & ~(_SOCK_CLOEXEC | _SOCK_NONBLOCK):
+        raise err(errno.EINVAL)
+    if not 0 <= family < _AF_MAX:
+        raise err(errno.EAFNOSUPPORT)
+    if kind >= _SOCK_MAX:
+        raise err(errno.EINVAL)
+    if family not in (AF_UNIX, AF_INET, AF_INET6):
+        t.sandbox.log_once(f"socket(family {family}): sandboxes do not have it yet; refused (EAFNOSUPPORT)")
+        raise err(errno.EAFNOSUPPORT)
+    kind, protocol = _check_kind(t, family, kind, protocol)
+    sock, end = t.sandbox.net.create(family, kind, protocol)
+    sock.uid = t.creds.euid
+    if flags & _SOCK_NONBLOCK:
+        end.setblocking(False)
+    return InstallFd(end.detach(), cloexec=bool(flags & _SOCK_CLOEXEC))
+
+
+def _address(data: bytes | None, length: int) -> bytes:
+    """move_addr_to_kernel()."""
+    if data is None or not 0 <= length <= _ADDRESS_MAX:
+        raise err(errno.EINVAL)
+    return data
+
+
+@syscall("bind")
+def sys_bind(t: Task, fd: FdRef, address: bytes | None, length: int) -> Result:
+    """bind(2)"""
+    sock = find(t, fd)
+    raw = _address(address, length)
+    if sock is None:
+        raise err(errno.EINVAL)  # one of a pair: it stays nameless
+    sock.bind(t, raw)
+    return 0
 
 
 @syscall("connect")
 def sys_connect(t: Task, fd: FdRef, address: bytes | None, length: int) -> Result:
-    """connect(2): the errors of a name that is missing or that nobody listens on."""
-    if fd.mode & 0o170000 != 0o140000 or _placeholder(t, fd):
-        raise _err(errno.ENOTSOCK)
-    if address is None or len(address) < 3 or struct.unpack_from("<H", address)[0] != AF_UNIX:
-        raise _err(errno.EINVAL)
-    path = address[2:].split(b"\0", 1)[0]
-    if path:
-        t.sandbox.vfs.lookup(t, None, path)
-    t.sandbox.log_once(f"connect({os.fsdecode(path)!r}): sandboxes have no network yet; refused (ECONNREFUSED)")
-    raise _err(errno.ECONNREFUSED)
+    """connect(2)"""
+    sock = find(t, fd)
+    raw = _address(address, length)
+    if sock is None:
+        raise err(errno.EISCONN)
+    done = sock.connect(t, raw, fd.nonblock)
+    return _connected(sock, done) if isinstance(done, int) else _connected_later(sock, done)
 
 
-@syscall("bind", "listen", "accept", "accept4", "sendmmsg")
-def sys_unnamed(t: Task, fd: FdRef, *_rest: object) -> Result:
-    """What needs a name or a network."""
-    if fd.mode & 0o170000 != 0o140000 or _placeholder(t, fd):
-        raise _err(errno.ENOTSOCK)
-    t.sandbox.log_once("bind, listen, accept, sendmmsg: sandboxes have no network yet; refused (EOPNOTSUPP)")
-    raise _err(errno.EOPNOTSUPP)
+def _connected(sock: Sock, ret: int) -> Out:
+    return Out(ret, flags=_NATIVE_FD if sock.native else 0)
+
+
+async def _connected_later(sock: Sock, done: Awaitable[int]) -> Out:
+    return _connected(sock, await done)
+
+
+@syscall("listen")
+def sys_listen(t: Task, fd: FdRef, backlog: int) -> Result:
+    """listen(2)"""
+    sock = find(t, fd)
+    if sock is None:
+        raise err(errno.EINVAL)
+    sock.listen(t, backlog)
+    return 0
+
+
+@syscall("accept", "accept4")
+def sys_accept(t: Task, fd: FdRef, *_rest: int) -> Result:
+    """accept(2): the core takes connections from a listener's pair itself, once it knows that it is one."""
+    sock = find(t, fd)
+    if sock is None or (sock.connects and sock.state != LISTENING):
+        raise err(errno.EINVAL)
+    if not sock.connects:
+        raise err(errno.EOPNOTSUPP)
+    return NetCall(t.sandbox.net.descriptor_class(fd.dev, fd.ino))
+
+
+def give_back(value: bytes, address: int, room: tuple[int, bytes | None]) -> Out:
+    """A value and its length to the caller, as move_addr_to_user(): cut to the room, with the full length."""
+    where, given = room
+    if given is None:
+        raise err(errno.EFAULT)
+    size = struct.unpack("<i", given)[0]
+    if size < 0:
+        raise err(errno.EINVAL)
+    writes = [(address, value[:size])] if size and value else []
+    return Out(0, [*writes, (where, struct.pack("<i", len(value)))])
+
+
+@syscall("getsockname")
+def sys_getsockname(t: Task, fd: FdRef, address: int, room: tuple[int, bytes | None]) -> Result:
+    """getsockname(2)"""
+    sock = find(t, fd)
+    return NATIVE if sock is None else give_back(sock.sockname(), address, room)
+
+
+@syscall("getpeername")
+def sys_getpeername(t: Task, fd: FdRef, address: int, room: tuple[int, bytes | None]) -> Result:
+    """getpeername(2)"""
+    sock = find(t, fd)
+    return NATIVE if sock is None else give_back(sock.peername(), address, room)
+
+
+@socket_call("shutdown")
+def sys_shutdown(t: Task, fd: FdRef, how: int) -> Result:
+    """shutdown(2) of what is not connected, and of datagram sockets."""
+    sock = find(t, fd)
+    if sock is None or sock.native:
+        return NATIVE_FD
+    if not 0 <= how <= 2:
+        raise err(errno.EINVAL)
+    return sock.shutdown(how)

@@ -13,8 +13,9 @@ supervisor), REFUSE (the supervisor logs one line and the guest gets `err`).
 
 Argument kinds: int (32 bits, signed), long (64 bits, signed), uint (64 bits), ptr;
 fd, dirfd (AT_FDCWD allowed); path, path? (NULL allowed); str, str?;
-in:N (a struct of N bytes, NULL allowed); inbuf:K (bytes, as many as argument K says); iov:K (an array of
-K iovecs); pid; strv (argv, envp).  Numbers are those of arch/x86/entry/syscalls/syscall_64.tbl.
+in:N (a struct of N bytes, NULL allowed); inout:N (the same and its address, since it is written
+back); inbuf:K (bytes, as many as argument K says); small:K (the same with an int length, None if that is negative);
+iov:K (an array of K iovecs); pid; strv (argv, envp).  Numbers are those of arch/x86/entry/syscalls/syscall_64.tbl.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ KINDS = (
     "str",
     "str?",
     "in",
+    "inout",
     "inbuf",
+    "small",
     "iov",
     "pid",
     "strv",
@@ -429,25 +432,25 @@ S("add_key", 248, REFUSE, "ptr ptr ptr uint int", "")
 S("request_key", 249, REFUSE, "ptr ptr ptr int", "")
 S("keyctl", 250, REFUSE, "int uint uint uint uint", "")
 
-# --- sockets: pairs are the kernel's; addresses come with the Network work ---------------------------------
+# --- sockets: what is connected is the kernel's; names and options are the supervisor's --------------------
 S("socketpair", 53, KERNEL, "int int int ptr", "network")
 S("socket", 41, SUP, "int int int", "network")
-S("connect", 42, SUP, "fd inbuf:2 int", "network")
-S("bind", 49, SUP, "fd inbuf:2 int", "network")
+S("connect", 42, SUP, "fd small:2 int", "network")
+S("bind", 49, SUP, "fd small:2 int", "network")
 S("listen", 50, SUP, "fd int", "network")
-S("accept", 43, SUP, "fd ptr ptr", "network")
-S("accept4", 288, SUP, "fd ptr ptr int", "network")
-S("sendto", 44, CORE, "fd ptr uint uint ptr uint", "network")
-S("sendmsg", 46, CORE, "fd ptr uint", "network")
-S("sendmmsg", 307, SUP, "fd ptr uint uint", "network")
+S("accept", 43, CORE, "fd ptr ptr", "network")
+S("accept4", 288, CORE, "fd ptr ptr int", "network")
+S("sendto", 44, CORE, "fd ptr uint int small:5 int", "network")
+S("sendmsg", 46, CORE, "fd ptr int", "network")
+S("sendmmsg", 307, CORE, "fd ptr uint uint", "network")
 S("recvfrom", 45, KERNEL, "fd ptr uint uint ptr ptr", "network")
 S("recvmsg", 47, KERNEL, "fd ptr uint", "network")
 S("recvmmsg", 299, KERNEL, "fd ptr uint uint ptr", "network")
 S("shutdown", 48, KERNEL, "fd int", "network")
-S("getsockname", 51, KERNEL, "fd ptr ptr", "network")
-S("getpeername", 52, KERNEL, "fd ptr ptr", "network")
-S("setsockopt", 54, KERNEL, "fd int int ptr int", "network")
-S("getsockopt", 55, KERNEL, "fd int int ptr ptr", "network")
+S("getsockname", 51, SUP, "fd ptr inout:4", "network")
+S("getpeername", 52, SUP, "fd ptr inout:4", "network")
+S("setsockopt", 54, SUP, "fd int int small:4 int", "network")
+S("getsockopt", 55, SUP, "fd int int ptr inout:4", "network")
 
 # --- System V and POSIX IPC: host-wide names, so refused until they are virtual ------------------------------
 for _name, _nr in (

@@ -28,6 +28,11 @@ class FdRef:
     def __init__(self, fd: int, dev: int, ino: int, mode: int) -> None:
         self.fd, self.dev, self.ino, self.mode = fd, dev, ino, mode
 
+    @property
+    def nonblock(self) -> bool:
+        """O_NONBLOCK of a socket: the core sends it in st_mode's unused top bit."""
+        return bool(self.mode >> 31)
+
     def __repr__(self) -> str:
         return f"<fd {self.fd} {self.dev:x}:{self.ino}>"
 

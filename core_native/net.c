@@ -1,0 +1,408 @@
+/*
+ * Sockets that the host kernel does not serve alone: connections from a listener's queue, datagrams behind a header.
+ * Layer: core functions.  Touches: the slot's data area as scratch, the class cache of the process.
+ *
+ * A guest's listener is one end of a pair.  A connection is a message on it: struct ring3_peer, and the new socket as
+ * SCM_RIGHTS.  A datagram socket is such an end too: each datagram lies in its queue behind a struct ring3_peer.  Where
+ * a datagram goes is the supervisor's to say; it lends the receiver's other end for the one sendmsg(2) (ACT_VIA).
+ */
+#include "core.h"
+
+#define SOCK_NONBLOCK 04000
+#define SOCK_CLOEXEC 02000000
+#define MSG_PEEK 2
+#define MSG_TRUNC 0x20
+#define MSG_ERRQUEUE 0x2000
+#define MSG_WAITFORONE 0x10000
+#define UIO_MAXIOV 1024
+#define MAX_RW_COUNT 0x7ffff000UL
+
+struct mmsghdr_ {
+	struct msghdr_ hdr;
+	u32 len, pad;
+};
+
+/* What a call that moves a message asks for, whichever it is. */
+struct message {
+	u64 name, name_size; /* where the address goes, and where its size is (0: not wanted) */
+	u64 control, controllen;
+	u64 iovlen, total;
+	u32 flags;
+};
+
+/* The scratch area: one header, then the guest's buffers. */
+static struct iovec_ *vectors(struct thread *t) { return (struct iovec_ *)slot_data(t); }
+
+static s64 add_vector(struct thread *t, struct message *m, u64 base, u64 len)
+{
+	if ((s64)len < 0)
+		return -EINVAL;
+	if (len > MAX_RW_COUNT - m->total)
+		len = MAX_RW_COUNT - m->total;
+	if (len && touches_core(base, len))
+		return -EFAULT;
+	vectors(t)[++m->iovlen] = (struct iovec_){base, len};
+	m->total += len;
+	return 0;
+}
+
+static s64 add_vectors(struct thread *t, struct message *m, u64 iov, u64 count)
+{
+	if (count > UIO_MAXIOV)
+		return -EINVAL;
+	for (u64 i = 0; i < count; i++) {
+		struct iovec_ v;
+		s64 r = copy_in(&v, iov + i * sizeof v, sizeof v);
+		if (!r)
+			r = add_vector(t, m, v.base, v.len);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+static s64 read_header(u64 at, struct msghdr_ *hdr)
+{
+	if (copy_in(hdr, at, sizeof *hdr))
+		return -EFAULT;
+	if (hdr->iovlen > UIO_MAXIOV)
+		return -90; /* EMSGSIZE */
+	if (hdr->name && (s32)hdr->namelen < 0)
+		return -EINVAL;
+	if (hdr->control && touches_core(hdr->control, hdr->controllen))
+		return -EFAULT;
+	return 0;
+}
+
+/* Understand a call of the read and the write family. */
+static s64 describe_message(struct thread *t, struct call *c, struct message *m)
+{
+	struct msghdr_ hdr;
+	memset(m, 0, sizeof *m);
+	switch (c->nr) {
+	case NR_readv:
+	case NR_writev:
+		return add_vectors(t, m, c->a[1], c->a[2]);
+	case NR_recvmsg:
+	case NR_sendmsg: {
+		s64 r = read_header(c->a[1], &hdr);
+		if (r)
+			return r;
+		m->flags = c->a[2];
+		m->name = hdr.namelen ? hdr.name : 0;
+		m->name_size = c->nr == NR_recvmsg ? c->a[1] + __builtin_offsetof(struct msghdr_, namelen) : hdr.namelen;
+		m->control = hdr.control;
+		m->controllen = hdr.control ? hdr.controllen : 0;
+		return add_vectors(t, m, hdr.iov, hdr.iovlen);
+	}
+	case NR_recvfrom:
+	case NR_sendto:
+		m->name = c->a[4];
+		m->name_size = c->a[5];
+		m->flags = c->a[3];
+	}
+	return add_vector(t, m, c->a[1], c->a[2]);
+}
+
+/* move_addr_to_user(): the address cut to the room there is, and its full length. */
+static s64 give_address(const struct ring3_peer *peer, u64 to, u64 size_at, s32 room)
+{
+	u32 len = peer->len <= sizeof peer->addr ? peer->len : sizeof peer->addr;
+	if (room < 0)
+		return -EINVAL;
+	if (to && room && copy_out(to, peer->addr, (u32)room < len ? (u32)room : len))
+		return -EFAULT;
+	return copy_out(size_at, &len, 4) ? -EFAULT : 0;
+}
+
+/* -- accept(2) */
+
+/* A full descriptor table is found before a connection is taken from the queue. */
+static s64 room_for_fd(int fd)
+{
+	s64 spare = sys(NR_fcntl, fd, F_DUPFD_CLOEXEC, 0);
+	if (spare >= 0)
+		sys(NR_close, spare);
+	return spare < 0 ? spare : 0;
+}
+
+static s64 take_connection(struct thread *t, int listener, struct ring3_peer *peer, u32 flags)
+{
+	struct iovec_ iov = {(u64)peer, sizeof *peer};
+	struct {
+		struct cmsghdr_ head;
+		int fd, pad;
+	} control;
+	struct msghdr_ hdr = {.iov = (u64)&iov, .iovlen = 1, .control = (u64)&control, .controllen = sizeof control};
+	u64 args[6] = {listener, (u64)&hdr, flags & SOCK_CLOEXEC ? MSG_CMSG_CLOEXEC : 0, 0, 0, 0};
+	s64 r = room_for_fd(listener);
+	if (r)
+		return r;
+	r = safe_syscall(NR_recvmsg, args, &t->pending);
+	if (r < 0)
+		return r;
+	if (r != sizeof *peer) /* the supervisor has closed its end: it listens no more */
+		return -EINVAL;
+	if (hdr.controllen < sizeof control.head || control.head.type != SCM_RIGHTS)
+		return -EMFILE;
+	if (flags & SOCK_NONBLOCK)
+		sys(NR_fcntl, control.fd, F_SETFL, O_NONBLOCK);
+	if (control.fd < FD_TABLE)
+		t->proc->fd_class[control.fd] = FD_NATIVE;
+	return control.fd;
+}
+
+static s64 accept_call(struct thread *t, struct call *c)
+{
+	struct ring3_peer peer;
+	u32 flags = c->nr == NR_accept4 ? c->a[3] : 0;
+	s32 room = 0;
+	s64 fd = take_connection(t, c->a[0], &peer, flags), r = 0;
+	if (fd < 0 || !c->a[1])
+		return fd;
+	if (copy_in(&room, c->a[2], 4))
+		r = -EFAULT;
+	else
+		r = give_address(&peer, c->a[1], c->a[2], room);
+	if (r)
+		sys(NR_close, fd);
+	return r ? r : fd;
+}
+
+s64 fn_accept4(struct thread *t, struct call *c)
+{
+	int fd = (int)c->a[0];
+	u32 flags = c->nr == NR_accept4 ? c->a[3] : 0;
+	if (flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC))
+		return -EINVAL;
+	if (is_core_fd(t, fd))
+		return -EBADF;
+	return fd_bits(t, fd) & CLASS_LISTENER ? accept_call(t, c) : supervise(t, c, REQ_CALL);
+}
+s64 fn_accept(struct thread *t, struct call *c) { return fn_accept4(t, c); }
+
+/* -- receiving datagrams */
+
+static s64 finish_receive(struct call *c, struct message *m, struct msghdr_ *hdr, struct ring3_peer *peer)
+{
+	s64 r = 0;
+	s32 room = 0;
+	if (c->nr == NR_recvmsg) {
+		u64 at = c->a[1];
+		s32 flags = hdr->flags & ~MSG_CMSG_CLOEXEC;
+		if (m->name && (copy_in(&room, m->name_size, 4) || (r = give_address(peer, m->name, m->name_size, room))))
+			return r ? r : -EFAULT;
+		if (copy_out(at + __builtin_offsetof(struct msghdr_, flags), &flags, 4) ||
+		    copy_out(at + __builtin_offsetof(struct msghdr_, controllen), &hdr->controllen, 8))
+			return -EFAULT;
+	} else if (m->name) {
+		if (copy_in(&room, m->name_size, 4))
+			return -EFAULT;
+		r = give_address(peer, m->name, m->name_size, room);
+	}
+	return r;
+}
+
+static s64 receive(struct thread *t, struct call *c)
+{
+	struct message m;
+	struct ring3_peer peer = {0, 0, {0}};
+	s64 r = describe_message(t, c, &m);
+	if (r)
+		return r;
+	if (m.flags & MSG_ERRQUEUE)
+		return -EAGAIN;
+	vectors(t)[0] = (struct iovec_){(u64)&peer, sizeof peer};
+	struct msghdr_ hdr = {.iov = (u64)vectors(t), .iovlen = m.iovlen + 1, .control = m.control, .controllen = m.controllen};
+	u64 args[6] = {c->a[0], (u64)&hdr, m.flags, 0, 0, 0};
+	r = safe_syscall(NR_recvmsg, args, &t->pending);
+	if (r < (s64)sizeof peer)
+		return r < 0 ? r : 0;
+	if (peer.error)
+		return -(s64)peer.error;
+	s64 bad = finish_receive(c, &m, &hdr, &peer);
+	return bad ? bad : r - (s64)sizeof peer;
+}
+
+/* -- sending */
+
+/* Send a datagram over the descriptor that the supervisor lends. */
+static s64 send_via(struct thread *t, struct call *c, struct message *m)
+{
+	struct ring3_slot *s = t->slot;
+	struct ring3_peer header;
+	int via = -1;
+	u32 flags, add = MSG_NOSIGNAL, lossy = s->r_args[0];
+	memcpy(&header, slot_data(t) + s->out_off[0], sizeof header);
+	s64 r = receive_fds(t, &via, 1, &flags);
+	if (r < 0)
+		return r;
+	r = describe_message(t, c, m); /* anew: the scratch area held the request meanwhile */
+	if (!r) {
+		vectors(t)[0] = (struct iovec_){(u64)&header, sizeof header};
+		struct msghdr_ hdr = {
+			.iov = (u64)vectors(t), .iovlen = m->iovlen + 1, .control = m->control, .controllen = m->controllen};
+		if (lossy || (m->flags & MSG_DONTWAIT) || (sys(NR_fcntl, c->a[0], F_GETFL) & O_NONBLOCK))
+			add |= MSG_DONTWAIT;
+		u64 args[6] = {via, (u64)&hdr, add, 0, 0, 0};
+		r = safe_syscall(NR_sendmsg, args, &t->pending);
+		if (r >= (s64)sizeof header)
+			r -= sizeof header;
+		else if (r == -EAGAIN && lossy)
+			r = m->total;
+		else if (r == -32 /* EPIPE: closed since */ || r == -104)
+			r = lossy ? (s64)m->total : -111; /* ECONNREFUSED */
+	}
+	sys(NR_close, via);
+	return r;
+}
+
+/* The host kernel's send, without the address: the peer is the one that the pair has. */
+static s64 send_native(struct thread *t, struct call *c)
+{
+	struct call plain = *c;
+	struct msghdr_ hdr;
+	if (c->nr == NR_sendto)
+		plain.a[4] = plain.a[5] = 0;
+	if (c->nr == NR_sendmsg) {
+		if (copy_in(&hdr, c->a[1], sizeof hdr))
+			return -EFAULT;
+		hdr.name = hdr.namelen = 0;
+		plain.a[1] = (u64)&hdr;
+	}
+	return native(t, &plain);
+}
+
+/* Every kind of sending is put to the supervisor as a sendto(2) without the bytes. */
+static s64 send(struct thread *t, struct call *c)
+{
+	struct message m;
+	s64 r = describe_message(t, c, &m);
+	if (r)
+		return r;
+	u64 name = c->nr == NR_sendto || c->nr == NR_sendmsg ? m.name : 0;
+	struct call ask_for = {NR_sendto, {c->a[0], 0, m.total, m.flags, name, name ? m.name_size : 0}, c->ip, c->sp, c->uc};
+	s64 action = put_call(t, &ask_for, REQ_CALL);
+	if (action < 0)
+		return action;
+	if ((action & 0xff) == ACT_VIA)
+		return send_via(t, c, &m);
+	if ((action & 0xff) == ACT_NATIVE) {
+		if ((action & ACT_NATIVE_FD) && c->a[0] < FD_TABLE)
+			t->proc->fd_class[c->a[0]] = FD_NATIVE;
+		return send_native(t, c);
+	}
+	return ask_finish(t, &ask_for, action);
+}
+
+s64 fn_sendto(struct thread *t, struct call *c)
+{
+	int fd = (int)c->a[0];
+	if (is_core_fd(t, fd))
+		return -EBADF;
+	u32 bits = fd_bits(t, fd);
+	if ((bits & CLASS_MASK) == FD_PLACEHOLDER && !(bits & CLASS_SOCKET))
+		return supervise(t, c, REQ_CALL);
+	return (bits & CLASS_SOCKET) || c->a[4] ? send(t, c) : native(t, c);
+}
+
+s64 fn_sendmsg(struct thread *t, struct call *c)
+{
+	int fd = (int)c->a[0];
+	struct msghdr_ hdr;
+	if (is_core_fd(t, fd))
+		return -EBADF;
+	u32 bits = fd_bits(t, fd);
+	if ((bits & CLASS_MASK) == FD_PLACEHOLDER && !(bits & CLASS_SOCKET))
+		return supervise(t, c, REQ_CALL);
+	if (bits & CLASS_SOCKET)
+		return send(t, c);
+	s64 r = read_header(c->a[1], &hdr);
+	if (r)
+		return sys(NR_fcntl, fd, F_GETFD) < 0 ? -EBADF : r;
+	return hdr.name && hdr.namelen ? send(t, c) : native(t, c);
+}
+
+/* sendmmsg(2): as many as go; an error only where not even the first does. */
+s64 fn_sendmmsg(struct thread *t, struct call *c)
+{
+	u32 count = c->a[2] < UIO_MAXIOV ? c->a[2] : UIO_MAXIOV;
+	for (u32 i = 0; i < count; i++) {
+		u64 at = c->a[1] + i * sizeof(struct mmsghdr_);
+		struct call one = {NR_sendmsg, {c->a[0], at, c->a[3], 0, 0, 0}, c->ip, c->sp, c->uc};
+		s64 r = fn_sendmsg(t, &one);
+		u32 len = r;
+		if (r >= 0 && copy_out(at + __builtin_offsetof(struct mmsghdr_, len), &len, 4))
+			r = -EFAULT;
+		if (r < 0)
+			return i ? (s64)i : r;
+	}
+	return count;
+}
+
+/* recvmmsg(2) of datagrams.  The time limit is looked at between messages, as Linux does (recvmmsg(2), BUGS). */
+static s64 receive_many(struct thread *t, struct call *c)
+{
+	u32 count = c->a[2] < UIO_MAXIOV ? c->a[2] : UIO_MAXIOV, flags = c->a[3];
+	s64 limit[2] = {0, 0}, now[2];
+	if (c->a[4]) {
+		if (copy_in(limit, c->a[4], sizeof limit))
+			return -EFAULT;
+		if (limit[0] < 0 || (u64)limit[1] >= 1000000000)
+			return -EINVAL;
+		sys(NR_clock_gettime, 1, now);
+		limit[0] += now[0];
+		limit[1] += now[1];
+	}
+	for (u32 i = 0; i < count; i++) {
+		u64 at = c->a[1] + i * sizeof(struct mmsghdr_);
+		struct call one = {NR_recvmsg, {c->a[0], at, flags & ~MSG_WAITFORONE, 0, 0, 0}, c->ip, c->sp, c->uc};
+		s64 r = receive(t, &one);
+		u32 len = r;
+		if (r >= 0 && copy_out(at + __builtin_offsetof(struct mmsghdr_, len), &len, 4))
+			r = -EFAULT;
+		if (r < 0)
+			return i ? (s64)i : r;
+		if (flags & MSG_WAITFORONE)
+			flags |= MSG_DONTWAIT;
+		if (c->a[4]) {
+			sys(NR_clock_gettime, 1, now);
+			if (now[0] * 1000000000 + now[1] >= limit[0] * 1000000000 + limit[1])
+				return i + 1;
+		}
+	}
+	return count;
+}
+
+/* FIONREAD: the length of the next datagram. */
+s64 net_fionread(int fd, u64 to)
+{
+	s32 n = 0;
+	s64 r = sys(NR_ioctl, fd, 0x541b, &n);
+	if (r)
+		return r;
+	n = n > (s32)sizeof(struct ring3_peer) ? n - (s32)sizeof(struct ring3_peer) : 0;
+	return copy_out(to, &n, 4) ? -EFAULT : 0;
+}
+
+/* A call on a socket that is supervised. */
+s64 net_call(struct thread *t, struct call *c)
+{
+	int datagram = c->a[0] < FD_TABLE && (t->proc->fd_class[c->a[0]] & CLASS_DATAGRAM);
+	switch (c->nr) {
+	case NR_accept:
+	case NR_accept4:
+		return accept_call(t, c);
+	case NR_read:
+	case NR_readv:
+	case NR_recvfrom:
+	case NR_recvmsg:
+		return datagram ? receive(t, c) : supervise(t, c, REQ_CALL);
+	case NR_recvmmsg:
+		return datagram ? receive_many(t, c) : supervise(t, c, REQ_CALL);
+	case NR_write:
+	case NR_writev:
+		return send(t, c);
+	}
+	return supervise(t, c, REQ_CALL);
+}

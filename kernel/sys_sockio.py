@@ -1,0 +1,135 @@
+"""Data calls on sockets that the host kernel does not serve alone: unconnected ones, and those with datagrams.
+
+Layer: the pretend kernel, a family of system calls.  May touch: the sandbox's network (netstack/).
+
+These handlers stand in for others where a call names a socket of the network (kernel/handlers.py, SOCKET_HANDLERS).
+Receiving is the core's, from the socket's own pair; sending is put here as a sendto(2) without the bytes, whichever
+call it was, and a datagram's receiver is lent to the core for it (core_native/net.c).
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+
+from ..netstack.address import AF_UNIX, SOCK_STREAM, err
+from ..netstack.interfaces import IFREQ, KNOWN, SIOCGIFCONF, interface_ioctl, interface_list
+from ..netstack.listener import peer_message
+from .handlers import HANDLERS, NATIVE, NATIVE_FD, NetCall, Out, Via, socket_call, syscall
+from .layout import CONSTANTS
+from .sys_socket import find
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..netstack.sock import Sock
+    from .handlers import Result
+    from .task import FdRef, Task
+
+_MSG_OOB, _MSG_NOSIGNAL, _MSG_FASTOPEN = 1, 0x4000, 0x20000000
+_FIONREAD, _TIOCOUTQ, _SIOCATMARK = 0x541B, 0x5411, 0x8905
+_OWNER = (0x8901, 0x8902, 0x8903, 0x8904)  # FIOSETOWN, SIOCSPGRP, FIOGETOWN, SIOCGPGRP
+_EVERY_FILE = (0x5421, 0x5450, 0x5451, 0x5452)  # FIONBIO, FIONCLEX, FIOCLEX, FIOASYNC
+
+
+@socket_call("read", "readv", "recvfrom", "recvmsg", "recvmmsg")
+def sock_receive(t: Task, fd: FdRef, *_rest: object) -> Result:
+    """Receiving: a connected socket's is the host kernel's, a datagram's the core's; else there is an error."""
+    sock = find(t, fd)
+    if sock is None or sock.native:
+        return NATIVE_FD
+    if not sock.connects:
+        return NetCall(t.sandbox.net.descriptor_class(fd.dev, fd.ino))
+    if sock.shut & 1 and sock.family == AF_UNIX:
+        return 0
+    sock.check_stream_connected(False)
+    return 0
+
+
+@syscall("sendto")
+def sys_sendto(
+    t: Task, fd: FdRef, _buffer: int, size: int, flags: int, address: bytes | None, length: int
+) -> Result:
+    """Sending, by whatever call: see the module's text."""
+    sock = find(t, fd)
+    if address is None or not 0 <= length <= 128:
+        raise err(errno.EINVAL)
+    if sock is None:
+        raise err(errno.EISCONN)  # one of a socketpair(2), with an address
+    if not sock.connects:
+        return _send_datagram(t, sock, size, flags, address or None)
+    if sock.native:
+        if address and sock.family == AF_UNIX and sock.type == SOCK_STREAM:
+            raise err(errno.EISCONN)
+        return NATIVE_FD
+    if flags & _MSG_FASTOPEN or (address and sock.family == AF_UNIX and sock.type == SOCK_STREAM):
+        raise err(errno.EOPNOTSUPP)
+    try:
+        sock.check_stream_connected(True)
+    except BrokenPipeError:
+        if not flags & _MSG_NOSIGNAL:
+            return Out(-errno.EPIPE, flags=CONSTANTS["ACT_SIGPIPE"])
+        raise
+    return 0
+
+
+def _send_datagram(t: Task, sock: Sock, size: int, flags: int, address: bytes | None) -> Result:
+    if flags & _MSG_OOB:
+        raise err(errno.EOPNOTSUPP)
+    found = sock.route(t, address, size)
+    if found is None:
+        return size
+    receiver, source = found
+    if receiver.end is None:
+        raise err(errno.ECONNREFUSED)
+    return Via(receiver.end.fileno(), peer_message(source), sock.family != AF_UNIX)
+
+
+@socket_call("sendfile", "splice")
+def sock_splice(t: Task, *args: object) -> Result:
+    """sendfile(2) and splice(2): between native descriptors only."""
+    name = "sendfile" if len(args) == 4 else "splice"
+    for i, which in enumerate((0, 1) if name == "sendfile" else (0, 2)):
+        ref: FdRef = args[which]  # type: ignore[assignment]
+        sock = t.sandbox.net.get(ref.dev, ref.ino)
+        if sock is None or sock.native:
+            continue
+        if not sock.connects:
+            raise err(errno.EINVAL)
+        sock.check_stream_connected(i == 0 if name == "sendfile" else i == 1)
+    result: Result = HANDLERS[name](t, *args)
+    return result
+
+
+@socket_call("epoll_ctl")
+def sock_epoll_ctl(t: Task, *_args: object) -> Result:
+    """epoll_ctl(2): readiness is the pair's own."""
+    return NATIVE
+
+
+@socket_call("ioctl")
+def socket_ioctl(t: Task, fd: FdRef, command: int, argument: int) -> Result:
+    """ioctl(2) on a socket, also on one that only the host kernel knows: never its own interfaces and routes."""
+    command &= 0xFFFFFFFF
+    sock = t.sandbox.net.get(fd.dev, fd.ino)
+    if command >> 8 != 0x89:
+        if sock is None or command in (_FIONREAD, _TIOCOUTQ, *_EVERY_FILE):
+            return NATIVE
+        raise err(errno.ENOTTY)
+    if fd.mode & 0o170000 != 0o140000:
+        raise err(errno.ENOTTY)
+    if command in (_SIOCATMARK, *_OWNER):
+        return NATIVE
+    if command == SIOCGIFCONF:
+        return _interfaces(t, argument)
+    if command in KNOWN:
+        answer = interface_ioctl(command, t.peek(argument, IFREQ))
+        return Out(0, [(argument, answer)])
+    raise err(errno.ENOTTY)
+
+
+def _interfaces(t: Task, argument: int) -> Result:
+    """SIOCGIFCONF: struct ifconf, the list's size and address."""
+    room, address = struct.unpack("<i4xQ", t.peek(argument, 16))
+    found = interface_list(room, not address)
+    writes = [(address, found)] if address and found else []
+    return Out(0, [*writes, (argument, struct.pack("<i", len(found)))])

@@ -1,0 +1,321 @@
+"""TCP and UDP inside a sandbox: 127.0.0.0/8 and ::1 are all there is (ip(7), tcp(7), udp(7)).
+
+Layer: netstack, a family.  May touch: the port tables, listeners, host socket pairs.
+
+The bytes of a connection go over the pair, without segments, windows or checksums; what a program can ask
+about them is answered here and in options.py.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+
+from .address import (
+    AF_INET,
+    AF_INET6,
+    AF_UNSPEC,
+    ANY4,
+    ANY6,
+    LOOPBACK4,
+    LOOPBACK6,
+    Endpoint,
+    err,
+    family_of,
+    parse_inet,
+)
+from .listener import Backlog, peer_message
+from .options import IPV6_V6ONLY, SO_BROADCAST, SO_REUSEADDR, SO_REUSEPORT, SOL_SOCKET, apply_inherited
+from .sock import CONNECTED, FRESH, LISTENING, Sock, identity
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from ..kernel.task import Task
+    from .network import Network
+    from .ports import Ports
+
+CAP_NET_BIND_SERVICE = 10
+IPPROTO_IPV6 = 41
+DATAGRAM_MAX = {AF_INET: 65507, AF_INET6: 65527}  # what fits into an IP packet behind the UDP header
+#: ip_unprivileged_port_start
+UNPRIVILEGED = 1024
+
+
+class InetSock(Sock):
+    """An AF_INET or AF_INET6 stream or datagram socket.  `local.port` is 0 until it has one."""
+
+    __slots__ = ("_asked", "_given", "local", "peer")
+
+    def __init__(self, net: Network, family: int, kind: int, protocol: int) -> None:
+        super().__init__(net, family, kind, protocol)
+        self.local = self._nowhere()
+        self.peer: Endpoint | None = None
+        self._asked = False  # connect(2) said EINPROGRESS: the next one tells the end of it
+        self._given = False  # bind(2) chose the address
+
+    def _nowhere(self) -> Endpoint:
+        return Endpoint(ANY4 if self.family == AF_INET else ANY6, 0)
+
+    @property
+    def ports(self) -> Ports:
+        return self.net.tcp if self.connects else self.net.udp
+
+    def _flag(self, level: int, name: int) -> bool:
+        return any(self.options.get((level, name), b""))
+
+    @property
+    def reuse_address(self) -> bool:
+        return self._flag(SOL_SOCKET, SO_REUSEADDR)
+
+    @property
+    def reuse_port(self) -> bool:
+        return self._flag(SOL_SOCKET, SO_REUSEPORT)
+
+    @property
+    def v6only(self) -> bool:
+        return self._flag(IPPROTO_IPV6, IPV6_V6ONLY)
+
+    def covers(self) -> tuple[bytes | None, bytes | None]:
+        """The IPv4 and the IPv6 address that it is bound to: zeros for all of them, None for none."""
+        host = self.local.host
+        if len(host) == 4:
+            return host, None
+        return (ANY4 if not any(host) and not self.v6only else None), host
+
+    def accepts(self, host: bytes) -> int:
+        """How exactly the address that it is bound to means `host`: 0 not at all."""
+        bound = self.covers()[len(host) == 16]
+        if bound is None:
+            return 0
+        if not any(bound):
+            return 2 if len(host) == len(self.local.host) else 1
+        return 3 if bound == host else 0
+
+    # -- names
+
+    def bind(self, t: Task, raw: bytes) -> None:
+        if len(raw) < 2:
+            raise err(errno.EINVAL)
+        if self.family == AF_INET and len(raw) >= 16 and family_of(raw) == AF_UNSPEC and not any(raw[4:8]):
+            raw = struct.pack("<H", AF_INET) + raw[2:]  # a favour to old programs (__inet_bind)
+        where = parse_inet(self.family, raw)
+        if not where.wildcard and not where.loopback or (self.v6only and len(where.host) == 4):
+            raise err(errno.EINVAL if self.v6only and len(where.host) == 4 else errno.EADDRNOTAVAIL)
+        if where.port and where.port < UNPRIVILEGED and not t.creds.capable(CAP_NET_BIND_SERVICE):
+            raise err(errno.EACCES)
+        if self.state != FRESH or self.local.port:
+            raise err(errno.EINVAL)
+        self.uid = t.creds.euid
+        before, self.local = self.local, Endpoint(where.host, 0, 0, where.scope)
+        try:
+            self.ports.bind(self, where.port)
+        except OSError:
+            self.local = before
+            raise
+        self._given = True
+
+    def _autobind(self, t: Task) -> None:
+        if not self.local.port:
+            self.uid = t.creds.euid
+            self.ports.claim(self, self.ports.free())
+
+    def sockname(self) -> bytes:
+        return self.local.pack(self.family)
+
+    def peername(self) -> bytes:
+        if self.peer is None or self.state != CONNECTED:
+            raise err(errno.ENOTCONN)
+        return self.peer.pack(self.family)
+
+    # -- connections
+
+    def listen(self, t: Task, backlog: int) -> None:
+        if not self.connects:
+            raise err(errno.EOPNOTSUPP)
+        if self.state == CONNECTED:
+            raise err(errno.EINVAL)
+        if self.backlog is not None:
+            self.backlog.resize(backlog)
+            return
+        if self.local.port:
+            self.ports.may_listen(self)
+        else:
+            self._autobind(t)
+        self.state = LISTENING
+        self.backlog = Backlog(self, backlog)
+
+    def _destination(self, raw: bytes, what: str) -> Endpoint:
+        """Where `raw` leads: this sandbox itself, or ENETUNREACH and a line for the user."""
+        where = parse_inet(self.family, raw)
+        if where.wildcard:
+            # "This host": IPv4 on an IPv6 socket only by its mapped form.
+            where = Endpoint(LOOPBACK4 if len(where.host) == 4 else LOOPBACK6, where.port)
+        if (
+            not self.connects
+            and where.host == b"\xff\xff\xff\xff"
+            and not self._flag(SOL_SOCKET, SO_BROADCAST)
+        ):
+            raise err(errno.EACCES)
+        if not where.loopback or (self.v6only and len(where.host) == 4):
+            self.net.unreachable(what, where)
+            raise err(errno.ENETUNREACH)
+        return where
+
+    def _set_source(self, where: Endpoint) -> None:
+        """The address that the answer to `where` comes back to (the prefsrc of the loopback routes)."""
+        if self.local.wildcard:
+            self.local.host = LOOPBACK4 if len(where.host) == 4 else LOOPBACK6
+
+    def connect(self, t: Task, raw: bytes, nonblock: bool) -> int | Awaitable[int]:
+        family = family_of(raw)
+        if not self.connects:
+            return self._connect_datagram(t, raw, family)
+        if family == AF_UNSPEC:
+            return self._disconnect()
+        if self.state != FRESH:
+            if self._asked:
+                self._asked = False
+                return 0
+            raise err(errno.EISCONN)
+        if self.error:
+            raise err(self.take_error())
+        where = self._destination(raw, "connect to")
+        try:
+            done = self._attempt(t, where, nonblock)
+        except OSError as e:
+            if not nonblock or e.errno != errno.ECONNREFUSED:
+                raise
+            self.error = errno.ECONNREFUSED
+            return -errno.EINPROGRESS
+        if not done:
+            return self._wait(t, where)
+        self._asked = nonblock
+        return -errno.EINPROGRESS if nonblock else 0
+
+    def _disconnect(self) -> int:
+        """connect(AF_UNSPEC) of a stream socket: what is connected cannot become unconnected again here."""
+        if self.state == CONNECTED:
+            self.net.log_once("connect(AF_UNSPEC) on a connected stream socket: not supported (EOPNOTSUPP)")
+            raise err(errno.EOPNOTSUPP)
+        return 0
+
+    def _attempt(self, t: Task, where: Endpoint, park: bool) -> bool:
+        """Connect if the listener's queue has room; `park`: or keep the connection until it has."""
+        listener = self.ports.listener(where.host, where.port)
+        if listener is None or listener.backlog is None:
+            raise err(errno.ECONNREFUSED)
+        self._autobind(t)
+        self._set_source(where)
+        assert self.end is not None
+        message = peer_message(self.local.pack(listener.family))
+        server = listener.spawned()
+        assert isinstance(server, InetSock)
+        server.ident = identity(self.end.fileno())
+        server.local = Endpoint(where.host, where.port)
+        server.peer = Endpoint(self.local.host, self.local.port)
+        apply_inherited(self.end, server.options)
+        if listener.backlog.put(message, self.end):
+            self.net.hand_over(self).close()
+        elif park:
+            listener.backlog.park(message, self.net.hand_over(self))
+        else:
+            return False
+        self.peer = where
+        self.ports.claim(server, where.port)
+        self.net.connected(server)
+        self.net.connected(self)
+        return True
+
+    async def _wait(self, t: Task, where: Endpoint) -> int:
+        while True:
+            listener = self.ports.listener(where.host, where.port)
+            if listener is None or listener.backlog is None:
+                raise err(errno.ECONNREFUSED)
+            await listener.backlog.room(self.send_timeout, errno.EINPROGRESS)
+            if self._attempt(t, where, False):
+                return 0
+
+    # -- datagrams
+
+    def _connect_datagram(self, t: Task, raw: bytes, family: int) -> int:
+        if family == AF_UNSPEC:
+            self.peer = None
+            self.state = FRESH
+            if not self._given:
+                self.ports.drop(self)
+                self.local = self._nowhere()
+            return 0
+        where = self._destination(raw, "connect (datagrams) to")
+        self._autobind(t)
+        self._set_source(where)
+        self.peer = where
+        self.state = CONNECTED
+        return 0
+
+    def route(self, t: Task, raw: bytes | None, size: int) -> tuple[Sock, bytes] | None:
+        if self.shut & 2:
+            raise err(errno.EPIPE)
+        if self.error:
+            raise err(self.take_error())
+        if raw is None and self.peer is None:
+            raise err(errno.EDESTADDRREQ)
+        if size > DATAGRAM_MAX[self.family]:
+            raise err(errno.EMSGSIZE)
+        if raw is not None:
+            if self.family == AF_INET6 and family_of(raw) == AF_INET and len(raw) >= 16:
+                raw = Endpoint(raw[4:8], int.from_bytes(raw[2:4], "big")).pack(AF_INET6)
+            where = self._destination(raw, "a datagram to")
+        else:
+            assert self.peer is not None
+            where = self.peer
+        if not where.port:
+            raise err(errno.EINVAL)
+        self._autobind(t)
+        source = self.source_for(where)
+        best = 0
+        found: InetSock | None = None
+        for sock in self.ports.holders(where.port):
+            score = sock.accepts(where.host)
+            if score and sock.peer is not None:
+                score = 4 if sock.peer == source else 0
+            if score and score >= best:
+                best, found = score, sock
+        if found is None and self.peer == where:
+            # The ICMP answer: told by whatever call comes next.
+            self.refuse()
+        return None if found is None or found.shut & 1 else (found, source.pack(found.family))
+
+    def source_for(self, where: Endpoint) -> Endpoint:
+        """The address that the receiver of a datagram to `where` sees."""
+        host = (
+            self.local.host if not self.local.wildcard else LOOPBACK4 if len(where.host) == 4 else LOOPBACK6
+        )
+        return Endpoint(host, self.local.port)
+
+    def refuse(self) -> None:
+        """ECONNREFUSED for the next receiving call; its message wakes who waits already."""
+        if self.end is not None and not self.shut & 1:
+            try:
+                self.end.send(peer_message(b"", errno.ECONNREFUSED), 0x4040)  # MSG_DONTWAIT | MSG_NOSIGNAL
+            except OSError:
+                pass
+
+    def check_stream_connected(self, sending: bool) -> None:
+        if self.error:
+            raise err(self.take_error())
+        raise err(errno.EPIPE if sending else errno.ENOTCONN)
+
+    def shutdown(self, how: int) -> int:
+        if self.state == FRESH or (self.state == LISTENING and how == 1):
+            if not self.connects:
+                super().shutdown(how)
+            if self.state == FRESH:
+                raise err(errno.ENOTCONN)
+            return 0
+        return super().shutdown(how)
+
+    def released(self) -> None:
+        super().released()
+        self.ports.drop(self)

@@ -1,0 +1,155 @@
+"""The network of one sandbox: every socket, found by the identity of its descriptor.
+
+Layer: netstack, on top of the families.  May touch: host socket pairs, the event loop, /proc/self/net/unix.
+
+A socket that is not connected is watched: its pair hangs up when the last descriptor is closed.  A connected
+one costs the supervisor no descriptor, so nothing tells of its end; its record (names, options) is dropped by
+a sweep that compares with the host's list of live sockets whenever the records have doubled.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+
+from ..kernel.layout import CONSTANTS
+from .address import AF_UNIX, SOCK_STREAM
+from .ports import Ports
+from .sock import CLOSED, CONNECTED, LISTENING, Sock, identity
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..kernel.loop import Loop
+    from .unix import UnixSock
+
+_HUP = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+#: records of connected sockets before the first sweep
+_SWEEP_MIN = 1024
+
+
+class Network:
+    """See the module's text.  `log_once` gets one line for each thing that was refused."""
+
+    def __init__(self, loop: Loop, log_once: Callable[[str], None]) -> None:
+        self.loop = loop
+        self.log_once = log_once
+        self.sockets: dict[tuple[int, int], Sock] = {}
+        self.tcp, self.udp = Ports(self), Ports(self)
+        self.abstract: dict[tuple[bytes, int], UnixSock] = {}
+        self.bound_inodes: dict[tuple[int, int], UnixSock] = {}
+        self._connected = 0
+        self._sweep_at = _SWEEP_MIN
+
+    # -- a socket's life -------------------------------------------------------------------------------------
+
+    def create(self, family: int, kind: int, protocol: int) -> tuple[Sock, socket.socket]:
+        """A new socket, and the end that the guest gets.  The arguments have been checked."""
+        if family == AF_UNIX:
+            from .unix import UnixSock
+
+            sock: Sock = UnixSock(self, family, kind, protocol)
+        else:
+            from .inet import InetSock
+
+            sock = InetSock(self, family, kind, protocol)
+        # Datagrams too go over a pair that says when its other end is closed.
+        host = socket.SOCK_STREAM if kind == SOCK_STREAM else socket.SOCK_SEQPACKET
+        theirs, ours = socket.socketpair(socket.AF_UNIX, host | socket.SOCK_CLOEXEC)
+        sock.end = ours
+        sock.ident = identity(theirs.fileno())
+        self.sockets[sock.ident] = sock
+        self.watch(sock)
+        return sock, theirs
+
+    def watch(self, sock: Sock, extra: int = 0, ready: Callable[[], None] | None = None) -> None:
+        """Release `sock` when its pair hangs up; call `ready()` on the events `extra`."""
+        assert sock.end is not None
+
+        def happened(events: int) -> None:
+            if events & _HUP:
+                self.release(sock)
+            elif ready is not None:
+                ready()
+
+        self.loop.add(sock.end.fileno(), happened, select.EPOLLRDHUP | extra)
+
+    def unwatch(self, sock: Sock) -> None:
+        if sock.end is not None:
+            self.loop.remove(sock.end.fileno())
+
+    def release(self, sock: Sock) -> None:
+        """The last descriptor of `sock` was closed: forget it."""
+        self.unwatch(sock)
+        if self.sockets.pop(sock.ident, None) is not None and sock.native:
+            self._connected -= 1
+        backlog, sock.backlog = sock.backlog, None
+        sock.released()
+        if backlog is not None:
+            backlog.close()
+        if sock.end is not None:
+            sock.end.close()
+            sock.end = None
+
+    def hand_over(self, sock: Sock) -> socket.socket:
+        """`sock` is being connected: its other end, which is the peer's from now on."""
+        self.unwatch(sock)
+        end, sock.end = sock.end, None
+        assert end is not None
+        return end
+
+    def connected(self, sock: Sock) -> None:
+        """`sock` (with its ident) is connected: remember it until it is swept."""
+        sock.state = CONNECTED
+        self.sockets[sock.ident] = sock
+        self._connected += 1
+        if self._connected > self._sweep_at:
+            self.sweep()
+
+    def sweep(self) -> None:
+        """Drop the records of connected sockets that no longer exist."""
+        live = _live_sockets()
+        if live is None:
+            return
+        for sock in [s for s in self.sockets.values() if s.native and s.ident[1] not in live]:
+            self.release(sock)
+        self._sweep_at = max(_SWEEP_MIN, 2 * self._connected)
+
+    # -- finding ---------------------------------------------------------------------------------------------
+
+    def get(self, dev: int, ino: int) -> Sock | None:
+        return self.sockets.get((dev, ino))
+
+    def descriptor_class(self, dev: int, ino: int) -> int:
+        """What the core should take a descriptor for (core.h, FD_*): 0 when the host kernel may have it."""
+        sock = self.sockets.get((dev, ino))
+        if sock is None or sock.native:
+            return 0
+        bits = CONSTANTS["CLASS_SUPERVISED"] | CONSTANTS["CLASS_SOCKET"]
+        if not sock.connects:
+            bits |= CONSTANTS["CLASS_DATAGRAM"]
+        elif sock.state == LISTENING:
+            bits |= CONSTANTS["CLASS_LISTENER"]
+        return bits
+
+    def unreachable(self, what: str, where: object) -> None:
+        """Tell the user of an attempt to leave the sandbox."""
+        self.log_once(f"{what} {where}: this sandbox has no network beyond itself; refused (ENETUNREACH)")
+
+    def close(self) -> None:
+        """The sandbox ends."""
+        for sock in list(self.sockets.values()):
+            if sock.state != CLOSED:
+                self.release(sock)
+        self.sockets.clear()
+
+
+def _live_sockets() -> set[int] | None:
+    """Inode numbers of all local sockets of the host's network namespace; None where /proc does not tell."""
+    try:
+        with open("/proc/self/net/unix", "rb", buffering=1 << 16) as table:
+            next(table)
+            return {int(line.split(None, 7)[6]) for line in table}
+    except (OSError, StopIteration, ValueError, IndexError):
+        return None

@@ -1,0 +1,306 @@
+"""Socket options: what a program reads back is what it set, with Linux's defaults, limits and errors.
+
+Layer: netstack, beside the families.  May touch: a socket's record, and the pair's end for what is handed down.
+
+An option that the host kernel honours on the pair itself (timeouts, buffer sizes, peeking) is left to it: the
+answer is None, "native".  The others have no effect on a connection that has no segments; they are checked, kept
+and told (socket(7), tcp(7), ip(7), ipv6(7); sk_setsockopt, do_tcp_setsockopt, do_ip_setsockopt).
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+
+from .address import AF_INET, AF_INET6, AF_UNIX, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, SOCK_STREAM, err
+from .sock import CONNECTED, LISTENING, Sock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+
+    from ..kernel.task import Task
+
+SOL_SOCKET = 1
+SO_DEBUG, SO_REUSEADDR, SO_TYPE, SO_ERROR, SO_DONTROUTE, SO_BROADCAST = 1, 2, 3, 4, 5, 6
+SO_SNDBUF, SO_RCVBUF, SO_KEEPALIVE, SO_OOBINLINE, SO_PRIORITY, SO_LINGER = 7, 8, 9, 10, 12, 13
+SO_REUSEPORT, SO_PASSCRED, SO_PEERCRED, SO_SNDLOWAT, SO_RCVTIMEO, SO_SNDTIMEO = 15, 16, 17, 19, 20, 21
+SO_BINDTODEVICE, SO_PEERNAME, SO_ACCEPTCONN, SO_MARK, SO_PROTOCOL, SO_DOMAIN = 25, 28, 30, 36, 38, 39
+SO_COOKIE, SO_PEERGROUPS, SO_RCVTIMEO_NEW, SO_SNDTIMEO_NEW = 57, 59, 66, 67
+IPV6_V6ONLY = 26
+TCP_MAXSEG, TCP_INFO, TCP_CONGESTION = 2, 11, 13
+CAP_NET_ADMIN = 12
+
+BOOL, INT, CONST = range(3)
+_I = struct.Struct("<i")
+_TIMEVAL = struct.Struct("<qq")
+
+
+class Option:
+    """One that is kept: `default`, its kind, and the range of what may be set."""
+
+    __slots__ = ("default", "high", "kind", "low")
+
+    def __init__(
+        self, default: int, kind: int = BOOL, low: int = -(1 << 31), high: int = (1 << 31) - 1
+    ) -> None:
+        self.default, self.kind, self.low, self.high = default, kind, low, high
+
+
+#: SOL_SOCKET's, of every family
+_SOCKET: dict[int, Option] = {
+    SO_DEBUG: Option(0), SO_REUSEADDR: Option(0), SO_DONTROUTE: Option(0), SO_BROADCAST: Option(0),
+    SO_KEEPALIVE: Option(0), SO_REUSEPORT: Option(0), 11: Option(0),  # SO_NO_CHECK
+    SO_PRIORITY: Option(0, INT), SO_SNDLOWAT: Option(1, CONST), 14: Option(0),  # SO_BSDCOMPAT
+    SO_MARK: Option(0, INT), 40: Option(0), 41: Option(0),  # SO_RXQ_OVFL, SO_WIFI_STATUS
+    46: Option(0, INT, 0), 49: Option(-1, INT), 56: Option(0, CONST),  # SO_BUSY_POLL, INCOMING_CPU, NAPI_ID
+    60: Option(0, INT, 0, 0), 69: Option(0), 70: Option(0, INT),  # SO_ZEROCOPY, PREFER_BUSY_POLL, BUDGET
+    74: Option(0, INT, -1, 1),  # SO_TXREHASH
+}  # fmt: skip
+#: what the pair does as the kernel would: buffers, low-water mark, timestamps, filters, peeking, credentials
+_NATIVE = frozenset((
+    SO_SNDBUF, SO_RCVBUF, SO_OOBINLINE, SO_PASSCRED, 18, SO_RCVTIMEO, SO_SNDTIMEO, 26, 27, 29, 31, 32, 33, 34, 35,
+    37, 42, 43, 44, 45, 47, 48, 50, 51, 55, SO_COOKIE, 61, 62, 63, 64, 65, SO_RCVTIMEO_NEW, SO_SNDTIMEO_NEW, 68, 71,
+    72, 73, 75, 76, 77, 78, 79, 80, 81, 82, 83,
+))  # fmt: skip
+_TCP: dict[int, Option] = {
+    1: Option(0), 3: Option(0), TCP_MAXSEG: Option(536, INT, 0, 32767),  # NODELAY, CORK
+    4: Option(7200, INT, 1, 32767), 5: Option(75, INT, 1, 32767), 6: Option(9, INT, 1, 127),  # KEEPIDLE, INTVL, CNT
+    7: Option(6, INT, 1, 127), 8: Option(60, INT), 9: Option(0, INT), 10: Option(0, INT, 0),  # SYNCNT, LINGER2,
+    12: Option(1), 16: Option(0, INT, 0, 1), 18: Option(0, INT, 0),  # QUICKACK, THIN_LINEAR, USER_TIMEOUT
+    19: Option(0, INT), 23: Option(0, INT, 0), 24: Option(0, INT), 25: Option(-1, INT),  # FASTOPEN, NOTSENT_LOWAT
+    30: Option(0), 34: Option(0), 36: Option(0, INT, 0, 1), 37: Option(0, INT),  # FASTOPEN_CONNECT, NO_COOKIE, INQ
+}  # fmt: skip
+_IP: dict[int, Option] = {
+    1: Option(0, INT, 0, 255), 2: Option(64, INT, -1, 255), 3: Option(0), 6: Option(0), 7: Option(0), 8: Option(0),
+    10: Option(1, INT, 0, 5), 11: Option(0), 12: Option(0), 13: Option(0), 15: Option(0), 18: Option(0), 20: Option(0),
+    22: Option(0), 23: Option(0), 24: Option(0), 25: Option(0), 33: Option(1, INT, -1, 255), 34: Option(1),
+    49: Option(1), 50: Option(0, INT), 51: Option(0, INT),
+}  # fmt: skip
+_IP_TTL, _IP_MULTICAST_TTL, _IP_MTU = 2, 33, 14
+_IP6: dict[int, Option] = {
+    IPV6_V6ONLY: Option(0), 16: Option(64, INT, -1, 255), 17: Option(0, INT, 0, 1), 18: Option(1, INT, -1, 255),
+    19: Option(1), 23: Option(1, INT, 0, 5), 25: Option(0), 29: Option(1), 30: Option(1), 33: Option(0), 36: Option(0),
+    49: Option(0), 51: Option(0), 53: Option(0), 56: Option(0), 58: Option(0), 60: Option(0), 62: Option(0),
+    66: Option(0), 67: Option(0, INT, -1, 255), 70: Option(0), 72: Option(0, INT, 0), 73: Option(0, INT), 74: Option(0),
+    76: Option(0, INT), 78: Option(0),
+}  # fmt: skip
+_MEMBERSHIPS = {
+    IPPROTO_IP: (35, 36, 37, 38, 39, 40, 42, 43, 44, 45, 46, 47, 48),
+    IPPROTO_IPV6: (20, 21, 27, 28, 42, 45),
+}
+#: tcp_wmem[1], tcp_rmem[1]: what a TCP socket starts with
+_TCP_BUFFERS = {SO_SNDBUF: 16384, SO_RCVBUF: 131072}
+
+
+def _table(sock: Sock, level: int) -> dict[int, Option]:
+    """The options that are kept at `level`.  EOPNOTSUPP or ENOPROTOOPT for a level that the family does not have."""
+    if level == SOL_SOCKET:
+        return _SOCKET
+    if sock.family == AF_UNIX:
+        raise err(errno.EOPNOTSUPP)
+    if level == IPPROTO_TCP and sock.type == SOCK_STREAM:
+        return _TCP
+    if level == IPPROTO_IP:
+        return _IP
+    if level == IPPROTO_IPV6 and sock.family == AF_INET6:
+        return _IP6
+    raise err(errno.ENOPROTOOPT)
+
+
+# --- set ---------------------------------------------------------------------------------------------------
+
+
+def set_option(t: Task, sock: Sock, level: int, name: int, data: bytes | None, length: int) -> bool:
+    """setsockopt(2).  False: the host kernel does it to the pair (and what we need to know of it is noted)."""
+    if length < 0:
+        raise err(errno.EINVAL)
+    table = _table(sock, level)
+    data = data or b""
+    if level == SOL_SOCKET and _set_socket(t, sock, name, data):
+        return name not in _NATIVE
+    if level == IPPROTO_TCP and name == TCP_CONGESTION:
+        if data.rstrip(b"\0") not in (b"cubic", b"reno"):
+            raise err(errno.ENOENT)
+        sock.options[level, name] = data.rstrip(b"\0")
+        return True
+    option = table.get(name)
+    if option is None:
+        if name in _MEMBERSHIPS.get(level, ()):
+            return True  # every group is this one machine
+        raise err(errno.ENOPROTOOPT)
+    if level == IPPROTO_IP and 1 <= len(data) < 4:
+        value = data[0]
+    elif len(data) < 4:
+        raise err(errno.EINVAL)
+    else:
+        value = _I.unpack_from(data)[0]
+    _keep(t, sock, level, name, option, value)
+    return True
+
+
+def _keep(t: Task, sock: Sock, level: int, name: int, option: Option, value: int) -> None:
+    if option.kind == CONST:
+        raise err(errno.ENOPROTOOPT)
+    if option.kind == BOOL:
+        value = int(value != 0)
+    elif not option.low <= value <= option.high and not (level == IPPROTO_IP and name == 1):
+        raise err(errno.EINVAL)
+    if (level, name) == (IPPROTO_IPV6, IPV6_V6ONLY) and getattr(sock, "local").port:  # noqa: B009
+        raise err(errno.EINVAL)
+    if level == SOL_SOCKET and name in (SO_DEBUG, SO_MARK) and value and not t.creds.capable(CAP_NET_ADMIN):
+        raise err(errno.EACCES if name == SO_DEBUG else errno.EPERM)
+    if (
+        level == SOL_SOCKET
+        and name == SO_PRIORITY
+        and not 0 <= value <= 6
+        and not t.creds.capable(CAP_NET_ADMIN)
+    ):
+        raise err(errno.EPERM)
+    if level == IPPROTO_IP:
+        if name == 1:
+            value &= 0xFF if sock.type != SOCK_STREAM else 0xFC
+        elif name in (_IP_TTL, _IP_MULTICAST_TTL):
+            if value == 0 and name == _IP_TTL:
+                raise err(errno.EINVAL)
+            value = value if value != -1 else 64 if name == _IP_TTL else 1
+    if level == IPPROTO_IPV6 and value == -1 and name in (16, 18, 67):
+        value = option.default
+    sock.options[level, name] = _I.pack(value)
+
+
+def _set_socket(t: Task, sock: Sock, name: int, data: bytes) -> bool:
+    """SOL_SOCKET's special ones; False where the table says enough."""
+    if name in (
+        SO_TYPE,
+        SO_ERROR,
+        SO_PROTOCOL,
+        SO_DOMAIN,
+        SO_ACCEPTCONN,
+        SO_PEERCRED,
+        SO_PEERNAME,
+        SO_PEERGROUPS,
+    ):
+        raise err(errno.ENOPROTOOPT)
+    if name == SO_BINDTODEVICE:
+        device = data[:15].split(b"\0", 1)[0]
+        if device not in (b"", b"lo"):
+            raise err(errno.ENODEV)
+        sock.options[SOL_SOCKET, name] = device
+        return True
+    if len(data) < 4:
+        raise err(errno.EINVAL)
+    if name == SO_LINGER:
+        if len(data) < 8:
+            raise err(errno.EINVAL)
+        on, seconds = struct.unpack_from("<ii", data)
+        sock.options[SOL_SOCKET, name] = struct.pack("<ii", on != 0, seconds if on else _linger(sock)[1])
+        return True
+    if name == SO_REUSEPORT and sock.family == AF_UNIX and _I.unpack_from(data)[0]:
+        raise err(errno.EOPNOTSUPP)
+    if name in (SO_SNDTIMEO, SO_SNDTIMEO_NEW) and len(data) >= 16:
+        seconds, micros = _TIMEVAL.unpack_from(data)
+        if 0 <= micros < 1000000:
+            sock.send_timeout = max(0.0, seconds + micros / 1e6)
+    elif name in (SO_SNDBUF, SO_RCVBUF):
+        sock.options[SOL_SOCKET, name] = data[:4]
+    _check_family(sock, name)
+    return name in _NATIVE
+
+
+def _check_family(sock: Sock, name: int) -> None:
+    """What only local sockets have: SO_PASSCRED, SO_PASSSEC, SO_PASSPIDFD, SO_PASSRIGHTS."""
+    if name in (SO_PASSCRED, 34, 76, 83) and sock.family != AF_UNIX:
+        raise err(errno.EOPNOTSUPP)
+
+
+def _linger(sock: Sock) -> tuple[int, int]:
+    on, seconds = struct.unpack("<ii", sock.options.get((SOL_SOCKET, SO_LINGER), bytes(8)))
+    return on, seconds
+
+
+# --- get ---------------------------------------------------------------------------------------------------
+
+
+def get_option(t: Task, sock: Sock, level: int, name: int, room: int) -> bytes | None:
+    """getsockopt(2): the value, not yet cut to `room`; None: the host kernel knows it of the pair."""
+    if level == SOL_SOCKET:
+        value = _get_socket(sock, name)
+        if value is not None:
+            return value
+        if name in _NATIVE:
+            _check_family(sock, name)
+            return None
+    table = _table(sock, level)
+    if level == IPPROTO_TCP and name == TCP_CONGESTION:
+        return sock.options.get((level, name), b"cubic").ljust(16, b"\0")
+    if level == IPPROTO_TCP and name == TCP_INFO:
+        return _tcp_info(sock)
+    if level in (IPPROTO_IP, IPPROTO_IPV6) and name == (_IP_MTU if level == IPPROTO_IP else 24):
+        if sock.state != CONNECTED:
+            raise err(errno.ENOTCONN)
+        return _I.pack(65536)
+    if level == IPPROTO_IP and name == 4:
+        return b""  # IP_OPTIONS
+    option = table.get(name)
+    if option is None:
+        raise err(errno.ENOPROTOOPT)
+    kept = sock.options.get((level, name))
+    value = kept if kept is not None else _I.pack(_default(sock, level, name, option))
+    if level == IPPROTO_IP and 0 < room < 4 and 0 <= _I.unpack(value)[0] <= 255:
+        return value[:1]
+    return value
+
+
+def _default(sock: Sock, level: int, name: int, option: Option) -> int:
+    if level == IPPROTO_TCP and name == TCP_MAXSEG and sock.state == CONNECTED:
+        return 32768
+    return option.default
+
+
+def _get_socket(sock: Sock, name: int) -> bytes | None:
+    if name == SO_TYPE:
+        return _I.pack(sock.type)
+    if name == SO_DOMAIN:
+        return _I.pack(sock.family)
+    if name == SO_PROTOCOL:
+        return _I.pack(sock.protocol)
+    if name == SO_ACCEPTCONN:
+        return _I.pack(sock.state == LISTENING)
+    if name == SO_ERROR:
+        number = sock.take_error()
+        return None if not number and sock.native else _I.pack(number)
+    if name == SO_LINGER:
+        return struct.pack("<ii", *_linger(sock))
+    if name == SO_PEERCRED:
+        return struct.pack("<iII", *sock.peer_creds)
+    if name == SO_PEERGROUPS and sock.peer_creds[1] == 0xFFFFFFFF:
+        raise err(errno.ENODATA)
+    if name == SO_PEERNAME:
+        return sock.peername()
+    if name == SO_BINDTODEVICE:
+        device = sock.options.get((SOL_SOCKET, name), b"")
+        return device + b"\0" if device else b""
+    if name in _TCP_BUFFERS and sock.family in (AF_INET, AF_INET6) and sock.type == SOCK_STREAM:
+        return None if (SOL_SOCKET, name) in sock.options else _I.pack(_TCP_BUFFERS[name])
+    return None
+
+
+def _tcp_info(sock: Sock) -> bytes:
+    """struct tcp_info of a connection without loss: state, segment sizes, a round trip of 25 microseconds."""
+    state = {CONNECTED: 1, LISTENING: 10}.get(sock.state, 7)
+    info = bytearray(248)
+    info[0] = state
+    struct.pack_into("<IIII", info, 8, 200000, 40000, 32768, 536)  # rto, ato, snd_mss, rcv_mss
+    struct.pack_into(
+        "<IIIIII", info, 60, 65535, 65483, 25, 12, 0x7FFFFFFF, 10
+    )  # pmtu .. rtt, rttvar, ssthresh, cwnd
+    return bytes(info)
+
+
+def apply_inherited(end: socket.socket, options: dict[tuple[int, int], bytes]) -> None:
+    """What a listener hands down to a connection and the pair has to honour: its buffer sizes."""
+    for name in (SO_SNDBUF, SO_RCVBUF):
+        size = options.get((SOL_SOCKET, name))
+        if size is not None:
+            end.setsockopt(SOL_SOCKET, name, _I.unpack(size)[0])

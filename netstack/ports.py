@@ -1,0 +1,110 @@
+"""Ports of one transport protocol: who holds which, what conflicts, which are free, who listens.
+
+Layer: netstack, beside inet.py.  May touch: nothing.
+
+The rules are those of inet_csk_bind_conflict() and inet_hash_connect() in net/ipv4/inet_connection_sock.c and
+inet_hashtables.c, and of udp_lib_lport_inuse() for datagrams.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+
+from .address import err
+from .sock import LISTENING
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .inet import InetSock
+    from .network import Network
+
+#: ip_local_port_range
+EPHEMERAL = range(32768, 61000)
+
+
+class Ports:
+    """The port table of TCP or UDP."""
+
+    def __init__(self, net: Network) -> None:
+        self._net = net
+        self._held: dict[int, dict[InetSock, None]] = {}
+        self._turn = 0
+
+    def holders(self, port: int) -> list[InetSock]:
+        """Every socket on `port`, the oldest first."""
+        return list(self._held.get(port, ()))
+
+    def claim(self, sock: InetSock, port: int) -> None:
+        """`sock` is on `port` from now on; its caller has looked for conflicts."""
+        sock.local.port = port
+        self._held.setdefault(port, {})[sock] = None
+
+    def drop(self, sock: InetSock) -> None:
+        """`sock` gives its port back."""
+        held = self._held.get(sock.local.port)
+        if held is not None and held.pop(sock, 0) is None and not held:
+            del self._held[sock.local.port]
+
+    def bind(self, sock: InetSock, port: int) -> None:
+        """Take `port` (0: a free one) for the address that `sock` has.  Raises EADDRINUSE."""
+        if not port:
+            self.claim(sock, self.free())
+            return
+        if self._conflict(sock, port):
+            self._net.sweep()  # it may be a connection that has ended
+            if self._conflict(sock, port):
+                raise err(errno.EADDRINUSE)
+        self.claim(sock, port)
+
+    def may_listen(self, sock: InetSock) -> None:
+        """listen(2) looks again: EADDRINUSE when another socket listens there by now."""
+        if self._conflict(sock, sock.local.port, listening_only=True):
+            raise err(errno.EADDRINUSE)
+
+    def free(self) -> int:
+        """A free ephemeral port.  Raises EADDRNOTAVAIL when there is none."""
+        for attempt in range(2):
+            start = random.randrange(len(EPHEMERAL))
+            for i in range(len(EPHEMERAL)):
+                port = EPHEMERAL[(start + i) % len(EPHEMERAL)]
+                if port not in self._held:
+                    return port
+            if not attempt:
+                self._net.sweep()
+        raise err(errno.EADDRNOTAVAIL)
+
+    def _conflict(self, sock: InetSock, port: int, listening_only: bool = False) -> bool:
+        for other in self._held.get(port, ()):
+            if other is sock or not overlap(sock, other):
+                continue
+            if sock.reuse_address and other.reuse_address and other.state != LISTENING:
+                continue
+            if sock.reuse_port and other.reuse_port and sock.uid == other.uid:
+                continue
+            if listening_only and other.state != LISTENING:
+                continue
+            return True
+        return False
+
+    def listener(self, host: bytes, port: int) -> InetSock | None:
+        """Who gets a connection to (host, port): the most exact address; among equals (SO_REUSEPORT) in turn."""
+        best, found = 0, []
+        for sock in self._held.get(port, ()):
+            score = sock.accepts(host) if sock.state == LISTENING else 0
+            if score > best:
+                best, found = score, [sock]
+            elif score and score == best:
+                found.append(sock)
+        if not found:
+            return None
+        self._turn += 1
+        return found[self._turn % len(found)]
+
+
+def overlap(a: InetSock, b: InetSock) -> bool:
+    """Would both get what is sent to some address?"""
+    return any(
+        x is not None and y is not None and (not any(x) or not any(y) or x == y)
+        for x, y in zip(a.covers(), b.covers(), strict=True)
+    )
