@@ -19,10 +19,9 @@ static struct ring3_world *world(void)
 }
 
 /* Send one message to the supervisor, with a descriptor unless fd is negative. */
-void ring(struct thread *t, u32 kind, u64 a, u64 b, int fd)
+static void post(struct thread *t, struct ring3_msg *msg, int fd)
 {
-	struct ring3_msg msg = {.kind = kind, .slot = t->slot_nr, .a = a, .b = b};
-	struct iovec_ iov = {(u64)&msg, sizeof msg};
+	struct iovec_ iov = {(u64)msg, sizeof *msg};
 	struct {
 		struct cmsghdr_ head;
 		int fd, pad;
@@ -41,6 +40,25 @@ void ring(struct thread *t, u32 kind, u64 a, u64 b, int fd)
 			continue;
 		sys(NR_exit_group, 125); /* the supervisor is gone, and so is the world */
 	}
+}
+
+void ring(struct thread *t, u32 kind, u64 a, u64 b, int fd)
+{
+	struct ring3_msg msg = {.kind = kind, .slot = t->slot_nr, .a = a, .b = b};
+	post(t, &msg, fd);
+}
+
+/* A trace wants to know of each signal that a handler gets: the head of its siginfo. */
+void note_signal(struct thread *t, const struct siginfo_ *info)
+{
+	if (likely(!(world()->hook_flags & HOOK_SIGNALS)))
+		return;
+	struct ring3_msg msg = {.kind = MSG_SIGNAL, .slot = t->slot_nr};
+	msg.a = (u32)info->si_signo | (u64)(u32)info->si_code << 32;
+	memcpy(&msg.b, info->raw, 8);
+	memcpy(&msg.c, info->raw + 8, 8);
+	msg.d = t->tid;
+	post(t, &msg, -1);
 }
 
 /*
@@ -237,9 +255,10 @@ s64 ask_finish(struct thread *t, struct call *c, s64 action)
 	return -EIO;
 }
 
-static int bit(const u64 *map, s64 nr)
+/* Does a hook or a trace want to hear of this call? */
+int hooked(s64 nr)
 {
-	return nr >= 0 && nr < 512 && (map[nr / 64] >> (nr % 64) & 1);
+	if (likely(nr >= 0 && nr < 512))
+		return world()->hook_enter[nr / 64] >> (nr % 64) & 1;
+	return world()->hook_flags & HOOK_UNKNOWN;
 }
-int hooked_enter(s64 nr) { return bit(world()->hook_enter, nr); }
-int hooked_exit(s64 nr) { return bit(world()->hook_exit, nr); }

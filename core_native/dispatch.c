@@ -134,6 +134,7 @@ static s64 marshal_one(struct thread *t, struct call *c, const struct sysdesc *d
 /* Descriptors after names, as Linux looks at them; a dirfd only where its path is relative. */
 static s64 marshal_fds(struct thread *t, struct call *c, const struct sysdesc *d)
 {
+	s64 result = 0;
 	u32 ids = 0;
 	t->slot->id_fd[0] = t->slot->id_fd[1] = -1;
 	for (u32 i = 0; i < d->argc; i++) {
@@ -154,15 +155,17 @@ static s64 marshal_fds(struct thread *t, struct call *c, const struct sysdesc *d
 			}
 		}
 		if (identify(t, ids, fd))
-			return -EBADF;
+			result = -EBADF;
 		ids++;
 	}
-	return 0;
+	return result;
 }
 
-static s64 marshal(struct thread *t, struct call *c, const struct sysdesc *d, int lenient)
+/* The request half of the slot.  The first error is returned; what could not be read is NULL there. */
+static s64 marshal(struct thread *t, struct call *c, const struct sysdesc *d)
 {
 	u32 used = 0;
+	s64 result = 0;
 	struct ring3_slot *s = t->slot;
 	s->nr = c->nr;
 	s->ip = c->ip;
@@ -171,15 +174,13 @@ static s64 marshal(struct thread *t, struct call *c, const struct sysdesc *d, in
 		s->args[i] = c->a[i];
 	for (u32 i = 0; i < d->argc; i++) {
 		s64 r = marshal_one(t, c, d, i, &used);
-		if (r && !lenient)
-			return r;
 		if (r)
 			s->in_len[i] = RING3_NULL;
+		if (!result)
+			result = r;
 	}
-	if (!lenient)
-		return marshal_fds(t, c, d);
-	s->id_fd[0] = s->id_fd[1] = -1;
-	return 0;
+	s64 r = marshal_fds(t, c, d);
+	return result ? result : r;
 }
 
 static const struct sysdesc unknown_call = {0, LANE_CORE, FN_enosys, 6, {0}, {0}};
@@ -193,7 +194,7 @@ s64 put_call(struct thread *t, struct call *c, u32 kind)
 {
 	if (t->pending)
 		return -ERESTARTSYS;
-	s64 r = marshal(t, c, describe(c->nr), 0);
+	s64 r = marshal(t, c, describe(c->nr));
 	return r ? r : ask(t, kind);
 }
 
@@ -271,36 +272,79 @@ s64 run_lane(struct thread *t, struct call *c)
 	return supervise(t, c, REQ_CALL);
 }
 
-/* A hooked call: the supervisor hears of it before and, when it asks to, after. */
+/* Bytes that a hook gave for arguments lie in pages of the guest's own for as long as the call lasts. */
+static s64 lend_buffers(struct thread *t, struct call *c, u64 *at, u64 *size)
+{
+	struct ring3_slot *s = t->slot;
+	u32 n = s->r_nout;
+	*size = RING3_SLOT_DATA_SIZE;
+	s64 r = sys(NR_mmap, 0, *size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (r < 0)
+		return r;
+	*at = r;
+	for (u32 i = 0; i < n && i < RING3_MAX_OUT; i++) {
+		u32 off = s->out_off[i], len = s->out_len[i];
+		if (off > RING3_SLOT_DATA_SIZE || len > RING3_SLOT_DATA_SIZE - off || s->out_addr[i] > 5)
+			continue;
+		memcpy((void *)(r + off), slot_data(t) + off, len);
+		c->a[s->out_addr[i]] = r + off;
+	}
+	return 0;
+}
+
+/* What a hook decided: the call as it was made, the call as the hook changed it, or the hook's own answer. */
+static s64 hook_decides(struct thread *t, struct call *c, s64 action)
+{
+	u64 buffers = 0, size = 0;
+	s64 bad = 0;
+	if ((action & 0xff) == ACT_NATIVE_ARGS) {
+		c->nr = t->slot->r_nr;
+		for (int i = 0; i < 6; i++)
+			c->a[i] = t->slot->r_args[i];
+		if (action & ACT_BUFFERS)
+			bad = lend_buffers(t, c, &buffers, &size);
+	} else if ((action & 0xff) != ACT_NATIVE) {
+		return ask_finish(t, c, action);
+	}
+	s64 result = bad ? bad : run_lane(t, c);
+	if (buffers)
+		sys(NR_munmap, buffers, size);
+	return result;
+}
+
+static int forks(s64 nr)
+{
+	return nr == NR_clone || nr == NR_fork || nr == NR_vfork || nr == NR_clone3;
+}
+
+/*
+ * A hooked call: the supervisor hears of it before and, when its answer asks for that, after.  It is told whether the
+ * arguments could be read, in `result`.  rt_sigreturn has no result and cannot be prevented; a forked child has only the
+ * parent's to tell, and tells nothing.
+ */
 static s64 hooked_call(struct thread *t, struct call *c)
 {
-	const struct sysdesc *d = describe(c->nr);
 	if (t->pending)
 		return -ERESTARTSYS;
-	if (hooked_enter(c->nr)) {
-		marshal(t, c, d, 1);
-		s64 action = ask(t, REQ_ENTER);
-		if (action == ACT_RESULT)
-			return ask_finish(t, c, action);
-		if (action == ACT_NATIVE_ARGS) {
-			c->nr = t->slot->r_nr;
-			for (int i = 0; i < 6; i++)
-				c->a[i] = t->slot->r_args[i];
-		}
-	}
-	s64 nr = c->nr, result = run_lane(t, c);
-	if (hooked_exit(nr) && nr != NR_rt_sigreturn) {
-		marshal(t, c, describe(nr), 1);
-		t->slot->result = result;
-		ask(t, REQ_EXIT);
-		result = t->slot->r_result;
-	}
-	return result;
+	struct call made = *c;
+	t->slot->result = marshal(t, c, describe(c->nr));
+	s64 action = ask(t, REQ_ENTER);
+	if (made.nr == NR_rt_sigreturn)
+		return run_lane(t, c);
+	s64 result = hook_decides(t, c, action);
+	int child = forks(c->nr) && result == 0;
+	*c = made;
+	if (!(action & ACT_REPORT) || child)
+		return result;
+	t->slot->nr = made.nr;
+	t->slot->result = result;
+	action = ask(t, REQ_EXIT);
+	return result == -ERESTARTSYS ? result : ask_finish(t, c, action);
 }
 
 s64 dispatch(struct thread *t, struct call *c)
 {
-	if (unlikely(hooked_enter(c->nr) || hooked_exit(c->nr)))
+	if (unlikely(hooked(c->nr)))
 		return hooked_call(t, c);
 	return run_lane(t, c);
 }

@@ -344,6 +344,7 @@ static void deliver(struct thread *t, struct ucontext_ *uc, const struct siginfo
 		set_guest_mask(t, uc, mask);
 		return;
 	}
+	note_signal(t, info);
 	if (act.handler == SIG_DFL) {
 		/* It was a handler when the host sent it and is none any more, or it is one of the never blocked. */
 		set_guest_mask(t, uc, mask);

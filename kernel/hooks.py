@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import struct
 
-from .handlers import NATIVE
 from .layout import CONSTANTS, OFFSETS
 from .table import BY_NAME, TABLE
 
@@ -39,8 +38,7 @@ class Hooks:
         words = [0] * 8
         for nr in numbers:
             words[nr // 64] |= 1 << nr % 64
-        for field in ("hook_enter", "hook_exit"):
-            struct.pack_into("<8Q", self._kernel.world, OFFSETS["ring3_world"][field], *words)
+        struct.pack_into("<8Q", self._kernel.world, OFFSETS["ring3_world"]["hook_enter"], *words)
 
     def serve(self, dispatcher: Dispatcher, task: Task, request: Request) -> None:
         """A reported call: REQ_ENTER or REQ_EXIT."""
@@ -48,7 +46,8 @@ class Hooks:
         if request.kind == _ENTER:
             if self._tracer is not None:
                 self._tracer.enter(task, request, call)
-            dispatcher.answer(task, request, NATIVE)
+            assert task.process.channel is not None
+            task.process.channel.reply(task.slot, task.request, 0, CONSTANTS["ACT_REPORT"] | CONSTANTS["ACT_NATIVE"])
             return
         if self._tracer is not None:
             self._tracer.exit(task, request, call)

@@ -81,7 +81,7 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("version", "u32", 1),
         ("init_pid", "u32", 1),
         ("hook_enter", "u64", 8),  # bitmap over syscall numbers 0..511
-        ("hook_exit", "u64", 8),
+        ("hook_flags", "u64", 1),  # HOOK_*
         ("uts", "u8", 390),
         ("pad", "u8", 2),
         ("virtual_uids", "u32", 1),  # the host's uid of some guest is not the one that guests see
@@ -183,6 +183,11 @@ CONSTANTS: dict[str, int] = {
     "ACT_NET": 6,  # the core does the call on its own; `result` is the class to set
     "ACT_VIA": 7,  # a datagram: send it over the descriptor that comes along, behind the header in `data`
     "ACT_CREDS": 0x100,
+    "ACT_REPORT": 0x200,  # of a hooked call: tell its result (REQ_EXIT)
+    "ACT_BUFFERS": 0x400,  # with ACT_NATIVE_ARGS: out_addr names the arguments that the bytes are for
+    # hook_flags of the world page
+    "HOOK_UNKNOWN": 1,  # numbers outside 0..511 are hooked
+    "HOOK_SIGNALS": 2,  # MSG_SIGNAL for each signal that a handler gets
     "ACT_NATIVE_FD": 0x200,  # the descriptor in argument 0 is native from now on
     "ACT_SIGPIPE": 0x400,
     # classes of a descriptor (a byte): the low bits, then what kind of socket a supervised one is
@@ -199,6 +204,7 @@ CONSTANTS: dict[str, int] = {
     "MSG_FORKED": 4,
     "MSG_CHILD": 5,
     "MSG_INT80": 6,
+    "MSG_SIGNAL": 7,
     # descriptor message flags
     "FD_CLOEXEC": 1,
     "FD_SUPERVISED": 2,
