@@ -83,6 +83,10 @@ class Flow:
                     return self.linear[at][1]
         return NEXT
 
+    def at_boundary(self, vaddr: int) -> bool:
+        """Whether the linear pass takes ``vaddr`` for the start of an instruction."""
+        return vaddr in self.linear or vaddr in self.reached
+
     def within_another(self, vaddr: int) -> bool:
         """Whether ``vaddr`` is certainly in the middle of an instruction."""
         for at in range(vaddr - 1, vaddr - 15, -1):

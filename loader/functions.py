@@ -51,9 +51,15 @@ class Functions:
     def covering(self, vaddr: int) -> Range | None:
         """The function that ``vaddr`` lies in, or None."""
         i = bisect_right(self.starts, vaddr) - 1
-        if i < 0 or vaddr >= self.ranges[i][1]:
-            return None
-        return self.ranges[i]
+        for j in range(i, max(-1, i - 3), -1):
+            if vaddr < self.ranges[j][1]:
+                return self.ranges[j]
+        return None
+
+    def overlaps(self, r: Range) -> bool:
+        """Whether a function has a byte in the range ``r``."""
+        i = bisect_right(self.starts, r[1] - 1) - 1
+        return i >= 0 and self._furthest[i] > r[0]
 
     def gaps(self, low: int, high: int) -> list[Range]:
         """The ranges between two functions that begin where one ends and end where the next begins, and that
@@ -78,16 +84,18 @@ def read_functions(text: Text, wanted: list[int], data: list[bytes]) -> Function
     sections = text.sections()
     ranges, complete = _frame_ranges(text, sections)
     functions = Functions(ranges, complete)
-    if all(functions.covering(v) for v in wanted):
+    missing = [v for v in wanted if not functions.covering(v)]
+    if any(s.name == b"__patchable_function_entries" for s in sections):
+        functions.complete = False  # nops before a function are there to be patched by others
+    if not missing:
         return functions
     others = _go_ranges(text, sections, data) or _symbol_ranges(text, sections)
-    added = [r for r in others if not _touches(functions, r)]
-    return Functions(functions.ranges + added, complete)
-
-
-def _touches(functions: Functions, r: Range) -> bool:
-    i = bisect_right(functions.starts, r[1] - 1) - 1
-    return i >= 0 and functions._furthest[i] > r[0]
+    # glibc ends the FDE of clone before its system call, so that no unwinder goes on from there: a symbol is
+    # taken where no FDE is, or where an address is wanted that none covers.
+    found = Functions(others, True)
+    needed = {found.covering(v) for v in missing}
+    added = [r for r in others if r in needed or not functions.overlaps(r)]
+    return Functions(functions.ranges + added, functions.complete)
 
 
 def _inside(text: Text, start: int, end: int) -> bool:
@@ -156,7 +164,9 @@ def _parse_frames(raw: bytes, base: int) -> tuple[list[Range], bool]:
                 width, signed = _ENCODINGS[encoding & 0xF]
                 start = int.from_bytes(raw[at + 8 : at + 8 + width], "little", signed=signed)
                 start += base + at + 8 if encoding & _PCREL else 0
-                found.append((start, start + int.from_bytes(raw[at + 8 + width : at + 8 + 2 * width], "little")))
+                found.append(
+                    (start, start + int.from_bytes(raw[at + 8 + width : at + 8 + 2 * width], "little"))
+                )
             else:
                 complete = False
         at = following
@@ -257,7 +267,9 @@ def _symbol_ranges(text: Text, sections: list[Section]) -> list[Range]:
         for s in sections:
             if s.kind == kind:
                 raw = text.content(s.offset, min(s.size, MAX_FUNCTIONS * _SYM.size))
-                for _, info, _, index, value, size in _SYM.iter_unpack(raw[: len(raw) // _SYM.size * _SYM.size]):
+                for _, info, _, index, value, size in _SYM.iter_unpack(
+                    raw[: len(raw) // _SYM.size * _SYM.size]
+                ):
                     if size and index and info & 0xF in (2, 10) and best.get(value, 0) < value + size:
                         best[value] = value + size  # STT_FUNC, STT_GNU_IFUNC
         found: list[Range] = []

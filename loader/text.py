@@ -129,7 +129,9 @@ def read(fd: int) -> Text | None:
 
 def _read(fd: int, size: int) -> Text | None:
     head = os.pread(fd, 1024, 0)
-    if head[4:6] != b"\x02\x01":  # ELFCLASS64, little-endian; Linux itself does not look, but our offsets depend on it
+    if (
+        head[4:6] != b"\x02\x01"
+    ):  # ELFCLASS64, little-endian; Linux itself does not look, but our offsets depend on it
         return None
     image = elf.parse(fd, head)
     if image.e_type not in (elf.ET_EXEC, elf.ET_DYN):
@@ -159,9 +161,9 @@ def _segments(headers: list[elf.ProgramHeader], size: int) -> list[Segment]:
             if h.p_offset + h.p_filesz > size:
                 return []
             found.append(Segment(h.p_offset, h.p_filesz, h.p_vaddr))
-    for key in (lambda s: s.offset), (lambda s: s.vaddr):
-        found.sort(key=key)
-        if any(key(a) + a.length > key(b) for a, b in zip(found, found[1:], strict=False)):
+    found.sort(key=lambda s: s.vaddr)
+    for ranges in [(s.vaddr, s.length) for s in found], sorted((s.offset, s.length) for s in found):
+        if any(a + length > b for (a, length), (b, _) in zip(ranges, ranges[1:], strict=False)):
             return []
     return found if sum(s.length for s in found) <= MAX_TEXT else []
 

@@ -1,0 +1,315 @@
+"""The cache of rewritten files: in memory by file identity, on disk by content.
+
+Part of: loader (rewriting). May touch: the user's cache directory, the host fds it is given (read only).
+
+On disk (below ``rewrite/`` of the cache directory) lies one small file per content: the sites, how each is
+rewritten or why not, and those that were learned because they trapped; never text. A symbolic link named after a
+file's identity (device, inode, times, size) says which content it has, so that a known file is not read to be
+hashed. Files and links appear by rename, so writers need no lock: of two, the later wins, and what the other
+had learned is learned again. Nothing read from disk is believed: a file of another version, with a wrong
+checksum or wrong numbers is ignored and made anew, and build() compares each patch with the bytes it replaces.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from binascii import crc32
+from struct import Struct
+from struct import error as StructError
+
+from . import text as text_module
+from .rewrite import FORMS, Mismatch, Rewrite, build, content_hash
+from .sites import REASONS, Analysis, Site, find_sites
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .text import Text
+
+VERSION = 1
+"""Of the files and of the rules by which sites are judged: change it with either, and everything is made anew."""
+MAX_ENTRIES, MAX_BYTES = 256, 1 << 30
+"""Bounds of what is kept in memory: files, and bytes of their memfds."""
+MAX_FILES, MAX_FILE_BYTES = 4096, 4 << 20
+"""Bounds of the directory: entries in it, and bytes of one."""
+MAX_LEARNED = 16384
+_RACY = 2_000_000_000
+"""A file changed less than these nanoseconds ago may change again without its times telling."""
+
+_HEAD = Struct(
+    "<8sHHIIII16s"
+)  # magic, version, flags, sites, learned, checksum of all behind the head, 0, key
+_SITE = Struct("<QQIHBB")
+_MAGIC = b"r3sites\0"
+_USES_GS, _STALE = 1, 2
+_FORM_NAMES = {number: name for name, number in FORMS.items()}
+_REASON_NUMBERS = {reason: i for i, reason in enumerate(REASONS)}
+
+Identity = tuple[int, int, int, int, int]
+Entry = tuple[str, Rewrite | None, Analysis | None]
+
+_shared: list[RewriteCache] = []
+
+
+def shared_cache() -> RewriteCache:
+    """The cache of this process, for all its sandboxes."""
+    if not _shared:
+        _shared.append(RewriteCache())
+    return _shared[0]
+
+
+class RewriteCache:
+    """Gives the Rewrite of a file, made at most once per content. May be used from several threads.
+
+    ``directory``: where the entries are kept, made if missing; None: the user's cache directory. A directory that
+    cannot be used costs time in the next run, nothing else.
+    """
+
+    def __init__(self, directory: str | None = None) -> None:
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._entries: dict[Identity, Entry] = {}  # the least recently used first
+        self._bytes = 0
+
+    def get(self, fd: int) -> Rewrite | None:
+        """The rewritten form of the file ``fd`` (borrowed), or None if it stays as it is.
+
+        The cache owns the Rewrite, and drops it when it is full: keep the reference while the memfd is needed.
+        Raises OSError if the host has no memory or descriptors left.
+        """
+        return self._entry(fd)[1]
+
+    def info(self, fd: int) -> Analysis | None:
+        """What is known of the sites of ``fd``, also where ``get`` gives None; None if that is no file of ours."""
+        return self._entry(fd)[2]
+
+    def learn(self, fd: int, vaddrs: Iterable[int]) -> bool:
+        """``record`` for the file ``fd``, also where ``get`` gives None."""
+        key = self._entry(fd)[0]
+        return bool(key) and self.record(key, vaddrs)
+
+    def record(self, key: str, vaddrs: Iterable[int]) -> bool:
+        """Remember that the syscalls at ``vaddrs`` trapped in the file with the content ``key``.
+
+        They count from the next analysis on, in another run. Returns whether any was new.
+        """
+        with self._lock:
+            analysis, learned, _ = self._load(key) or (None, frozenset[int](), True)
+            new = (learned | frozenset(v for v in vaddrs if 0 <= v < 1 << 47)) - learned
+            if not new or analysis is None or len(learned) + len(new) > MAX_LEARNED:
+                return False
+            self._save(key, analysis, learned | new, stale=True)
+            return True
+
+    def close(self) -> None:
+        """Drop everything that is kept in memory."""
+        with self._lock:
+            for _, made, _ in self._entries.values():
+                if made is not None:
+                    made.close()
+            self._entries.clear()
+            self._bytes = 0
+
+    # --- in memory --------------------------------------------------------------------------------------------
+
+    def _entry(self, fd: int) -> Entry:
+        st = os.fstat(fd)
+        identity = (st.st_dev, st.st_ino, st.st_mtime_ns, st.st_ctime_ns, st.st_size)
+        with self._lock:
+            entry = self._entries.get(identity)
+            steady = _steady(fd)
+            if entry is not None and (steady or not entry[0] or self._same(fd, st.st_size, entry[0])):
+                self._entries[identity] = self._entries.pop(identity)
+                return entry
+            made = self._make(fd, identity if steady else None)
+            old = self._entries.pop(identity, None)
+            self._entries[identity] = made
+            self._bytes += _size(made[1]) - (_size(old[1]) if old else 0)
+            while len(self._entries) > MAX_ENTRIES or (self._bytes > MAX_BYTES and len(self._entries) > 1):
+                dropped = self._entries.pop(next(iter(self._entries)))
+                self._bytes -= _size(dropped[1])
+            return made
+
+    @staticmethod
+    def _same(fd: int, size: int, key: str) -> bool:
+        try:
+            return content_hash(fd, size) == key
+        except OSError:
+            return False
+
+    def _make(self, fd: int, identity: Identity | None) -> Entry:
+        text = text_module.read(fd)
+        if text is None:
+            return "", None, None
+        try:
+            key = self._known_key(identity)
+            made = self._from_disk(text, key) if key else None
+            if made is None:
+                key = content_hash(fd, text.size)
+                made = self._from_disk(text, key) or self._analyse(text, key)
+                if identity is not None:
+                    self._link(identity, key)
+            return key, *made
+        except Mismatch:  # written while we looked at it
+            return "", None, None
+
+    def _from_disk(self, text: Text, key: str) -> tuple[Rewrite | None, Analysis] | None:
+        loaded = self._load(key)
+        if loaded is None or loaded[2]:
+            return None
+        try:
+            return build(text, loaded[0], key), loaded[0]
+        except Mismatch:
+            return None
+
+    def _analyse(self, text: Text, key: str) -> tuple[Rewrite | None, Analysis]:
+        loaded = self._load(key)
+        learned = loaded[1] if loaded else frozenset[int]()
+        try:
+            analysis = find_sites(text, learned)
+        except OSError as e:
+            raise Mismatch("the file became shorter") from e
+        made = build(text, analysis, key)
+        self._save(key, analysis, learned, stale=False)
+        return made, analysis
+
+    # --- on disk ----------------------------------------------------------------------------------------------
+
+    def _path(self, name: str) -> str:
+        if self._directory is None:
+            from ..core_native.build import cache_dir
+
+            self._directory = os.path.join(cache_dir(), "rewrite")
+        return os.path.join(self._directory, name)
+
+    def _known_key(self, identity: Identity | None) -> str:
+        """The content that a file had when it was seen last, with the same identity; "" if unknown."""
+        if identity is None:
+            return ""
+        try:
+            key = os.readlink(self._path(_link_name(identity)))
+        except OSError:
+            return ""
+        return key if _is_key(key) else ""
+
+    def _link(self, identity: Identity, key: str) -> None:
+        import time
+
+        if max(identity[2], identity[3]) > time.time_ns() - _RACY:
+            return
+        self._publish(_link_name(identity), lambda path: os.symlink(key, path))
+
+    def _load(self, key: str) -> tuple[Analysis, frozenset[int], bool] | None:
+        """The entry of ``key``: the analysis, what was learned, and whether that came later. None: no usable one."""
+        try:
+            fd = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return None
+        try:
+            raw = os.read(fd, MAX_FILE_BYTES + 1)
+            return _decode(raw, bytes.fromhex(key))
+        except (OSError, ValueError, StructError):
+            return None
+        finally:
+            os.close(fd)
+
+    def _save(self, key: str, analysis: Analysis, learned: frozenset[int], *, stale: bool) -> None:
+        raw = _encode(bytes.fromhex(key), analysis, learned, stale)
+
+        def write(path: str) -> None:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                if os.write(fd, raw) != len(raw):
+                    raise OSError("the disk is full")
+            finally:
+                os.close(fd)
+
+        if len(raw) <= MAX_FILE_BYTES:
+            self._publish(key, write)
+            self._prune()
+
+    def _publish(self, name: str, make: _Make) -> None:
+        """Let ``make`` create a file under a name of its own, then put it into place; failing is no error."""
+        path = self._path(name)
+        temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}"
+        try:
+            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+            try:
+                make(temporary)
+                os.rename(temporary, path)
+            except OSError:
+                os.unlink(temporary)
+        except OSError:
+            return
+
+    def _prune(self) -> None:
+        """Remove the older half of the directory when it has become too full."""
+        try:
+            with os.scandir(os.path.dirname(self._path("x"))) as found:
+                names = list(found)
+            if len(names) > MAX_FILES:
+                names.sort(key=lambda e: e.stat(follow_symlinks=False).st_mtime)
+                for entry in names[: len(names) // 2]:
+                    os.unlink(entry.path)
+        except OSError:
+            return
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    _Make = Callable[[str], None]
+
+
+def _size(made: Rewrite | None) -> int:
+    return 0 if made is None else made.size
+
+
+def _steady(fd: int) -> bool:
+    """Whether the file's times tell of every change. Those of tmpfs and memfds do not: a store through a shared
+    mapping leaves them alone (mm/shmem.c has no page_mkwrite), unless the file is sealed against it."""
+    try:
+        return bool(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE)
+    except OSError:
+        return True  # not of that kind
+
+
+def _link_name(identity: Identity) -> str:
+    return "i-" + "-".join(f"{n & (1 << 64) - 1:x}" for n in identity)
+
+
+def _is_key(key: str) -> bool:
+    return len(key) == 32 and all(c in "0123456789abcdef" for c in key)
+
+
+def _encode(key: bytes, analysis: Analysis, learned: frozenset[int], stale: bool) -> bytes:
+    rows = [
+        _SITE.pack(s.vaddr, s.run, s.length, s.slot, FORMS.get(s.form, 0), _REASON_NUMBERS[s.reason])
+        for s in (*analysis.sites, *analysis.refused)
+    ]
+    body = b"".join(rows) + Struct(f"<{len(learned)}Q").pack(*sorted(learned))
+    flags = (_USES_GS if analysis.uses_gs else 0) | (_STALE if stale else 0)
+    return _HEAD.pack(_MAGIC, VERSION, flags, len(rows), len(learned), crc32(body), 0, key) + body
+
+
+def _decode(raw: bytes, key: bytes) -> tuple[Analysis, frozenset[int], bool] | None:
+    magic, version, flags, count, learned_count, checksum, _, theirs = _HEAD.unpack_from(raw)
+    split = _HEAD.size + count * _SITE.size
+    if magic != _MAGIC or version != VERSION or theirs != key or len(raw) != split + 8 * learned_count:
+        return None
+    if crc32(memoryview(raw)[_HEAD.size :]) != checksum:
+        return None
+    sites: list[Site] = []
+    refused: list[Site] = []
+    for vaddr, run, length, slot, form, reason in _SITE.iter_unpack(memoryview(raw)[_HEAD.size : split]):
+        if form:
+            sites.append(Site(vaddr, _FORM_NAMES.get(form, "?"), "", length, run, slot))
+        elif 0 < reason < len(REASONS):
+            refused.append(Site(vaddr, "", REASONS[reason]))
+        else:
+            return None
+    learned = frozenset(Struct(f"<{learned_count}Q").unpack_from(raw, split))
+    return Analysis(sites, refused, bool(flags & _USES_GS)), learned, bool(flags & _STALE)

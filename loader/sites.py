@@ -1,0 +1,248 @@
+"""System call sites of an ELF file: find them, prove that they are instructions, choose how to rewrite each.
+
+Part of: loader (rewriting, cold path). May touch: the host fd of the file (pread only).
+
+A site is patched only if it is certain that its bytes are the instruction that they look like, and that no one
+jumps between the overwritten bytes: anything else is refused, with the reason, and stays on the trap. The
+forms, and what each needs:
+
+mov     ``mov $nr,%eax; syscall``: the mov becomes a jump, the syscall stays, so that whoever branches to it traps.
+hop     ``syscall`` becomes a jump to padding between functions, which jumps on; nothing else moves.
+before  other instructions of together five bytes before the syscall, which may stand anywhere; else as ``mov``.
+"""
+
+from __future__ import annotations
+
+from .flow import END, JUMP, SYSCALL, Disassembler, Flow, OverBudget
+from .functions import Functions, Range, read_functions
+from .padding import HOP, MAX_RUN, is_padding
+from .text import Text
+
+MAX_SITES = 16384
+_BUDGET = 48 << 20
+"""Bytes of functions disassembled for one file: some 40 s at most, and for glibc 0.08."""
+_MOV7 = b"\x48\xc7\xc0"
+_SIGRETURN = (b"\xb8\x0f\0\0\0", b"\x48\xc7\xc0\x0f\0\0\0")
+"""What stands before the syscall of a signal's restorer; libgcc's unwinder and gdb look for these bytes."""
+
+NO_FUNCTION = "no function start known"
+NOT_REACHED = "no direct control flow from its function's start"
+INSIDE = "inside another instruction"
+OVERLAPPING = "its function has overlapping instructions"
+UNDECODED = "its function does not disassemble"
+SIGRETURN = "rt_sigreturn: unwinders recognise it by its bytes"
+NO_ROOM = "no padding within reach, no instructions to displace before it"
+BUDGET = "its function is too large to disassemble"
+TOO_MANY = "too many sites in one file"
+OUT_OF_REACH = "the trampolines are out of reach"
+REASONS = (
+    "", NO_FUNCTION, NOT_REACHED, INSIDE, OVERLAPPING, UNDECODED, SIGRETURN, NO_ROOM, BUDGET, TOO_MANY, OUT_OF_REACH,
+)  # fmt: skip
+"""Why a site is refused. The order is that of the cache's files: append only, or change its version."""
+
+
+class Site:
+    """A syscall instruction at ``vaddr``: ``form`` is how it is rewritten ("mov", "hop", "before"), or "" with
+    the ``reason``.
+
+    ``length``: bytes displaced before the instruction (mov, before), or of the padding run at ``run``, whose
+    slot number ``slot`` the hop uses.
+    """
+
+    __slots__ = ("form", "length", "reason", "run", "slot", "vaddr")
+
+    def __init__(
+        self, vaddr: int, form: str = "", reason: str = "", length: int = 0, run: int = 0, slot: int = 0
+    ) -> None:
+        self.vaddr = vaddr
+        self.form = form
+        self.reason = reason
+        self.length = length
+        self.run = run
+        self.slot = slot
+
+    def __repr__(self) -> str:
+        return f"<{self.vaddr:#x} {self.form or self.reason}>"
+
+
+class Analysis:
+    """What is known of a file: ``sites`` to be rewritten, ``refused`` ones, both by vaddr; ``uses_gs``."""
+
+    __slots__ = ("refused", "sites", "uses_gs")
+
+    def __init__(self, sites: list[Site], refused: list[Site], uses_gs: bool) -> None:
+        self.sites = sites
+        self.refused = refused
+        self.uses_gs = uses_gs
+
+
+def find_sites(text: Text, learned: frozenset[int] = frozenset()) -> Analysis:
+    """Find the sites of ``text``. ``learned`` are vaddrs whose syscall was executed: no proof is needed that they
+    are instructions, unless the disassembly proves that they are not.
+
+    Raises OSError if the file shrinks meanwhile.
+    """
+    data = text.load()
+    candidates = [
+        s.vaddr + at for s, code in zip(text.segments, data, strict=True) for at in _occurrences(code)
+    ]
+    uses_gs = any(_writes_gs(code) for code in data)
+    if not candidates:
+        return Analysis([], [], uses_gs)
+    finder = _Finder(text, data, read_functions(text, candidates, data))
+    sites: list[Site] = []
+    refused: list[Site] = []
+    candidates.sort(key=lambda v: v not in learned)  # what is executed has the first claim on the bounds
+    for vaddr in candidates[:MAX_SITES]:
+        site = finder.examine(vaddr, vaddr in learned)
+        if site is not None:
+            (sites if site.form else refused).append(site)
+    refused += [Site(v, reason=TOO_MANY) for v in candidates[MAX_SITES : 2 * MAX_SITES]]
+    left = finder.place_hops(sorted(finder.hops))
+    sites += finder.placed
+    refused += left
+    sites.sort(key=lambda s: s.vaddr)
+    refused.sort(key=lambda s: s.vaddr)
+    return Analysis(sites, refused, uses_gs)
+
+
+def _occurrences(code: bytes) -> list[int]:
+    found = []
+    at = code.find(b"\x0f\x05")
+    while at >= 0:
+        found.append(at)
+        at = code.find(b"\x0f\x05", at + 2)
+    return found
+
+
+def _writes_gs(code: bytes) -> bool:
+    """Whether the bytes of a wrgsbase (f3 [REX] 0f ae /3, register form) occur anywhere."""
+    at = code.find(b"\x0f\xae")
+    while at >= 0:
+        if code[at + 2 : at + 3] and 0xD8 <= code[at + 2] <= 0xDF:
+            before = code[max(0, at - 2) : at]
+            if before[-1:] == b"\xf3" or (
+                len(before) == 2 and before[0] == 0xF3 and before[1] & 0xF0 == 0x40
+            ):
+                return True
+        at = code.find(b"\x0f\xae", at + 1)
+    return False
+
+
+class _Finder:
+    """The analysis of one file, as far as it has come."""
+
+    def __init__(self, text: Text, data: list[bytes], functions: Functions) -> None:
+        self.text = text
+        self.data = data
+        self.functions = functions
+        self.disassembler = Disassembler(_BUDGET)
+        self.flows: dict[Range, Flow | None] = {}
+        self.hops: dict[int, Site | None] = {}  # vaddr: what to do if no hop has room
+        self.placed: list[Site] = []
+        self.runs: dict[Range, int] = {}  # padding: slots in use
+
+    def bytes_at(self, start: int, end: int) -> bytes:
+        """The bytes of [start, end), or b"" if they are not all in one segment."""
+        for s, code in zip(self.text.segments, self.data, strict=True):
+            if s.vaddr <= start and end <= s.vaddr + s.length:
+                return code[start - s.vaddr : end - s.vaddr]
+        return b""
+
+    def flow(self, r: Range) -> Flow | None:
+        """The flow of the function ``r``; None if it is too large."""
+        if r not in self.flows:
+            try:
+                self.flows[r] = self.disassembler.flow(self.bytes_at(*r), r[0])
+            except OverBudget:
+                self.flows[r] = None
+        return self.flows[r]
+
+    def examine(self, vaddr: int, executed: bool) -> Site | None:
+        """Decide about one candidate. None: it is no site, or a hop whose place is chosen later."""
+        if self.bytes_at(vaddr - 5, vaddr) in _SIGRETURN or self.bytes_at(vaddr - 7, vaddr) in _SIGRETURN:
+            return Site(vaddr, reason=SIGRETURN)
+        covering = self.functions.covering(vaddr)
+        if covering is None:
+            return self._want_hop(vaddr, None) if executed else Site(vaddr, reason=NO_FUNCTION)
+        flow = self.flow(covering)
+        if flow is None:
+            return self._want_hop(vaddr, None) if executed else Site(vaddr, reason=BUDGET)
+        if not flow.broken and flow.within_another(vaddr):
+            return Site(vaddr, reason=INSIDE) if executed else None
+        proved = not flow.broken and flow.reached.get(vaddr, (0, 0, 0))[1] == SYSCALL
+        if not proved and not executed:
+            if vaddr not in flow.linear:
+                return None  # an operand, as far as anyone knows
+            return Site(vaddr, reason=flow.broken or NOT_REACHED)
+        before = self._before(flow, vaddr)
+        if before is None or executed or vaddr in flow.targets:
+            return self._want_hop(vaddr, before)
+        return before
+
+    def _want_hop(self, vaddr: int, otherwise: Site | None) -> Site | None:
+        self.hops[vaddr] = otherwise
+        return None  # not yet
+
+    def _before(self, flow: Flow, vaddr: int) -> Site | None:
+        """The form that displaces what stands before the syscall, if that does."""
+        code = flow.code
+        here = vaddr - flow.start
+        known = flow.linear if flow.broken or vaddr not in flow.reached else flow.reached
+        for length, head in ((5, b"\xb8"), (7, _MOV7)):
+            number = code[here - 4 : here]
+            if here < length or code[here - length : here - length + len(head)] != head or number[3] & 0x80:
+                continue
+            if known.get(vaddr - length, (0,))[0] != length or vaddr not in known:
+                continue
+            if not self._entered(flow, vaddr, length):
+                return Site(vaddr, "mov", length=length)
+        return None
+
+    @staticmethod
+    def _entered(flow: Flow, vaddr: int, length: int) -> bool:
+        """Whether a branch is known that leads between the displaced bytes."""
+        return any(at in flow.targets or (at in flow.reached) for at in range(vaddr - length + 1, vaddr))
+
+    # --- hops -------------------------------------------------------------------------------------------------
+
+    def place_hops(self, vaddrs: list[int]) -> list[Site]:
+        """Give each of ``vaddrs`` (ascending) the lowest free slot that it reaches, those first that have no
+        other form. Returns the sites refused; the others are in ``placed``."""
+        refused = []
+        for first in (True, False):
+            for vaddr in vaddrs:
+                otherwise = self.hops[vaddr]
+                if (otherwise is None) is first:
+                    site = self._place(vaddr) or otherwise
+                    if site is None:
+                        refused.append(Site(vaddr, reason=NO_ROOM))
+                    else:
+                        self.placed.append(site)
+        return refused
+
+    def _place(self, vaddr: int) -> Site | None:
+        low, high = vaddr + 2 - 128, vaddr + 2 + 127
+        for run in self.functions.gaps(low, high + 1) if self.functions.complete else []:
+            if not self._usable(run):
+                continue
+            start, end = run
+            slot = self.runs.get(run, 0)
+            slot = max(slot, -(-(low - start) // HOP))
+            at = start + slot * HOP
+            if (
+                at + HOP <= end
+                and at <= high
+                and self.text.offset_of(min(at, vaddr), abs(at - vaddr) + HOP) >= 0
+            ):
+                self.runs[run] = slot + 1
+                return Site(vaddr, "hop", length=end - start, run=start, slot=slot)
+        return None
+
+    def _usable(self, run: Range) -> bool:
+        """Whether ``run`` is padding that nothing falls into."""
+        if run[1] - run[0] < HOP or run[1] - run[0] > MAX_RUN or not is_padding(self.bytes_at(*run)):
+            return False
+        before = self.functions.covering(run[0] - 1)
+        flow = None if before is None else self.flow(before)
+        return flow is not None and flow.end == run[0] and flow.last() in (JUMP, END)
