@@ -5,8 +5,6 @@ Part of: loader (rewriting). May touch: nothing.
 
 from __future__ import annotations
 
-HOP = 5
-"""Bytes of a jump with a 32-bit displacement: one slot of a padding run."""
 MAX_RUN = 4096
 _PREFIXES = b"\x66\x2e"
 #: what may follow 0f 1f (nop r/m, /0): the ModRM byte and how many bytes come after it

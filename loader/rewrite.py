@@ -8,12 +8,6 @@ the file. Layout of the memfd:
 
     the file's executable segments at their own offsets, patched (holes elsewhere)   [0, tramp_offset)
     the trampolines                                                [tramp_offset, tramp_offset + tramp_length)
-
-A trampoline (64 bytes) leads to the core with rcx = the address behind the syscall and r11 = the address of a
-``syscall`` that traps, for the core to fall back on; both registers are the kernel's to destroy at a syscall.
-A "before" site has two: the first holds the displaced instructions and jumps into the second. The tail of each
-(site, form, number of displaced bytes) tells the core which guest address an interrupted trampoline stands for:
-the k-th displaced byte stands for its old place, all else for the syscall itself.
 """
 
 from __future__ import annotations
@@ -22,12 +16,24 @@ import fcntl
 import mmap
 import os
 from binascii import crc32
-from struct import Struct
 
-from ..kernel.layout import FAST_ENTRY, TRAMPOLINE_SIZE
+from ..kernel.layout import TRAMPOLINE_SIZE
 from . import text as text_module
-from .padding import HOP, MAX_RUN, is_padding
+from .padding import MAX_RUN, is_padding
 from .plan import PAGE
+from .trampoline import (
+    BEFORE,
+    FORMS,
+    HOP,
+    JUMP_SIZE,
+    MAX_DISPLACED,
+    MOV,
+    NOP5,
+    jump,
+    relocated,
+    short_mov,
+    trampoline,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,22 +42,7 @@ if TYPE_CHECKING:
     from .sites import Analysis, Site
     from .text import Text
 
-MOV, HOP_FORM, BEFORE = 1, 2, 3
-FORMS = {"mov": MOV, "hop": HOP_FORM, "before": BEFORE}
-"""Numbers of the forms, in trampolines and in the cache's files."""
-MAX_DISPLACED = 40
 _MFD_EXEC = 0x10
-
-_NOP5 = b"\x0f\x1f\x44\0\0"
-_ENTRY = b"\xff\x25\0\0\0\0" + FAST_ENTRY.to_bytes(8, "little")
-#: displaced or nop; lea ret(%rip),%rcx; lea trap(%rip),%r11; jmp *FAST_ENTRY; syscall; jmp ret; site, form, displaced
-_TRAMPOLINE = Struct("<5s3si7s14s3si8sQII")
-_LEA_RCX, _LEA_R11, _TRAP, _INT3X8 = b"\x48\x8d\x0d", b"\x4c\x8d\x1d\x0e\0\0\0", b"\x0f\x05\xe9", b"\xcc" * 8
-_RELOCATED = Struct("<48sQII")
-_JMP = Struct("<BI")
-_TRAP_AT, _AFTER_LEA, _AFTER_JMP = 33, 12, 40
-assert _TRAMPOLINE.size == _RELOCATED.size == TRAMPOLINE_SIZE
-
 _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
@@ -184,120 +175,95 @@ def _copy_text(text: Text, image: mmap.mmap) -> None:
 
 def _patch(text: Text, made: Rewrite, image: mmap.mmap) -> None:
     """Patch all sites of the copied text and write their trampolines."""
-    delta, out = text.delta, []
-    last, slots, ready = 0, set(), _Padding()
-    tramp = delta
-    low = high = shift = 0
+    patcher, out = _Patcher(text, image), []
+    at = text.delta
     for site in made.sites:
-        vaddr, length = site.vaddr, site.length
-        form = FORMS.get(site.form)
-        displaced = length if form in (MOV, BEFORE) else 0
-        if vaddr - displaced < last or displaced > MAX_DISPLACED:
-            raise Mismatch(f"{site} overlaps another")
-        last = vaddr + 2
-        if vaddr - displaced < low or last > high:
-            low, high, shift = _segment_of(text, vaddr)
-        start = vaddr - displaced + shift
-        here = vaddr + shift
-        if vaddr - displaced < low or last > high or image[here : here + 2] != b"\x0f\x05":
-            raise Mismatch(f"there is no syscall at {vaddr:#x}")
-        first = _NOP5
-        if form == MOV:
-            first = _displaced_mov(image[start:here])
-            image[here - 5 : here] = _JMP.pack(0xE9, tramp - vaddr & 0xFFFFFFFF)
-            if length == 7:
-                image[start : start + 2] = b"\x66\x90"
-        elif form == HOP_FORM:
-            at = site.run + site.slot * HOP
-            where = site.run + shift
-            if (
-                site.run < low
-                or site.run + length > high
-                or at in slots
-                or not -128 <= at - last <= 127
-                or at + HOP > site.run + length
-            ):
-                raise Mismatch(f"{site} hops out of its padding")
-            slots.add(at)
-            ready.check(image, where, length)
-            where += at - site.run
-            image[where : where + HOP] = _JMP.pack(0xE9, tramp - at - HOP & 0xFFFFFFFF)
-            image[here : here + 2] = bytes((0xEB, at - last & 0xFF))
-        elif form == BEFORE:
-            out.append(_relocated(site, image[start:here], tramp))
-            image[start:here] = _JMP.pack(0xE9, tramp - (vaddr - length + 5) & 0xFFFFFFFF) + b"\xcc" * (
-                length - 5
-            )
-            tramp += TRAMPOLINE_SIZE
-        else:
-            raise Mismatch(f"{site} has no known form")
-        out.append(
-            _TRAMPOLINE.pack(
-                first, _LEA_RCX, last - tramp - _AFTER_LEA, _LEA_R11, _ENTRY, _TRAP, last - tramp - _AFTER_JMP,
-                _INT3X8, vaddr, form, 0,
-            )
-        )  # fmt: skip
-        tramp += TRAMPOLINE_SIZE
+        code = patcher.patch(site, at)
+        at += len(code)
+        out.append(code)
     image[made.tramp_offset : made.size] = b"".join(out).ljust(made.tramp_length, b"\xcc")
 
 
-def _segment_of(text: Text, vaddr: int) -> tuple[int, int, int]:
-    """(start, end, offset - vaddr) of the segment of ``vaddr``; an empty one if there is none."""
-    for s in text.segments:
-        if s.vaddr <= vaddr < s.vaddr + s.length:
-            return s.vaddr, s.vaddr + s.length, s.offset - s.vaddr
-    return 1, 0, 0
+class _Patcher:
+    """Patches one site after another, in the order of their addresses; Mismatch where the text is another one."""
 
+    __slots__ = ("_end", "_high", "_image", "_low", "_padding", "_runs", "_shift", "_text")
 
-class _Padding:
-    """Checks padding runs before the first hop goes into one; a run of each content only once."""
+    def __init__(self, text: Text, image: mmap.mmap) -> None:
+        self._text = text
+        self._image = image
+        self._end = 0  # of the latest site
+        self._low = self._high = self._shift = 0  # its segment, and what makes its vaddrs offsets
+        self._runs: dict[int, bytes] = {}  # padding in use: vaddr, bytes
+        self._padding: set[bytes] = set()  # contents known to be padding
 
-    __slots__ = ("_checked", "_good")
+    def patch(self, site: Site, tramp: int) -> bytes:
+        """Patch ``site``; returns its trampoline, or both, for the vaddr ``tramp``."""
+        form = FORMS.get(site.form, 0)
+        vaddr = site.vaddr
+        start = vaddr if form == HOP else vaddr - site.length
+        if start < self._end or vaddr - start > MAX_DISPLACED:
+            raise Mismatch(f"{site} overlaps another")
+        self._end = vaddr + 2
+        if self._end > self._high:
+            self._find_segment(vaddr)
+        here = vaddr + self._shift
+        if start < self._low or self._image[here : here + 2] != b"\x0f\x05":
+            raise Mismatch(f"there is no syscall at {vaddr:#x}")
+        if form == HOP:
+            self._hop(site, here, tramp)
+            return trampoline(tramp, vaddr, HOP)
+        where = start + self._shift
+        code = self._image[where:here]
+        if form == MOV and (first := short_mov(code)) is not None:
+            self._image[where:here] = jump(start, tramp, len(code))
+            return trampoline(tramp, vaddr, MOV, first, len(code))
+        if (
+            form == BEFORE
+            and JUMP_SIZE <= len(code)
+            and crc32(code) == site.run
+            and site.slot <= len(code) - 4
+        ):
+            moved = relocated(tramp, vaddr, code, site.slot)
+            if moved is not None:
+                self._image[where:here] = jump(start, tramp, len(code))
+                return moved + trampoline(tramp + TRAMPOLINE_SIZE, vaddr, BEFORE, NOP5)
+        raise Mismatch(f"other instructions before {vaddr:#x}")
 
-    def __init__(self) -> None:
-        self._checked: set[int] = set()
-        self._good: set[bytes] = set()
+    def _find_segment(self, vaddr: int) -> None:
+        for s in self._text.segments:
+            if s.vaddr <= vaddr and vaddr + 2 <= s.vaddr + s.length:
+                self._low, self._high, self._shift = s.vaddr, s.vaddr + s.length, s.offset - s.vaddr
+                return
+        raise Mismatch(f"{vaddr:#x} is in no segment")
 
-    def check(self, image: mmap.mmap, where: int, length: int) -> None:
-        """Raise Mismatch unless ``length`` bytes at ``where`` are, or were, nothing but padding."""
-        if where in self._checked:
-            return
-        if not 0 < length <= MAX_RUN:
-            raise Mismatch(f"{length} bytes of padding")
-        raw = image[where : where + length]
-        if raw not in self._good and not is_padding(raw):
-            raise Mismatch(f"no padding at offset {where:#x}")
-        self._good.add(raw)
-        self._checked.add(where)
+    def _hop(self, site: Site, here: int, tramp: int) -> None:
+        at, run = site.run + site.slot * JUMP_SIZE, self._run(site.run, site.length)
+        where = at + self._shift
+        # A slot in use differs from what the run was: no padding contains the opcode of a jump.
+        slot = run[at - site.run : at - site.run + JUMP_SIZE]
+        distance = at - self._end
+        if (
+            len(slot) != JUMP_SIZE
+            or self._image[where : where + JUMP_SIZE] != slot
+            or not -128 <= distance <= 127
+        ):
+            raise Mismatch(f"{site} hops out of its padding")
+        self._image[where : where + JUMP_SIZE] = jump(at, tramp)
+        self._image[here : here + 2] = bytes((0xEB, distance & 0xFF))
 
-
-def _displaced_mov(raw: bytes) -> bytes:
-    """The five-byte mov that does what ``raw`` does; Mismatch if it is none."""
-    if len(raw) == 5 and raw[0] == 0xB8:
+    def _run(self, vaddr: int, length: int) -> bytes:
+        """The padding at ``vaddr`` as it was before the first hop went into it."""
+        raw = self._runs.get(vaddr)
+        if raw is None:
+            if not self._low <= vaddr or vaddr + length > self._high or length > MAX_RUN:
+                raise Mismatch(f"there is no padding at {vaddr:#x}")
+            raw = self._image[vaddr + self._shift : vaddr + self._shift + length]
+            if raw not in self._padding and not is_padding(raw):
+                raise Mismatch(f"there is no padding at {vaddr:#x}")
+            self._padding.add(raw)
+            self._runs[vaddr] = raw
         return raw
-    if len(raw) == 7 and raw[:3] == b"\x48\xc7\xc0" and raw[6] < 0x80:
-        return b"\xb8" + raw[3:]
-    raise Mismatch(f"no mov to eax: {raw.hex()}")
-
-
-def _relocated(site: Site, raw: bytes, tramp: int) -> bytes:
-    """The trampoline at ``tramp`` that holds the displaced instructions ``raw`` and jumps into the next one.
-
-    ``site.run`` is the checksum of the bytes; ``site.slot`` says where among them a displacement from rip is (0:
-    nowhere).
-    """
-    if len(raw) < HOP or crc32(raw) != site.run or site.slot > len(raw) - 4:
-        raise Mismatch(f"other instructions before {site.vaddr:#x}")
-    code = bytearray(raw)
-    if site.slot:
-        old = int.from_bytes(raw[site.slot : site.slot + 4], "little", signed=True)
-        new = old + site.vaddr - len(raw) - tramp
-        if not -1 << 31 <= new < 1 << 31:
-            raise Mismatch("an operand is out of reach")
-        code[site.slot : site.slot + 4] = (new & 0xFFFFFFFF).to_bytes(4, "little")
-    # To +5 of the next trampoline: there is nothing displaced in that one.
-    code += _JMP.pack(0xE9, TRAMPOLINE_SIZE + 5 - len(raw) - 5)
-    return _RELOCATED.pack(bytes(code).ljust(48, b"\xcc"), site.vaddr, BEFORE, len(raw))
 
 
 def describe(sites: Iterable[Site]) -> str:

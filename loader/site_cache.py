@@ -20,8 +20,9 @@ from struct import Struct
 from struct import error as StructError
 
 from . import text as text_module
-from .rewrite import FORMS, Mismatch, Rewrite, build, content_hash
+from .rewrite import Mismatch, Rewrite, build, content_hash
 from .sites import REASONS, Analysis, Site, find_sites
+from .trampoline import FORMS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,10 +15,12 @@ from __future__ import annotations
 
 from .flow import END, JUMP, SYSCALL, Disassembler, Flow, OverBudget
 from .functions import Functions, Range, read_functions
-from .padding import HOP, MAX_RUN, is_padding
+from .padding import MAX_RUN, is_padding
 from .text import Text
+from .trampoline import JUMP_SIZE
 
-MAX_SITES = 16384
+MAX_SITES = 4096
+"""Rewritten in one file: their trampolines must fit where the core makes room for them (core_native/rewrite.c)."""
 _BUDGET = 48 << 20
 """Bytes of functions disassembled for one file: some 40 s at most, and for glibc 0.08."""
 _MOV7 = b"\x48\xc7\xc0"
@@ -228,12 +230,12 @@ class _Finder:
                 continue
             start, end = run
             slot = self.runs.get(run, 0)
-            slot = max(slot, -(-(low - start) // HOP))
-            at = start + slot * HOP
+            slot = max(slot, -(-(low - start) // JUMP_SIZE))
+            at = start + slot * JUMP_SIZE
             if (
-                at + HOP <= end
+                at + JUMP_SIZE <= end
                 and at <= high
-                and self.text.offset_of(min(at, vaddr), abs(at - vaddr) + HOP) >= 0
+                and self.text.offset_of(min(at, vaddr), abs(at - vaddr) + JUMP_SIZE) >= 0
             ):
                 self.runs[run] = slot + 1
                 return Site(vaddr, "hop", length=end - start, run=start, slot=slot)
@@ -241,7 +243,7 @@ class _Finder:
 
     def _usable(self, run: Range) -> bool:
         """Whether ``run`` is padding that nothing falls into."""
-        if run[1] - run[0] < HOP or run[1] - run[0] > MAX_RUN or not is_padding(self.bytes_at(*run)):
+        if run[1] - run[0] < JUMP_SIZE or run[1] - run[0] > MAX_RUN or not is_padding(self.bytes_at(*run)):
             return False
         before = self.functions.covering(run[0] - 1)
         flow = None if before is None else self.flow(before)
