@@ -213,6 +213,7 @@ int needs_frame(s64 nr)
 	switch (d->fn) {
 	case FN_fork: case FN_vfork: case FN_clone: case FN_clone3: case FN_execve: case FN_execveat:
 	case FN_sigreturn: case FN_sigsuspend: case FN_sigprocmask:
+	case FN_arch_prctl: /* the fast tail needs GS as it was */
 		return 1;
 	}
 	return 0;

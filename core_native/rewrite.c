@@ -4,6 +4,8 @@
  *
  * loader/rewrite.py lays a trampoline out:
  *   +0 the displaced mov, or a nop   +5 lea ret,%rcx   +12 lea trap,%r11   +19 jmp *fast_entry   +33 syscall   +35 jmp ret
+ *   +48 the site (a vaddr of the file)   +56 its form   +60 how many bytes are displaced here
+ * A site whose preceding instructions are displaced has two: they and a jump to +5 of the next one come first.
  */
 #include "core.h"
 
@@ -31,28 +33,43 @@ u64 tramp_return(u64 rip)
 	return region_of(rip) ? site_return(ALIGN_DOWN(rip, RING3_TRAMPOLINE_SIZE)) : 0;
 }
 
+enum { FORM_MOV = 1, FORM_HOP, FORM_BEFORE };
+
+static u32 form_at(u64 base)
+{
+	return *(u32 *)(base + 56);
+}
+
+/* The address that the guest knows for a place in the trampoline at `base`. */
+static u64 place_in_trampoline(u64 base, u64 at)
+{
+	u32 displaced = *(u32 *)(base + 60);
+	if (form_at(base) == FORM_BEFORE && displaced) {
+		u64 site = site_return(base + RING3_TRAMPOLINE_SIZE) - 2;
+		return at < displaced ? site - displaced + at : site;
+	}
+	u64 ret = site_return(base);
+	if (at == TRAP_AT + 2)
+		return ret;
+	return at == 0 && displaced ? ret - 2 - displaced : ret - 2;
+}
+
 /* The address that the guest knows for an instruction of ours that was interrupted. */
 u64 guest_rip(u64 rip)
 {
-	u64 base = ALIGN_DOWN(rip, RING3_TRAMPOLINE_SIZE), ret;
-	if (region_of(rip)) {
-		ret = site_return(base);
-		if (rip - base == TRAP_AT + 2)
-			return ret;
-		return rip == base && *(u8 *)base == 0xb8 ? ret - 7 : ret - 2;
-	}
-	/* The jump in the padding between functions that a two-byte hop leads to. */
+	u64 base = ALIGN_DOWN(rip, RING3_TRAMPOLINE_SIZE);
+	if (region_of(rip))
+		return place_in_trampoline(base, rip - base);
+	/* The jump in the padding between functions that a two-byte hop leads to; every other stands where it was put. */
 	u8 code[5];
 	s32 rel;
 	if (copy_in(code, rip, 5) || code[0] != 0xe9)
 		return rip;
 	memcpy(&rel, code + 1, 4);
 	base = rip + 5 + rel;
-	if (base % RING3_TRAMPOLINE_SIZE || !region_of(base))
+	if (base % RING3_TRAMPOLINE_SIZE || !region_of(base) || form_at(base) != FORM_HOP)
 		return rip;
-	ret = site_return(base);
-	/* Of the form with the mov the jump stands where the mov was, and that is the address it has for the guest. */
-	return *(u8 *)base == 0xb8 ? rip : ret - 2;
+	return site_return(base) - 2;
 }
 
 void tramp_add(u64 start, u64 size)

@@ -74,6 +74,15 @@ def read_memory(pid: int, address: int, size: int) -> bytes:
     return bytes(ffi.buffer(buffer, size))
 
 
+def write_memory(pid: int, address: int, data: bytes) -> None:
+    """process_vm_writev(2).  Raises EFAULT."""
+    buffer = ffi.from_buffer("char[]", data)
+    local = ffi.new("unsigned long[2]", [int(ffi.cast("unsigned long", buffer)), len(data)])
+    remote = ffi.new("unsigned long[2]", [address, len(data)])
+    if libc.process_vm_writev(pid, local, 1, remote, 1, 0) != len(data):
+        raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
+
+
 class Channel:
     """The shared memory and the socket of one process, for its whole life: a program that it executes uses them on.
 

@@ -15,6 +15,8 @@ CDEF = """
     long syscall(long number, void *word, int op, int value);
     long process_vm_readv(int pid, void *local, unsigned long nlocal, void *remote, unsigned long nremote,
                           unsigned long flags);
+    long process_vm_writev(int pid, void *local, unsigned long nlocal, void *remote, unsigned long nremote,
+                           unsigned long flags);
 """
 
 

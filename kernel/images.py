@@ -17,12 +17,25 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..loader.plan import Opened
     from ..loader.rewrite import Rewrite
+    from ..loader.site_cache import RewriteCache
     from .dispatch import Request
     from .sandbox import Kernel
     from .task import Task
 
 MODES = ("detour", "off")
 _ACT_FD = CONSTANTS["ACT_FD"]
+
+
+_cache: list[RewriteCache] = []
+
+
+def _shared_cache() -> RewriteCache:
+    """The rewritten files of this Python process, whatever the sandbox."""
+    if not _cache:
+        from ..loader.site_cache import RewriteCache
+
+        _cache.append(RewriteCache())
+    return _cache[0]
 
 
 class Images:
@@ -36,12 +49,7 @@ class Images:
         """The rewritten form of an open host file, None where there is none."""
         if not self._on:
             return None
-        try:
-            from ..loader.site_cache import shared_cache
-        except ImportError:
-            self._on = False
-            return None
-        return shared_cache().get(fd)
+        return _shared_cache().get(fd)
 
     def for_plan(self, opened: Opened) -> Rewrite | None:
         """What the loader asks for the program and its interpreter."""
