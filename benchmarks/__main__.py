@@ -59,7 +59,8 @@ class Row:
 
 def launcher() -> list[str]:
     """How to start ring3: the installed one, else this checkout's."""
-    if subprocess.run([sys.executable, "-c", "import ring3"], cwd="/", capture_output=True, check=False).returncode == 0:
+    found = subprocess.run([sys.executable, "-c", "import ring3"], cwd="/", capture_output=True, check=False)
+    if found.returncode == 0:
         return [sys.executable, "-m", "ring3"]
     return [
         sys.executable,
@@ -82,7 +83,9 @@ def wall(cmd: list[str], cwd: Path) -> float:
 
 def said(cmd: list[str], cwd: Path) -> float:
     """Seconds for one call, as benchmarks/loops prints them in nanoseconds."""
-    done = subprocess.run(cmd, cwd=cwd, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=300)
+    done = subprocess.run(
+        cmd, cwd=cwd, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=300
+    )
     return float(done.stdout) / 1e9
 
 
@@ -101,7 +104,9 @@ def measure(name: str, native: Callable[[], float], guest: Callable[[], float], 
 def start_up(cwd: Path, samples: int) -> Row:
     """`ring3 run /bin/true` beside `/bin/true`, Python's own start included."""
     cmd = ["/bin/true"]
-    row = measure("start-up /bin/true", lambda: wall(cmd, cwd), lambda: wall(under_ring3(cmd, cwd), cwd), samples)
+    row = measure(
+        "start-up /bin/true", lambda: wall(cmd, cwd), lambda: wall(under_ring3(cmd, cwd), cwd), samples
+    )
     row.target, row.met = "at most +120 ms", row.extra <= 0.120
     return row
 
@@ -132,14 +137,18 @@ def table(rows: list[Row]) -> str:
     for r in rows:
         verdict = "" if r.met is None else f"{r.target}: {'met' if r.met else 'MISSED'}"
         spread = f"{unit(r.low)}..{unit(r.high)}"
-        lines.append(f"{r.name:<24}{unit(r.native):>10}{unit(r.guest):>10}{r.ratio:>8.2f}x{spread:>20}   {verdict}")
+        lines.append(
+            f"{r.name:<24}{unit(r.native):>10}{unit(r.guest):>10}{r.ratio:>8.2f}x{spread:>20}   {verdict}"
+        )
     return "\n".join(lines)
 
 
 def main() -> int:
     """Runs what is asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", help="start, shell, or a loop: " + " ".join(LOOPS) + " (default: all)")
+    parser.add_argument(
+        "names", nargs="*", help="start, shell, or a loop: " + " ".join(LOOPS) + " (default: all)"
+    )
     parser.add_argument("--json", metavar="FILE", help="also write the rows to FILE")
     parser.add_argument("--samples", type=int, default=7, help="samples of each (default 7)")
     parser.add_argument("--quick", action="store_true", help="3 samples, loops a fifth as long")
@@ -182,7 +191,8 @@ def main() -> int:
             "python": platform.python_version(),
             "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
-        Path(options.json).write_text(json.dumps({"machine": machine, "rows": [asdict(r) for r in rows]}, indent=1) + "\n")
+        report = {"machine": machine, "rows": [asdict(r) for r in rows]}
+        Path(options.json).write_text(json.dumps(report, indent=1) + "\n")
     return 0
 
 

@@ -16,8 +16,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from guestbuild import Builder  # noqa: E402
-from harness import become_subreaper  # noqa: E402
+from guestbuild import Builder
+from harness import become_subreaper
 
 TIME_LIMIT = 120  # seconds for one test, unless it says otherwise by @pytest.mark.timeout(N)
 
@@ -35,7 +35,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if has_timeout and mark is None:
             item.add_marker(pytest.mark.timeout(TIME_LIMIT, method="signal"))
         elif has_timeout and mark is not None and "method" not in mark.kwargs:
-            item.add_marker(pytest.mark.timeout(*mark.args, **{**mark.kwargs, "method": "signal"}), append=False)
+            item.add_marker(
+                pytest.mark.timeout(*mark.args, **{**mark.kwargs, "method": "signal"}), append=False
+            )
         if item.get_closest_marker("long") and not long_wanted:
             item.add_marker(pytest.mark.skip(reason="takes more than half a minute: run it with -m long"))
 

@@ -31,7 +31,9 @@ VARIANTS = {
 }
 WARN = ["-Wall", "-Wextra", "-Werror"]
 # The programs pass wrong pointers and lengths on purpose.
-WARN += [f"-Wno-{w}" for w in ("unused-function", "unused-variable", "unused-parameter", "cast-function-type")]
+WARN += [
+    f"-Wno-{w}" for w in ("unused-function", "unused-variable", "unused-parameter", "cast-function-type")
+]
 WARN += [f"-Wno-{w}" for w in ("stringop-overread", "stringop-overflow", "nonnull", "infinite-recursion")]
 
 

@@ -51,7 +51,10 @@ class Result:
 
     def describe(self) -> str:
         """The whole story for an assertion message."""
-        lines = [f"$ {' '.join(self.cmd)}", f"status {self.status}" + (" (time limit)" if self.timed_out else "")]
+        lines = [
+            f"$ {' '.join(self.cmd)}",
+            f"status {self.status}" + (" (time limit)" if self.timed_out else ""),
+        ]
         lines += ["--- stdout", _tail(self.out), "--- stderr", _tail(self.err)]
         if self.left:
             lines += ["--- left behind", *self.left]
@@ -205,7 +208,9 @@ def _launcher() -> tuple[str, ...]:
 
     The guest inherits the environment, so nothing may be put there.
     """
-    installed = subprocess.run([sys.executable, "-c", "import ring3"], cwd="/", capture_output=True, check=False)
+    installed = subprocess.run(
+        [sys.executable, "-c", "import ring3"], cwd="/", capture_output=True, check=False
+    )
     if installed.returncode == 0:
         return (sys.executable, "-m", "ring3")
     code = f"import sys; sys.path.insert(0, {str(REPO)!r}); from ring3.cli import entry; entry()"
@@ -250,13 +255,15 @@ def assert_same(native: Result, guest: Result, *, err: bool = True) -> None:
         what.append("stdout differs: " + first_difference(native.out, guest.out))
     if err and native.err != guest.err:
         what.append("stderr differs: " + first_difference(native.err, guest.err))
-    assert not what, "; ".join(what) + "\n=== native\n" + native.describe() + "\n=== ring3\n" + guest.describe()
+    assert not what, (
+        "; ".join(what) + "\n=== native\n" + native.describe() + "\n=== ring3\n" + guest.describe()
+    )
 
 
 def first_difference(native: bytes, guest: bytes) -> str:
     """The first line where two outputs part."""
     a, b = native.splitlines(), guest.splitlines()
-    for number, (x, y) in enumerate(zip(a, b), 1):
+    for number, (x, y) in enumerate(zip(a, b, strict=False), 1):
         if x != y:
             return f"line {number}: native {x!r}, ring3 {y!r}"
     return f"native has {len(a)} lines, ring3 {len(b)}"

@@ -90,7 +90,9 @@ class PtySession:
             if not alive or time.monotonic() > deadline:
                 why = "terminal closed" if not alive else f"{timeout} s passed"
                 tail = self.all[self._seen :][-2000:]
-                raise PtyTimeout(f"{why} before {pattern!r} of {self.cmd}; unread: {tail!r}; all: {self.all[-3000:]!r}")
+                raise PtyTimeout(
+                    f"{why} before {pattern!r} of {self.cmd}; unread: {tail!r}; all: {self.all[-3000:]!r}"
+                )
             alive = self._fill(deadline)
 
     def wait(self, timeout: float = 20.0) -> int:
@@ -116,7 +118,9 @@ class PtySession:
     def __enter__(self) -> PtySession:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
         left = self.close()
         if kind is None:
             assert not left, f"left processes behind: {left}"

@@ -81,7 +81,8 @@ static void on_the_stack(void) {
     unsigned char code[64];
     memcpy(code, stub, sizeof stub);
     uintptr_t page = (uintptr_t)code & ~4095ul;
-    OK(mprotect((void *)page, 8192, PROT_READ | PROT_WRITE | PROT_EXEC));
+    size_t length = (((uintptr_t)code + sizeof code + 4095) & ~4095ul) - page;
+    OK(mprotect((void *)page, length, PROT_READ | PROT_WRITE | PROT_EXEC));
     exercise((call_fn)(void *)code);
 }
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from harness import BASE_ENV, Result, become_subreaper, run_native, run_ring3  # noqa: E402
+from harness import BASE_ENV, Result, become_subreaper, run_native, run_ring3
 
 PYTHON = "/usr/bin/python3.11"
 SUITES = [
@@ -40,7 +40,7 @@ MARK = "@@ring3-suite@@"
 GOOD = {"ok", "skipped", "expected failure"}
 
 #: Runs inside; arguments: the suite, seconds for one test, a file with the ids that are done already.
-RUNNER = r'''
+RUNNER = r"""
 import faulthandler, json, os, sys, unittest
 suite_name, limit, mark, done = sys.argv[1], float(sys.argv[2]), sys.argv[3], set(json.loads(sys.stdin.read() or "[]"))
 out = os.fdopen(os.dup(1), "w", buffering=1)
@@ -79,11 +79,12 @@ with os_helper.temp_cwd("suite-work"):
     left = unittest.TestSuite()
     by_class = {}
     for t in flat(loaded):
-        if t.id() not in done: by_class.setdefault((type(t).__module__, type(t).__qualname__), unittest.TestSuite()).addTest(t)
+        kind = type(t).__module__, type(t).__qualname__
+        if t.id() not in done: by_class.setdefault(kind, unittest.TestSuite()).addTest(t)
     left.addTests(by_class.values())
     left.run(Result())
     say("end", "")
-'''
+"""
 
 
 def run_suite(suite: str, guest: bool, limit: float, whole: float) -> tuple[dict[str, tuple[str, str]], str]:
@@ -132,20 +133,28 @@ def last_line(text: str) -> str:
     return lines[-1][:160] if lines else ""
 
 
-def compare(suite: str, native: dict[str, tuple[str, str]], guest: dict[str, tuple[str, str]]) -> list[dict[str, str]]:
+def compare(
+    suite: str, native: dict[str, tuple[str, str]], guest: dict[str, tuple[str, str]]
+) -> list[dict[str, str]]:
     """The tests that end differently."""
     rows = []
     for ident in sorted(native.keys() | guest.keys()):
         a, b = native.get(ident, ("missing", "")), guest.get(ident, ("missing", ""))
         if a[0] != b[0]:
-            rows.append({"suite": suite, "test": ident, "native": a[0], "guest": b[0], "why": last_line(b[1] or a[1])})
+            rows.append(
+                {"suite": suite, "test": ident, "native": a[0], "guest": b[0], "why": last_line(b[1] or a[1])}
+            )
     return rows
 
 
 def main() -> int:
     """Runs the suites that are named, or all."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("suites", nargs="*", default=SUITES, metavar="SUITE", help=f"default: {' '.join(SUITES)}")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "suites", nargs="*", default=SUITES, metavar="SUITE", help=f"default: {' '.join(SUITES)}"
+    )
     parser.add_argument("--log", type=Path, help="a directory for what the suites print")
     parser.add_argument("--json", type=Path, help="write the results to a file")
     parser.add_argument("--limit", type=float, default=60.0, help="seconds for one test (default 60)")

@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from twin import Twin  # noqa: E402
+from twin import Twin
 
 
 @pytest.fixture

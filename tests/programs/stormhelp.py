@@ -30,12 +30,16 @@ class Resources:
         """What this has that `other` had not, in words."""
         words = []
         if len(self.fds) > len(other.fds):
-            was, now = (Counter(re.sub(r"[0-9]+", "N", what) for what in side.fds.values()) for side in (other, self))
+            was, now = (
+                Counter(re.sub(r"[0-9]+", "N", what) for what in side.fds.values()) for side in (other, self)
+            )
             words.append(f"{len(self.fds) - len(other.fds)} more fds of {len(self.fds)}: {dict(now - was)}")
         if len(self.processes) > len(other.processes):
             words.append(f"processes {sorted(set(self.processes) - set(other.processes))}")
         if self.threads > other.threads:
-            words.append(f"{self.threads - other.threads} more threads: {[t.name for t in threading.enumerate()]}")
+            words.append(
+                f"{self.threads - other.threads} more threads: {[t.name for t in threading.enumerate()]}"
+            )
         if self.memfds > other.memfds:
             words.append(f"{self.memfds - other.memfds} more memory mappings of memfds")
         if self.shm - other.shm:

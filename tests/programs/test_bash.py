@@ -99,7 +99,9 @@ def test_interrupt_ends_a_program(twin: Twin) -> None:
     from harness import BASE_ENV, ring3_argv
 
     twin.fresh(None)
-    with PtySession(ring3_argv(["/bin/sh", "-c", "echo ready; sleep 100; echo no"]), env=BASE_ENV, cwd=twin.dir) as s:
+    with PtySession(
+        ring3_argv(["/bin/sh", "-c", "echo ready; sleep 100; echo no"]), env=BASE_ENV, cwd=twin.dir
+    ) as s:
         drive(s)
         assert s.wait() == 130
         assert b"no" not in s.all

@@ -9,7 +9,9 @@ from ptydriver import PtySession
 from twin import Twin, small_tree
 
 BUSYBOX = shutil.which("busybox") or "/bin/busybox"
-pytestmark = pytest.mark.skipif(shutil.which("busybox") is None, reason="busybox is not installed (busybox-static)")
+pytestmark = pytest.mark.skipif(
+    shutil.which("busybox") is None, reason="busybox is not installed (busybox-static)"
+)
 
 
 def test_true(twin: Twin) -> None:
@@ -38,7 +40,9 @@ END
     )
 
 
-@pytest.mark.parametrize("args", [["ls", "-lR"], ["ls", "-la"], ["ls", "-li1", "src/file00.txt"], ["ls", "-F"]])
+@pytest.mark.parametrize(
+    "args", [["ls", "-lR"], ["ls", "-la"], ["ls", "-li1", "src/file00.txt"], ["ls", "-F"]]
+)
 def test_ls(twin: Twin, args: list[str]) -> None:
     clean = None
     if "-li1" in args:

@@ -46,11 +46,15 @@ SCRIPTS = {
         """,
     "text": """
         cat src/*.txt | sort | uniq -c; head -n 3 src/file11.txt; tail -n 2 src/file10.txt; tail -c 5 src/file09.txt
-        wc src/*.txt; cut -d' ' -f2 src/file05.txt | sort -u; paste src/file01.txt src/file02.txt; tr -d n <src/file01.txt
-        split -l 20 src/file11.txt part-; ls part-*; csplit -s src/file10.txt 5 9; ls xx*; wc -l xx*; nl src/file01.txt
+        wc src/*.txt; cut -d' ' -f2 src/file05.txt | sort -u; paste src/file01.txt src/file02.txt
+        tr -d n <src/file01.txt
+        split -l 20 src/file11.txt part-; ls part-*; csplit -s src/file10.txt 5 9; ls xx*; wc -l xx*
+        nl src/file01.txt
         join src/file01.txt src/file01.txt | head -2; comm src/file01.txt src/file02.txt; fold -w 3 src/file00.txt
-        fmt src/file01.txt; pr -t src/file00.txt; expand -t 4 src/file00.txt; unexpand -a src/file00.txt; tac src/file01.txt
-        shuf --random-source=src/deep/data.bin -n 4 src/file11.txt; sort -R --random-source=src/deep/data.bin src/file01.txt
+        fmt src/file01.txt; pr -t src/file00.txt; expand -t 4 src/file00.txt; unexpand -a src/file00.txt
+        tac src/file01.txt
+        shuf --random-source=src/deep/data.bin -n 4 src/file11.txt
+        sort -R --random-source=src/deep/data.bin src/file01.txt
         tee t1 t2 <src/file02.txt | wc -l; cmp t1 t2; od -A d -t x1z src/deep/data.bin | head -3; rev src/file00.txt
         sort -S 1M -T . -o sorted src/*.txt; md5sum sorted; ptx src/file00.txt; echo a b b c | tsort
         """,
@@ -64,21 +68,27 @@ SCRIPTS = {
         dd if=/dev/zero of=d2 bs=1 seek=100000 count=1 2>/dev/null; stat -c %s d2; du --apparent-size -b d2
         dd if=d1 of=d2 conv=notrunc bs=50 seek=1 status=none; md5sum d2
         dd if=/dev/urandom bs=512 count=2 status=none | wc -c
-        echo abc | dd of=d3 oflag=append conv=notrunc status=none; cat d3; dd if=/dev/zero of=/dev/full count=1 status=none
+        echo abc | dd of=d3 oflag=append conv=notrunc status=none; cat d3
+        dd if=/dev/zero of=/dev/full count=1 status=none
         echo $?; shred -n1 -u d1; ls; sync d2; sync; du -s --apparent-size -b src/file11.txt; fallocate -l 5000 d4
         stat -c %s d4; cat /dev/null; head -c 5 /dev/zero | od -c; cat d2 >/dev/full; echo $?
         """,
     "names": """
-        basename /a/b.c .c; dirname /a/b.c; pwd; realpath src/link; readlink src/link; readlink -e src/dangling; echo $?
-        pathchk -p src; pathchk "$(printf %300s x)"; echo $?; test -f run.sh && test -x run.sh && test ! -s nothing && echo t
-        [ src/file01.txt -ef src/hard ] && echo same; [ run.sh -nt nothing ] && echo newer; test -L src/dangling && echo l
+        basename /a/b.c .c; dirname /a/b.c; pwd; realpath src/link; readlink src/link
+        readlink -e src/dangling; echo $?
+        pathchk -p src; pathchk "$(printf %300s x)"; echo $?
+        test -f run.sh && test -x run.sh && test ! -s nothing && echo t
+        [ src/file01.txt -ef src/hard ] && echo same; [ run.sh -nt nothing ] && echo newer
+        test -L src/dangling && echo l
         namei -m src/link | tail -1; ls -1 src | head -3; ls -d */; dir src/deep; vdir src/deep/er | tail -1
-        ls nothing; echo $?; ls --color=always -F src | head -3; ls -Q src/deep; ls -t src | wc -l; ls -S src | head -4
+        ls nothing; echo $?; ls --color=always -F src | head -3; ls -Q src/deep; ls -t src | wc -l
+        ls -S src | head -4
         """,
     "system": """
         env -i A=1 env; nproc | wc -l; id -u; id -g; whoami; groups; uname -s -m; arch; nice -n 5 nice; printenv LANG
         timeout 0.1 sleep 5; echo $?; timeout -s KILL 0.1 sleep 5; echo $?; nohup echo n 2>/dev/null; sleep 0.01
-        seq -s, 10; factor 1001; numfmt --to=iec 1048576; expr 2 + 3; printf '%05d\\n' 42; date -d @0 -u; yes | head -2
+        seq -s, 10; factor 1001; numfmt --to=iec 1048576; expr 2 + 3; printf '%05d\\n' 42; date -d @0 -u
+        yes | head -2
         stty 2>&1; tty; echo $?; stdbuf -oL echo buffered; df . | wc -l; df --output=target /dev/null | wc -l
         hostid | wc -c; users | wc -l; true; false; echo $?; kill -l 9; kill -0 $$; echo $?; uptime | wc -l
         """,
@@ -88,11 +98,13 @@ SCRIPTS = {
         chroot jail /bin/busybox ls /usr; echo $?; cat jail/tmp/f; chroot jail /no; echo $?; chroot nowhere x; echo $?
         """,
     "find": """
-        find . -type f -newer run.sh; find src -name 'file0[1-3]*' -printf '%f %s %m %n %Y\\n' | sort; find . -links 2 | sort
+        find . -type f -newer run.sh; find src -name 'file0[1-3]*' -printf '%f %s %m %n %Y\\n' | sort
+        find . -links 2 | sort
         find . -type f -exec grep -l 'line 5' {} + | sort; find . -depth -name 'er' -execdir pwd \\;
         find . -maxdepth 1 | sort; find . -perm /111 -type f; find -L src -type l; find src -size +2k | sort
         find . -name '*.txt' | xargs -n 3 echo | wc -l
-        find . -print0 | sort -z | xargs -0 -P 4 -n 2 echo | wc -l; find src -samefile src/hard | sort; find / -maxdepth 0
+        find . -print0 | sort -z | xargs -0 -P 4 -n 2 echo | wc -l; find src -samefile src/hard | sort
+        find / -maxdepth 0
         """,
 }
 
@@ -124,7 +136,8 @@ def test_an_ordinary_user(twin: Twin) -> None:
 
     script = """
         id -u; id -g; cat secret; echo $?; echo x >secret; echo $?; echo mine >new; stat -c '%u %g %a' new
-        rm -f run.sh; echo $?; chmod 777 src; echo $?; chown 0 new; echo $?; mkdir d && touch d/f && rm -r d; ls src | wc -l
+        rm -f run.sh; echo $?; chmod 777 src; echo $?; chown 0 new; echo $?; mkdir d && touch d/f && rm -r d
+        ls src | wc -l
         touch src/no; echo $?; ls /root >/dev/null 2>&1; echo $?; cp -a src mine-src; echo $?
         """
     if os.getuid() != 0:

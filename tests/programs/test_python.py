@@ -10,11 +10,12 @@ from twin import Twin
 PYTHON = "/usr/bin/python3"
 pytestmark = pytest.mark.skipif(not os.path.exists(PYTHON), reason="/usr/bin/python3 is not installed")
 
-MODULES = """abc argparse array ast asyncio base64 bisect bz2 calendar collections concurrent.futures configparser
-contextlib copy csv ctypes dataclasses datetime decimal difflib email.message enum fractions functools gzip hashlib heapq
-html.parser http.client inspect io itertools json logging lzma math mmap multiprocessing pathlib pickle queue random re
-select shutil signal socket sqlite3 ssl statistics string struct subprocess tarfile tempfile textwrap threading time
-unittest urllib.request uuid xml.etree.ElementTree zipfile zlib zoneinfo""".split()
+MODULES = """abc argparse array ast asyncio base64 bisect bz2 calendar collections concurrent.futures
+configparser contextlib copy csv ctypes dataclasses datetime decimal difflib email.message enum
+fractions functools gzip hashlib heapq html.parser http.client inspect io itertools json logging
+lzma math mmap multiprocessing pathlib pickle queue random re select shutil signal socket sqlite3
+ssl statistics string struct subprocess tarfile tempfile textwrap threading time unittest
+urllib.request uuid xml.etree.ElementTree zipfile zlib zoneinfo""".split()
 
 
 def py(twin: Twin, code: str, **kw: object) -> None:

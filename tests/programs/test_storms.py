@@ -138,11 +138,11 @@ def test_kill_200_times(guests: Builder, box: Sandbox) -> None:
     from ring3 import Sandbox
 
     program = os.fspath(guests.path("storm"))
-    script = (
-        "i=0; while [ ! -e stop ]; do i=$((i+1)); echo $i >count; /bin/true || exit 9; sleep 0.05; done; echo $i"
-    )
+    script = "i=0; while [ ! -e stop ]; do i=$((i+1)); echo $i >count; /bin/true || exit 9; sleep 0.05; done; echo $i"
     (box.root / "mem" / "by").mkdir()
-    bystander = box.popen(["/bin/sh", "-c", script], cwd="/mem/by", stdout=PIPE, stderr=PIPE, new_session=True)
+    bystander = box.popen(
+        ["/bin/sh", "-c", script], cwd="/mem/by", stdout=PIPE, stderr=PIPE, new_session=True
+    )
     wait_for((box.root / "mem/by/count").exists)
     with Sandbox() as other:  # the victims live in a world of their own, and in the bystander's
         other.mount_tmpfs("/mem")

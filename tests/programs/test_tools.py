@@ -31,13 +31,16 @@ def test_git(twin: Twin) -> None:
         git add .; git commit -qm first; git rev-parse HEAD
         for i in 1 2 3 4 5; do echo more $i >>d1/f1; git commit -qam "change $i"; done
         git checkout -qb topic HEAD~3; echo topic >t; git add t; git commit -qm topic; git checkout -q main
-        git merge -q -m merged topic; git rev-parse HEAD; git log --oneline --graph --stat | md5sum; git status --short
+        git merge -q -m merged topic; git rev-parse HEAD; git log --oneline --graph --stat | md5sum
+        git status --short
         git gc -q; git fsck --strict; git count-objects -v | grep -v size; cd ..
         git clone -q repo copy; cd copy; git log --format='%H %s' | head -5; git diff HEAD~2 --stat
-        git mv t t2; git rm -q d2/f2; git status --short; git stash -q; git stash list | wc -l; git tag v1; git describe --tags
+        git mv t t2; git rm -q d2/f2; git status --short; git stash -q; git stash list | wc -l; git tag v1
+        git describe --tags
         git grep -n 'file 42'; git archive HEAD | tar t | wc -l; git blame d3/f3; git bundle create -q ../b main
         git worktree add -q ../wt HEAD~1; ls ../wt | wc -l; git -C ../wt log -1 --format=%s; git reflog | wc -l
-        git checkout -qb pick HEAD~2; git cherry-pick main~1 -m 1 >/dev/null 2>&1 || git cherry-pick --abort; git log -1 --format=%s
+        git checkout -qb pick HEAD~2; git cherry-pick main~1 -m 1 >/dev/null 2>&1 || git cherry-pick --abort
+        git log -1 --format=%s
         """,
         env={**GIT_ENV, "GIT_CONFIG_NOSYSTEM": "1"},
         timeout=100,
@@ -53,7 +56,8 @@ def c_project(top: Path) -> None:
         )
     (top / "all.h").write_text("".join(f"int f{number}(int x);\n" for number in range(12)))
     calls = "".join(f"x = f{number}(x);" for number in range(12))
-    (top / "main.c").write_text(f'#include "all.h"\nint main(void) {{ int x = 0; {calls} return x == 66 ? 0 : 1; }}\n')
+    main = f'#include "all.h"\nint main(void) {{ int x = 0; {calls} return x == 66 ? 0 : 1; }}\n'
+    (top / "main.c").write_text(main)
     (top / "Makefile").write_text(
         "OBJ := $(patsubst %.c,%.o,$(filter-out main.c,$(sort $(wildcard *.c))))\n"
         "CFLAGS = -O2 -Wall\n"
@@ -89,7 +93,10 @@ END
 @needs("make", "make gcc libc6-dev")
 def test_make(twin: Twin) -> None:
     twin.shell(
-        "make -j4 && make check && sha256sum prog libm.a && make -j4 && touch m3.c && make -j4 -n | wc -l && make clean; ls",
+        """
+        make -j4 && make check && sha256sum prog libm.a && make -j4 && touch m3.c && make -j4 -n | wc -l && make clean
+        ls
+        """,
         c_project,
         timeout=100,
     )
@@ -111,7 +118,7 @@ copy('a', 'b'); move('b', 'c'); print -s 'c', ' ', (-M 'c' < 1), ' ', (-e 'b' ? 
 my @found; find(sub { push @found, $File::Find::name if -f }, 'src'); print join(',', sort @found), "\n";
 my $pid = fork; if (!$pid) { exit 7 } waitpid $pid, 0; print $? >> 8, "\n";
 open my $p, '-|', 'sort -rn a | head -2' or die; print <$p>; close $p;
-print `echo backtick`; system('exit 3'); print $? >> 8, "\n";
+print `echo backtick`; system('sh', '-c', 'exit 3'); print $? >> 8, "\n";
 $SIG{ALRM} = sub { die "alarm\n" }; eval { alarm 1; select undef, undef, undef, 5 }; print $@;
 open my $k, '>', 'lock'; print flock($k, LOCK_EX) ? "locked\n" : "no\n"; store { a => [1, 2] }, 'st';
 print retrieve('st')->{a}[1], "\n"; opendir my $d, '.'; print join(' ', sort grep !/^\./, readdir $d), "\n";
@@ -135,7 +142,8 @@ def test_sqlite_wal_from_two_processes(twin: Twin) -> None:
         writer a & writer b &
         sqlite3 -cmd '.timeout 20000' db 'select count(*) >= 0 from t; pragma journal_mode;'
         wait
-        sqlite3 db 'select who, count(*), sum(n) from t group by who; pragma integrity_check; pragma wal_checkpoint(full);'
+        sqlite3 db 'select who, count(*), sum(n) from t group by who; pragma integrity_check;'
+        sqlite3 db 'pragma wal_checkpoint(full);'
         sqlite3 db '.dump' | sort | md5sum; ls; stat -c %s db
         """,
         timeout=100,
@@ -177,8 +185,10 @@ def test_tar_of_2000_files(twin: Twin) -> None:
         set -e
         tar --sort=name -cf t.tar tree; sha256sum t.tar; tar tf t.tar | wc -l
         mkdir out; tar xf t.tar -C out; diff -r tree out/tree && echo same
-        find out -type f -printf '%p %s %T@ %m\\n' | sort | md5sum; find out -type l -printf '%p %l\\n' | sort | md5sum
-        tar --sort=name -C out -czf t2.tgz tree; tar xzOf t2.tgz tree/d03/e3/f0003 | head -1; tar df t.tar && echo equal
+        find out -type f -printf '%p %s %T@ %m\\n' | sort | md5sum
+        find out -type l -printf '%p %l\\n' | sort | md5sum
+        tar --sort=name -C out -czf t2.tgz tree; tar xzOf t2.tgz tree/d03/e3/f0003 | head -1
+        tar df t.tar && echo equal
         rm -r tree; ls
         """,
         big_tree,
@@ -194,7 +204,8 @@ def test_rsync_of_2000_files(twin: Twin) -> None:
         find copy -printf '%P %y %m %T@ %l\\n' | sort | md5sum
         rsync -ai tree/ copy/; echo "again $?"
         echo changed >tree/d01/e1/f0001; rm -r tree/d02 tree/link2; echo new >tree/new
-        rsync -ai --delete tree/ copy/ | sort | sed 's/^\\(.........\\)[^ ]*/\\1/' | head -80; diff -r tree copy && echo same
+        rsync -ai --delete tree/ copy/ | sort | sed 's/^\\(.........\\)[^ ]*/\\1/' | head -80
+        diff -r tree copy && echo same
         """,
         big_tree,
         timeout=100,

@@ -62,7 +62,9 @@ class Twin:
         assert_same(native, guest, err=err)
         return guest
 
-    def shell(self, script: str, make: Maker | None = None, *, sh: Sequence[str] = ("/bin/sh",), **kw: object) -> Result:
+    def shell(
+        self, script: str, make: Maker | None = None, *, sh: Sequence[str] = ("/bin/sh",), **kw: object
+    ) -> Result:
         """Runs a shell script on both sides, as `sh -c SCRIPT`."""
         return self.both([*sh, "-c", script], make, **kw)  # type: ignore[arg-type]
 
@@ -112,7 +114,7 @@ def small_tree(top: Path) -> None:
     (top / "src" / "link").symlink_to("file03.txt")
     (top / "src" / "dangling").symlink_to("nowhere/at/all")
     os.link(top / "src" / "file01.txt", top / "src" / "hard")
-    (top / "run.sh").write_text("#!/bin/sh\necho ran \"$@\"\n")
+    (top / "run.sh").write_text('#!/bin/sh\necho ran "$@"\n')
     (top / "run.sh").chmod(0o755)
     (top / "secret").write_text("s\n")
     (top / "secret").chmod(0o600)
