@@ -24,6 +24,8 @@ s64 fn_mmap(struct thread *t, struct call *c)
 	int fd = (int)c->a[4];
 	if ((c->a[3] & (MAP_FIXED | MAP_FIXED_NOREPLACE)) && touches_core(c->a[0], c->a[1]))
 		return -ENOMEM;
+	if (touches_core(c->a[0], c->a[1]))
+		c->a[0] = 0; /* a hint that cannot be met */
 	if (!(c->a[3] & MAP_ANONYMOUS)) {
 		if (is_core_fd(t, fd))
 			return -EBADF;

@@ -27,8 +27,9 @@ class World:
         self.standard = mount_standard(self.vfs)
         self.uts_written = 0
         self.kernel: Any = SimpleNamespace(
-            processes={}, vfs=self.vfs, hostname="box", domainname="(none)", write_uts=self._write_uts
-        )
+            processes={}, vfs=self.vfs, hostname="box", domainname="(none)", write_uts=self._write_uts,
+            net=SimpleNamespace(get=lambda dev, ino: None, descriptor_class=lambda dev, ino: None),
+        )  # fmt: skip
         self.standard.bind(self.kernel)
         self._children: list[subprocess.Popen[bytes]] = []
 

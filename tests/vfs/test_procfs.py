@@ -217,7 +217,11 @@ def test_lines_have_the_hosts_shape(world: World, name: str) -> None:
         (len(line.split()), line.partition(b":")[0] if b":" in line else b"") for line in ours.splitlines()
     ]
     if name in ("maps", "smaps"):
-        assert len(ours.splitlines()) == len(theirs.splitlines())
+        # but for the host's vDSO, which guests do not see: its mappings come in one piece with their details
+        first = [line.split()[-1] for line in theirs.splitlines() if b"-" in line.split()[0]]
+        hidden = sum(name in (b"[vdso]", b"[vvar]", b"[vvar_vclock]") for name in first)
+        each = len(theirs.splitlines()) // len(first)
+        assert hidden and len(ours.splitlines()) == len(theirs.splitlines()) - hidden * each
         return
     assert shape == [
         (len(x.split()), x.partition(b":")[0] if b":" in x else b"") for x in theirs.splitlines()
