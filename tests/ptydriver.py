@@ -95,6 +95,18 @@ class PtySession:
                 )
             alive = self._fill(deadline)
 
+    def foreground(self) -> int:
+        """The terminal's foreground process group."""
+        return os.tcgetpgrp(self.master)
+
+    def wait_foreground(self, other_than: int, timeout: float = 20.0) -> None:
+        """Waits until another group has the foreground: what keys like ^Z go to."""
+        deadline = time.monotonic() + timeout
+        while self.foreground() in (other_than, 0):
+            if time.monotonic() > deadline:
+                raise PtyTimeout(f"the foreground stays with {other_than}; all: {self.all[-2000:]!r}")
+            self._fill(time.monotonic() + 0.005)
+
     def wait(self, timeout: float = 20.0) -> int:
         """Waits for the end of the program, reading on; its return code as subprocess has it."""
         deadline = time.monotonic() + timeout

@@ -59,8 +59,10 @@ def test_job_control_on_a_terminal(twin: Twin) -> None:
         ask("tty | sed s/[0-9]*$//", r"\n/dev/pts/\r\n")
         ask("sleep 300 &", r"\[1\] \d+\r\n")
         ask("jobs", r"\[1\]\+  Running +sleep 300 &\r\n")
+        shell = s.foreground()
         s.send("fg\n")
         s.expect(r"\nsleep 300\r\n")
+        s.wait_foreground(other_than=shell)
         s.send("\x1a")  # ^Z
         seen.append(s.expect(r"\[1\]\+  (\w+) +sleep 300\r\n").group(1))
         s.expect(r"\$> ")
@@ -68,6 +70,7 @@ def test_job_control_on_a_terminal(twin: Twin) -> None:
         ask("kill %1; wait %1; echo st-$?", r"\nst-143\r\n")
         s.send("sleep 301\n")
         s.expect("sleep 301\r\n")
+        s.wait_foreground(other_than=shell)
         s.send("\x03")  # ^C
         s.expect(r"\^C.*\$> ")
         ask("echo st-$?", r"\nst-130\r\n")
@@ -78,7 +81,7 @@ def test_job_control_on_a_terminal(twin: Twin) -> None:
         s.expect(r"HELLO\r\n.*\$> ")
         s.send("(sleep 0.2; echo from-background) &\n")
         s.expect(r"\[1\] \d+\r\n.*from-background\r\n")
-        s.send("\n")
+        s.send("wait\n")
         s.expect(r"Done .*\$> ")
         s.send("read -r -p 'name? ' name; echo got-$name\n")
         s.expect(r"got-\$name\r\nname\? ")
