@@ -1,0 +1,336 @@
+"""Finding sites: what is proved, what is refused and why, and that nothing else is ever taken for a site.
+
+Layer: tests. Touches the session's directory; runs gcc and go.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from elftools.elf.elffile import ELFFile
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from rewriting import assemble, content, function, go_program, real_files  # noqa: E402
+
+from ring3.loader import sites, text  # noqa: E402
+from ring3.loader.functions import Functions, read_functions  # noqa: E402
+from ring3.loader.padding import is_padding  # noqa: E402
+from ring3.loader.rewrite import describe, rewrite  # noqa: E402
+
+#: the least share of what looks like a site that has to be patched
+COVERAGE = {"libc": 0.9, "ld.so": 0.8, "busybox": 0.85, "musl": 0.5, "go": 0.9}
+
+
+def analyse(path: Path, learned: frozenset[int] = frozenset()) -> sites.Analysis:
+    with open(path, "rb") as f:
+        found = text.read(f.fileno())
+        assert found is not None
+        return sites.find_sites(found, learned)
+
+
+def symbol(path: Path, name: str) -> int:
+    with open(path, "rb") as f:
+        table = ELFFile(f).get_section_by_name(".symtab")
+        return int(table.get_symbol_by_name(name)[0]["st_value"])
+
+
+def forms(path: Path, learned: frozenset[int] = frozenset()) -> dict[int, str]:
+    found = analyse(path, learned)
+    return {s.vaddr: s.form or s.reason for s in (*found.sites, *found.refused)}
+
+
+@pytest.mark.parametrize("name", [*COVERAGE, "go-static"])
+def test_coverage(name: str, session_dir: Path) -> None:
+    path = go_program(session_dir / "go") if name == "go-static" else real_files().get(name)
+    if path is None:
+        pytest.skip(f"{name} is not on this machine")
+    found = analyse(path)
+    total = len(found.sites) + len(found.refused)
+    print(f"\n{name}: {len(found.sites)} of {total}: {describe([*found.sites, *found.refused])}")
+    assert total > 20
+    assert len(found.sites) / total >= COVERAGE.get(name, 0.9)
+    assert all(s.form and not s.reason for s in found.sites)
+    assert all(s.reason in sites.REASONS and s.reason and not s.form for s in found.refused)
+
+
+@pytest.mark.parametrize("name", ["python3", "dash"])
+def test_programs_without_sites(name: str) -> None:
+    path = real_files().get(name)
+    if path is None:
+        pytest.skip(f"{name} is not on this machine")
+    assert analyse(path).sites == []
+
+
+@pytest.mark.parametrize("name", ["ld.so", "dash", "busybox"])
+def test_function_ranges_are_those_that_pyelftools_reads(name: str) -> None:
+    path = real_files().get(name)
+    if path is None:
+        pytest.skip(f"{name} is not on this machine")
+    with open(path, "rb") as f:
+        found = text.read(f.fileno())
+        assert found is not None
+        ours = read_functions(found, [], [])
+        theirs = {}
+        for entry in ELFFile(f).get_dwarf_info().EH_CFI_entries():
+            if hasattr(entry, "cie") and entry.header["address_range"]:
+                start = entry.header["initial_location"]
+                theirs[start] = max(theirs.get(start, 0), start + entry.header["address_range"])
+    inside = {a: b for a, b in theirs.items() if found.offset_of(a, b - a) >= 0}
+    assert dict(ours.ranges) == inside
+    assert len(inside) > 100
+    assert ours.complete
+
+
+def test_each_form(tmp_path: Path) -> None:
+    path = assemble(
+        tmp_path,
+        "forms",
+        function("mov5", "mov $39, %eax; syscall; ret")
+        + function("mov7", ".byte 0x48, 0xc7, 0xc0, 39, 0, 0, 0; syscall; ret")
+        + function("hop", "lea 39(%rdi), %rax; syscall; ret")
+        + function("backward", "lea 39(%rdi), %rax; syscall; ret")
+        + function("negative", ".byte 0x48, 0xc7, 0xc0, 0xff, 0xff, 0xff, 0xff; syscall; .fill 26, 1, 0x90; ret")
+        + function("end", "ret"),
+    )
+    got = forms(path)
+    assert got[symbol(path, "mov5") + 5] == "mov"
+    assert got[symbol(path, "mov7") + 7] == "mov"
+    assert got[symbol(path, "hop") + 4] == "hop"
+    assert got[symbol(path, "backward") + 4] == "hop"
+    assert got[symbol(path, "negative") + 7] == "hop", "rax is -1 there and not 0xffffffff"
+    assert len(got) == 5
+
+
+def test_a_padding_run_holds_several_hops(tmp_path: Path) -> None:
+    body = "; ".join(["lea 39(%rdi), %rax; syscall"] * 9) + "; ret; .fill 5, 1, 0xcc"
+    path = assemble(tmp_path, "several", function("f", body[: body.rindex("; .fill")]) + function("g", "ret"))
+    start = symbol(path, "f")
+    got = analyse(path)
+    gap = symbol(path, "g") - (start + 9 * 6 + 1)
+    assert [s.form for s in got.sites] == ["hop"] * (gap // 5)
+    assert len({s.run + 5 * s.slot for s in got.sites}) == len(got.sites)
+    assert {s.reason for s in got.refused} == {sites.NO_ROOM}
+    assert len(got.sites) + len(got.refused) == 9
+
+
+NOT_SITES = {
+    "an immediate": "mov $0x050f, %eax; mov $0x050f9090, %ecx; ret",
+    "a displacement": "mov 0x050f(%rdi), %eax; lea 0x050f0000(%rip), %rax; ret",
+    "a branch": ".byte 0xe8, 0x0f, 0x05, 0, 0; ret",
+    "a longer instruction": "lock; cmpxchg %al, (%rdi); .byte 0x38, 0x44, 0x0f, 0x05; ret",
+    "behind a return": "ret; 1: .byte 0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0xc3",
+    "behind a jump": "jmp 2f; 1: .byte 0xb8, 39, 0, 0, 0, 0x0f, 0x05; 2: ret",
+    "behind a call that steps over it": "call 2f; .byte 0xb8, 39, 0, 0, 0, 0x0f, 0x05; 2: pop %rax; ret",
+    "behind exit": "mov $60, %edi; .byte 0x90; jmp 3f; .asciz \"\\xb8'''\\017\\005\"; 3: ret",
+    "after ud2": "ud2; .byte 0xb8, 39, 0, 0, 0, 0x0f, 0x05",
+    "in overlapping code": "jz 1f + 1; 1: .byte 0xb8, 0x90, 0x90, 0x90, 0x0f, 0x05, 0x00, 0x00, 0x00, 0x00; ret",
+}
+
+
+@pytest.mark.parametrize("what", NOT_SITES)
+def test_data_is_never_patched(what: str, tmp_path: Path) -> None:
+    source = function("f", NOT_SITES[what]) + function("g", "mov $39, %eax; syscall; ret")
+    path = assemble(tmp_path, "data", source)
+    assert content(path).count(b"\x0f\x05") >= 2
+    assert [s.vaddr for s in analyse(path).sites] == [symbol(path, "g") + 5]
+
+
+def test_data_between_functions_is_never_patched(tmp_path: Path) -> None:
+    path = assemble(
+        tmp_path,
+        "between",
+        function("f", "ret")
+        + ".byte 0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0xc3\n"
+        + function("g", "mov $39, %eax; syscall; ret"),
+    )
+    got = analyse(path)
+    assert [s.vaddr for s in got.sites] == [symbol(path, "g") + 5]
+    assert [s.reason for s in got.refused] == [sites.NO_FUNCTION]
+
+
+def test_padding_that_is_none_is_left_alone(tmp_path: Path) -> None:
+    site = "lea 39(%rdi), %rax; syscall; ret"
+    cases = {
+        "zeros": function("f", site) + ".fill 32, 1, 0\n" + function("g", "ret"),
+        "within": function("f", "lea 39(%rdi), %rax; syscall; jmp 1f; .fill 24, 1, 0x90; 1: ret; .fill 25, 1, 0xf4"),
+        "fallen into": function("f", "lea 39(%rdi), %rax; syscall; cmp $1, %eax") + function("g", "ret"),
+        "after a branch": function("f", "1: lea 39(%rdi), %rax; syscall; jz 1b") + function("g", "ret"),
+        "code": function("f", site).rsplit(".balign", 1)[0] + ".fill 6, 1, 0x90; ret\n" + function("g", "ret"),
+        "patchable": function("f", site)
+        + '.section __patchable_function_entries, "aw"; .quad 0; .text\n'
+        + function("g", "ret"),
+    }
+    for name, source in cases.items():
+        path = assemble(tmp_path, name.replace(" ", "_"), source)
+        got = analyse(path)
+        assert [s.reason for s in got.refused] == [sites.NO_ROOM], name
+        assert got.sites == [], name
+
+
+def test_a_branch_to_the_syscall_prefers_a_hop(tmp_path: Path) -> None:
+    body = "test %edi, %edi; mov $102, %eax; jz 1f; mov $39, %eax; 1: syscall; ret"
+    path = assemble(tmp_path, "both", function("f", body) + function("g", "ret"))
+    assert list(forms(path).values()) == ["hop"]
+    alone = assemble(tmp_path, "alone", function("f", body + "; .fill 15, 1, 0xf4"))
+    assert list(forms(alone).values()) == ["mov"], "the branch to the syscall itself traps, and may"
+
+
+def test_a_branch_into_the_mov_is_respected(tmp_path: Path) -> None:
+    body = "test %edi, %edi; jz 1f + 1; nop; 1: mov $0x27b0, %eax; syscall; ret"
+    path = assemble(tmp_path, "into", function("f", body + "; .fill 30, 1, 0xf4"))
+    assert "mov" not in forms(path).values()
+
+
+@pytest.mark.parametrize("mov", ["mov $15, %eax", ".byte 0x48, 0xc7, 0xc0, 15, 0, 0, 0"])
+def test_the_restorer_of_signals_keeps_its_bytes(mov: str, tmp_path: Path) -> None:
+    path = assemble(tmp_path, "restorer", function("f", f"{mov}; syscall; ret") + function("g", "ret"))
+    assert list(forms(path).values()) == [sites.SIGRETURN]
+
+
+def test_learned_sites_need_no_proof_but_are_no_licence(tmp_path: Path) -> None:
+    path = assemble(
+        tmp_path,
+        "learned",
+        function("f", "lea 1f(%rip), %rax; jmp *%rax; .byte 0x90; 1: mov $39, %eax; xor %edi, %edi; syscall; ret")
+        + function("g", "mov $0x050f, %eax; ret")
+        + function("h", "ret"),
+    )
+    hidden, operand = symbol(path, "f") + 17, symbol(path, "g") + 1
+    before = forms(path)
+    assert before == {hidden: sites.NOT_REACHED}
+    after = forms(path, frozenset((hidden, operand, 0, 1 << 46)))
+    assert after == {hidden: "hop", operand: sites.INSIDE}
+
+
+def test_symbols_serve_where_frame_information_is_missing(tmp_path: Path) -> None:
+    source = function("f", "mov $39, %eax; syscall; ret", frame=False)
+    path = assemble(tmp_path, "symbols", source)
+    assert forms(path) == {symbol(path, "f") + 5: "mov"}
+    subprocess.run(["strip", "-s", path], check=True, timeout=60)
+    assert list(forms(path).values()) == ["mov"], "by the dynamic symbols"
+    local = assemble(tmp_path, "local", source.replace(".globl", ".local"))
+    subprocess.run(["strip", "-s", local], check=True, timeout=60)
+    assert list(forms(local).values()) == [sites.NO_FUNCTION]
+
+
+def test_go_without_symbols(session_dir: Path, tmp_path: Path) -> None:
+    path = go_program(session_dir / "go")
+    if path is None:
+        pytest.skip("there is no Go on this machine")
+    stripped = tmp_path / "stripped"
+    shutil.copy(path, stripped)
+    subprocess.run(["strip", "-s", stripped], check=True, timeout=60)
+    assert [s.vaddr for s in analyse(stripped).sites] == [s.vaddr for s in analyse(path).sites]
+
+
+def test_wrgsbase_is_seen(tmp_path: Path) -> None:
+    plain = function("f", "mov $39, %eax; syscall; ret")
+    assert not analyse(assemble(tmp_path, "plain", plain)).uses_gs
+    for body in ("wrgsbase %rdi", "wrgsbase %r9d", "wrgsbase %eax"):
+        assert analyse(assemble(tmp_path, "gs", plain + function("g", body + "; ret"))).uses_gs
+    for body in ("wrfsbase %rdi", "rdgsbase %rdi", "swapgs"):
+        assert not analyse(assemble(tmp_path, "gs", plain + function("g", body + "; ret"))).uses_gs
+
+
+@pytest.mark.parametrize(
+    ("raw", "padding"),
+    [
+        ("90", True),
+        ("cc" * 9, True),
+        ("6690", True),
+        ("662e0f1f840000000000", True),
+        ("6666666666662e0f1f840000000000" + "0f1f4400000f1f8000000000" + "0f1f400090", True),
+        ("", True),
+        ("0f1f84000000000", False),
+        ("662e0f1f8400000000", False),
+        ("0000", False),
+        ("f390", False),
+        ("0f1f", False),
+        ("66", False),
+        ("c3", False),
+        ("0f1fc8", False),
+    ],
+)
+def test_padding(raw: str, padding: bool) -> None:
+    assert is_padding(bytes.fromhex(raw if len(raw) % 2 == 0 else raw[:-1])) is padding
+
+
+def test_gaps_between_functions() -> None:
+    functions = Functions([(100, 110), (120, 200), (130, 140), (205, 210), (210, 220), (300, 310)], True)
+    assert functions.gaps(0, 1000) == [(110, 120), (200, 205), (220, 300)]
+    assert functions.gaps(202, 203) == [(200, 205)]
+    assert functions.gaps(110, 111) == [(110, 120)]
+    assert functions.gaps(112, 205) == [(110, 120), (200, 205)]
+    assert functions.gaps(120, 130) == []
+    assert functions.covering(135) == (130, 140)
+    assert functions.covering(150) == (120, 200)
+    assert functions.covering(112) is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mangled_files_do_no_harm(seed: int, tmp_path: Path) -> None:
+    """Truncated and overwritten files: None or a Rewrite, never an exception, in bounded time."""
+    good = content(
+        assemble(
+            tmp_path,
+            "good",
+            function("f", "mov $39, %eax; syscall; ret") + function("g", "lea 39(%rdi), %rax; syscall; ret"),
+        )
+    )
+    rng = random.Random(seed)
+    fd = os.memfd_create("mangled")
+    survived = 0
+    try:
+        for _ in range(250):
+            bad = bytearray(good[: rng.randrange(len(good))] if rng.random() < 0.2 else good)
+            for _ in range(rng.randrange(1, 12)):
+                if bad:
+                    at = rng.choice((rng.randrange(len(bad)), rng.randrange(min(len(bad), 0x250))))
+                    width = rng.choice((1, 2, 4, 8))
+                    bad[at : at + width] = rng.choice(
+                        (b"\xff" * width, b"\0" * width, rng.randbytes(width), b"\x7f" * width)
+                    )[: len(bad) - at]
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, bad, 0)
+            made = rewrite(fd)
+            survived += made is not None
+            if made is not None:
+                made.close()
+    finally:
+        os.close(fd)
+    assert survived > 10
+
+
+def test_what_is_no_x86_64_elf_file_is_left_alone(tmp_path: Path) -> None:
+    cases = {"empty": b"", "script": b"#!/bin/sh\nexit\n" * 20, "magic": b"\x7fELF" * 40, "zeros": bytes(4096)}
+    for name, raw in cases.items():
+        (tmp_path / name).write_bytes(raw)
+        with open(tmp_path / name, "rb") as f:
+            assert rewrite(f.fileno()) is None, name
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        assert rewrite(folder) is None
+    finally:
+        os.close(folder)
+
+
+def test_text_that_the_linker_will_write_is_left_alone(tmp_path: Path) -> None:
+    body = function("f", "mov $39, %eax; syscall; ret; .quad f")
+    path = assemble(tmp_path, "textrel", body, "-Wl,-z,notext")
+    with open(path, "rb") as f:
+        assert rewrite(f.fileno()) is None
+
+
+def test_importing_costs_no_disassembler() -> None:
+    code = (
+        "import sys; from ring3.loader import site_cache, rewrite, sites;"
+        "sys.exit(bool({'capstone', 'elftools', 're', 'hashlib', 'subprocess'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-S", "-E", "-c", code], check=True, timeout=60, cwd=Path(__file__).parents[2])
