@@ -196,8 +196,8 @@ class Call:
     error.  `task` is the pretend kernel's own view.
     """
 
-    __slots__ = ("_event_loop", "_fds", "_paths", "args", "ip", "kinds", "memory", "name", "nr", "raw", "result", "sp",
-                 "sys", "task", "valid")  # fmt: skip
+    __slots__ = ("_fds", "_paths", "args", "ip", "kinds", "memory", "name", "note", "nr", "raw", "result", "signal",
+                 "sp", "sys", "task", "valid")  # fmt: skip
 
     def __init__(self, task: Task, request: Request) -> None:
         self.task = task
@@ -209,6 +209,8 @@ class Call:
         self.ip, self.sp = request.ip, request.sp
         self.valid = request.result == 0  # every argument could be read
         self.result: int | None = None
+        self.signal = 0  # to be sent with the result
+        self.note = ""  # what the trace says of a fault
         self.memory = Memory(task.process.pid)
         self._fds: list[FdRef | None] = request.fds
         self._paths: list[str] | None = None

@@ -11,17 +11,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: strace's names for what the table calls otherwise, or spells out
-_CLASSES = {
-    "stat": "stat", "lstat": "lstat", "fstat": "fstat fstat64 newfstatat statx",
-    "%stat": "stat", "%lstat": "lstat", "%fstat": "fstat newfstatat",
-    "%%stat": "stat lstat fstat newfstatat statx", "%statfs": "statfs", "%fstatfs": "fstatfs",
+#: strace's classes that are lists of names; the others are the table's `classes`
+_LISTS = {
+    "%stat": "stat",
+    "%lstat": "lstat",
+    "%fstat": "fstat newfstatat",
+    "%%stat": "stat lstat fstat newfstatat statx",
+    "%statfs": "statfs",
+    "%fstatfs": "fstatfs",
     "%%statfs": "statfs fstatfs ustat",
-}  # fmt: skip
-_SAME = {"%ipc": "ipc", "%desc": "desc", "%file": "file", "%process": "process", "%network": "network",
-         "%net": "network", "%signal": "signal", "%memory": "memory", "%creds": "creds", "%clock": "clock",
-         "%pure": "pure"}  # fmt: skip
-_IPC = ("shm", "sem", "msg")
+}
+_CLASSES = ("ipc", "desc", "file", "process", "network", "signal", "memory", "creds", "clock", "pure")
 
 
 class Numbers:
@@ -81,10 +81,10 @@ def _one(word: str) -> set[int]:
     word = word.lstrip("?")
     if word in BY_NAME:
         return {BY_NAME[word].nr}
-    if word in _CLASSES and word.startswith("%"):
-        return {BY_NAME[n].nr for n in _CLASSES[word].split() if n in BY_NAME}
-    plain = _SAME.get(word) or (_SAME.get("%" + word) if not optional else None)
-    if plain:
+    if word in _LISTS:
+        return {BY_NAME[n].nr for n in _LISTS[word].split()}
+    plain = word.removeprefix("%").replace("net", "network") if word in ("net", "%net") else word.removeprefix("%")
+    if plain in _CLASSES:
         return {s.nr for s in TABLE.values() if plain in s.classes}
     if word.startswith("/"):
         import re
