@@ -298,13 +298,13 @@ static s64 hook_decides(struct thread *t, struct call *c, s64 action)
 {
 	u64 buffers = 0, size = 0;
 	s64 bad = 0;
-	if ((action & 0xff) == ACT_NATIVE_ARGS) {
+	if ((action & 0xff) == ACT_NATIVE_ARGS && !(action & ACT_HANDLED)) {
 		c->nr = t->slot->r_nr;
 		for (int i = 0; i < 6; i++)
 			c->a[i] = t->slot->r_args[i];
 		if (action & ACT_BUFFERS)
 			bad = lend_buffers(t, c, &buffers, &size);
-	} else if ((action & 0xff) != ACT_NATIVE) {
+	} else if ((action & 0xff) != ACT_NATIVE || (action & ACT_HANDLED)) {
 		return ask_finish(t, c, action);
 	}
 	s64 result = bad ? bad : run_lane(t, c);

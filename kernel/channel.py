@@ -89,11 +89,12 @@ class Channel:
     The guest gets `memfd` and the other end of the socket; it cannot change the memory's size (it is sealed).
     """
 
-    __slots__ = ("_base", "_view", "closed", "memfd", "sock")
+    __slots__ = ("_base", "_view", "also", "closed", "memfd", "sock")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.closed = False
+        self.also = 0  # flags that hooks add to the next reply's action
         self.memfd = new_channel_memfd()
         base = libc.mmap(ffi.NULL, CHANNEL_SIZE, 3, 1, self.memfd, 0)  # PROT_READ|PROT_WRITE, MAP_SHARED
         if int(ffi.cast("long", base)) == -1:
@@ -183,7 +184,7 @@ class Channel:
 
     def _publish(self, base: int, request: int, result: int, action: int, count: int) -> None:
         view = self._view
-        _REPLY.pack_into(view, base + _REPLY_AT, result, action, count)
+        _REPLY.pack_into(view, base + _REPLY_AT, result, action | self.also, count)
         _U32.pack_into(view, base + _SLOT["rep"], request)  # x86 keeps stores in order
         libc.syscall(_SYS_FUTEX, ffi.cast("void *", self._base + base + _SLOT["rep"]), _FUTEX_WAKE, _ALL)
 

@@ -185,6 +185,7 @@ CONSTANTS: dict[str, int] = {
     "ACT_CREDS": 0x100,
     "ACT_REPORT": 0x200,  # of a hooked call: tell its result (REQ_EXIT)
     "ACT_BUFFERS": 0x400,  # with ACT_NATIVE_ARGS: out_addr names the arguments that the bytes are for
+    "ACT_HANDLED": 0x800,  # of a hooked call: the handler has run already
     # hook_flags of the world page
     "HOOK_UNKNOWN": 1,  # numbers outside 0..511 are hooked
     "HOOK_SIGNALS": 2,  # MSG_SIGNAL for each signal that a handler gets

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..vfs.vfs import Vfs
+    from .hooks import Hooks
 
 _SPAWN = struct.Struct("<4I2Q")
 _EVENT = struct.Struct("<2I2i")
@@ -121,9 +122,16 @@ class Kernel:
         self.core_ident = (0, 0)  # of the core's file, for /proc/PID/maps
         self.dispatcher = Dispatcher(self)
         self.images = Images(self, rewrite)
-        from .hooks import Hooks
+        self._hooks: Hooks | None = None
 
-        self.hooks = Hooks(self)
+    @property
+    def hooks(self) -> Hooks:
+        """Hooks, faults and the trace; imported when the first is wanted."""
+        if self._hooks is None:
+            from .hooks import Hooks
+
+            self._hooks = Hooks(self)
+        return self._hooks
 
     # -- life -----------------------------------------------------------------------------------------------
 
@@ -182,7 +190,11 @@ class Kernel:
         struct.pack_into("<II", self.world, 0, VERSION, self.init_pid)
         self.write_uts()
         if self._trace is not None:
-            self.hooks.trace(self._trace)
+            from .trace import start
+
+            start(self, self._trace)
+        if self._hooks is not None:
+            self._hooks.publish()
 
     def write_uts(self) -> None:
         """Put uname(2)'s fields into the world page."""
@@ -261,6 +273,8 @@ class Kernel:
         """Start a program with the host descriptors `stdio` (-1: closed).  Raises OSError as execve(2)."""
         from .sys_exec import prepare_program
 
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("a hook cannot start a program in its own sandbox: the sandbox waits for the hook")
         with self.lock:
             self.note_uid(creds.uid)
             fs = FsStruct(self.vfs.root, self.vfs.root, umask)
@@ -462,6 +476,9 @@ class Kernel:
                 self._forked(process, a, b)
             elif kind == 5:
                 self._register(process, a)
+            elif kind == CONSTANTS["MSG_SIGNAL"]:
+                if self._hooks is not None:
+                    self._hooks.signalled(process, slot, (a, b, c, d))
             elif kind == 6:
                 name = process.comm.decode("utf-8", "replace")
                 self.log_once(f"{name}: calls by int 0x80 (the 32-bit interface) are not supported; ENOSYS")
@@ -488,6 +505,8 @@ class Kernel:
         if not process.pid:
             self._register(process, pid)
         try:
+            if self._hooks is not None:
+                self._hooks.executed(process)
             commit_exec(process, stack_top, mmap_top, vdso, personality, self._world_fd)
         except BrokenPipeError:
             self._gone(process)  # killed meanwhile
@@ -509,6 +528,8 @@ class Kernel:
         """The last copy of a process's socket is closed: it has ended (a zombie may remain)."""
         process.alive = False
         process.interrupt_all()
+        if self._hooks is not None:
+            self._hooks.gone(process)
         self.vfs.pool.reap()  # files that were unlinked while it had them open
         self._free_channel(process)
         self._forks.pop(process.token, None)
