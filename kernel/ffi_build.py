@@ -13,6 +13,8 @@ CDEF = """
     int munmap(void *addr, size_t length);
     /* syscall(2) for FUTEX_WAKE, declared with fixed arguments: a variadic call costs cffi a preparation each time */
     long syscall(long number, void *word, int op, int value);
+    int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
+    int fstatfs(int fd, void *buffer);
     long process_vm_readv(int pid, void *local, unsigned long nlocal, void *remote, unsigned long nremote,
                           unsigned long flags);
     long process_vm_writev(int pid, void *local, unsigned long nlocal, void *remote, unsigned long nremote,

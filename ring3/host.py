@@ -17,10 +17,8 @@ def sud_errno() -> int:
     Turning off what is not on succeeds where it exists (Documentation/admin-guide/syscall-user-dispatch.rst)
     and is EINVAL before Linux 5.11.
     """
-    import ctypes
+    from .kernel._libc import ffi
 
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
-    if prctl(_PR_SET_SYSCALL_USER_DISPATCH, _PR_SYS_DISPATCH_OFF, 0, 0, 0) == 0:
+    if ffi.dlopen(None).prctl(_PR_SET_SYSCALL_USER_DISPATCH, _PR_SYS_DISPATCH_OFF, 0, 0, 0) == 0:
         return 0
-    return ctypes.get_errno() or errno.ENOSYS
+    return int(ffi.errno) or errno.ENOSYS

@@ -128,14 +128,14 @@ class HostFS(SuperBlock):
 
     def statfs(self) -> StatFs:
         """The host's own numbers (statfs(2) through libc, since os.statvfs leaves f_type out)."""
-        import ctypes
         import struct
 
-        buf = ctypes.create_string_buffer(120)
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.fstatfs(self._statfs_fd, buf) != 0:
-            raise err(ctypes.get_errno())
-        v = struct.unpack("<7q2I3q", buf.raw[:88])
+        from ..kernel._libc import ffi
+
+        buf = ffi.new("char[]", 120)
+        if ffi.dlopen(None).fstatfs(self._statfs_fd, buf) != 0:
+            raise err(ffi.errno)
+        v = struct.unpack("<7q2I3q", bytes(ffi.buffer(buf, 88)))
         return StatFs(v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[9], v[7] | v[8] << 32)
 
     def close(self) -> None:
