@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Decode = Callable[[bytes, int], Iterator[tuple[int, int, str, str]]]
 
-MAX_FUNCTION = 1 << 20
+MAX_FUNCTION = 1 << 19
 """Bytes of a function beyond which it is not disassembled."""
 
 NEXT, JUMP, BRANCH, CALL, END, SYSCALL = range(6)
@@ -76,16 +76,12 @@ class Flow:
             self._check_overlap()
 
     def last(self) -> int:
-        """What follows the function's last instruction; NEXT if that is not known."""
+        """What follows the function's last instruction; BRANCH if that is not known."""
         if self.linear_end == self.end:
             for at in range(self.end - 1, max(self.start, self.end - 16) - 1, -1):
                 if at in self.linear:
                     return self.linear[at][1]
-        return NEXT
-
-    def at_boundary(self, vaddr: int) -> bool:
-        """Whether the linear pass takes ``vaddr`` for the start of an instruction."""
-        return vaddr in self.linear or vaddr in self.reached
+        return BRANCH
 
     def within_another(self, vaddr: int) -> bool:
         """Whether ``vaddr`` is certainly in the middle of an instruction."""

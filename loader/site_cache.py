@@ -270,8 +270,8 @@ def _size(made: Rewrite | None) -> int:
 
 
 def _steady(fd: int) -> bool:
-    """Whether the file's times tell of every change. Those of tmpfs and memfds do not: a store through a shared
-    mapping leaves them alone (mm/shmem.c has no page_mkwrite), unless the file is sealed against it."""
+    """Whether the file's times tell of every change. Those of tmpfs and memfds do not: only the first store to a
+    page through a shared mapping is noted (mm/shmem.c never writes back), unless the file is sealed against it."""
     try:
         return bool(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE)
     except OSError:

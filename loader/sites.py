@@ -13,16 +13,23 @@ before  other instructions of together five bytes before the syscall, which may 
 
 from __future__ import annotations
 
-from .flow import END, JUMP, SYSCALL, Disassembler, Flow, OverBudget
+from itertools import islice
+
+from .flow import END, JUMP, NEXT, SYSCALL, Disassembler, Flow, OverBudget
 from .functions import Functions, Range, read_functions
 from .padding import MAX_RUN, is_padding
 from .text import Text
 from .trampoline import JUMP_SIZE
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 MAX_SITES = 4096
 """Rewritten in one file: their trampolines must fit where the core makes room for them (core_native/rewrite.c)."""
-_BUDGET = 48 << 20
-"""Bytes of functions disassembled for one file: some 40 s at most, and for glibc 0.08."""
+_MAX_CANDIDATES = 2 * MAX_SITES
+_BUDGET = 4 << 20
+"""Bytes of functions disassembled for one file: 3 s and 250 MB at most; glibc needs 0.08 and 6 MB."""
 _MOV7 = b"\x48\xc7\xc0"
 _SIGRETURN = (b"\xb8\x0f\0\0\0", b"\x48\xc7\xc0\x0f\0\0\0")
 """What stands before the syscall of a signal's restorer; libgcc's unwinder and gdb look for these bytes."""
@@ -85,9 +92,10 @@ def find_sites(text: Text, learned: frozenset[int] = frozenset()) -> Analysis:
     Raises OSError if the file shrinks meanwhile.
     """
     data = text.load()
-    candidates = [
-        s.vaddr + at for s, code in zip(text.segments, data, strict=True) for at in _occurrences(code)
-    ]
+    candidates: list[int] = []
+    for s, code in zip(text.segments, data, strict=True):
+        room = _MAX_CANDIDATES - len(candidates)
+        candidates += [s.vaddr + at for at in islice(_occurrences(code), room)]
     uses_gs = any(_writes_gs(code) for code in data)
     if not candidates:
         return Analysis([], [], uses_gs)
@@ -99,7 +107,7 @@ def find_sites(text: Text, learned: frozenset[int] = frozenset()) -> Analysis:
         site = finder.examine(vaddr, vaddr in learned)
         if site is not None:
             (sites if site.form else refused).append(site)
-    refused += [Site(v, reason=TOO_MANY) for v in candidates[MAX_SITES : 2 * MAX_SITES]]
+    refused += [Site(v, reason=TOO_MANY) for v in candidates[MAX_SITES:]]
     left = finder.place_hops(sorted(finder.hops))
     sites += finder.placed
     refused += left
@@ -108,27 +116,18 @@ def find_sites(text: Text, learned: frozenset[int] = frozenset()) -> Analysis:
     return Analysis(sites, refused, uses_gs)
 
 
-def _occurrences(code: bytes) -> list[int]:
-    found = []
+def _occurrences(code: bytes) -> Iterator[int]:
     at = code.find(b"\x0f\x05")
     while at >= 0:
-        found.append(at)
+        yield at
         at = code.find(b"\x0f\x05", at + 2)
-    return found
 
 
 def _writes_gs(code: bytes) -> bool:
-    """Whether the bytes of a wrgsbase (f3 [REX] 0f ae /3, register form) occur anywhere."""
-    at = code.find(b"\x0f\xae")
-    while at >= 0:
-        if code[at + 2 : at + 3] and 0xD8 <= code[at + 2] <= 0xDF:
-            before = code[max(0, at - 2) : at]
-            if before[-1:] == b"\xf3" or (
-                len(before) == 2 and before[0] == 0xF3 and before[1] & 0xF0 == 0x40
-            ):
-                return True
-        at = code.find(b"\x0f\xae", at + 1)
-    return False
+    """Whether the bytes of a wrgsbase (register form of f3 [REX] 0f ae /3) occur anywhere."""
+    import re
+
+    return re.search(rb"\xf3[\x40-\x4f]?\x0f\xae[\xd8-\xdf]", code) is not None
 
 
 class _Finder:
@@ -164,7 +163,7 @@ class _Finder:
         """Decide about one candidate. None: it is no site, or a hop whose place is chosen later."""
         if self.bytes_at(vaddr - 5, vaddr) in _SIGRETURN or self.bytes_at(vaddr - 7, vaddr) in _SIGRETURN:
             return Site(vaddr, reason=SIGRETURN)
-        covering = self.functions.covering(vaddr)
+        covering = self.functions.covering(vaddr) or self._continued(vaddr)
         if covering is None:
             return self._want_hop(vaddr, None) if executed else Site(vaddr, reason=NO_FUNCTION)
         flow = self.flow(covering)
@@ -181,6 +180,15 @@ class _Finder:
         if before is None or executed or vaddr in flow.targets:
             return self._want_hop(vaddr, before)
         return before
+
+    def _continued(self, vaddr: int) -> Range | None:
+        """A function whose frame information ends before its code does, as that of glibc's clone3: there no
+        unwinder is to go on."""
+        found = self.functions.before_gap(vaddr)
+        flow = self.flow(found[0]) if found else None
+        if found is None or flow is None or flow.broken or flow.last() != NEXT:
+            return None
+        return found[0][0], found[1]
 
     def _want_hop(self, vaddr: int, otherwise: Site | None) -> Site | None:
         self.hops[vaddr] = otherwise

@@ -13,16 +13,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from elftools.dwarf.callframe import FDE
 from elftools.elf.elffile import ELFFile
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from rewriting import assemble, content, function, go_program, real_files  # noqa: E402
+from rewriting import assemble, content, function, go_program, real_files
 
-from ring3.loader import sites, text  # noqa: E402
-from ring3.loader.functions import Functions, read_functions  # noqa: E402
-from ring3.loader.padding import is_padding  # noqa: E402
-from ring3.loader.rewrite import describe, rewrite  # noqa: E402
+from ring3.loader import sites, text
+from ring3.loader.functions import Functions, read_functions
+from ring3.loader.padding import is_padding
+from ring3.loader.rewrite import describe, rewrite
 
 #: the least share of what looks like a site that has to be patched
 COVERAGE = {"libc": 0.9, "ld.so": 0.8, "busybox": 0.85, "musl": 0.5, "go": 0.9}
@@ -79,7 +80,7 @@ def test_function_ranges_are_those_that_pyelftools_reads(name: str) -> None:
         ours = read_functions(found, [], [])
         theirs = {}
         for entry in ELFFile(f).get_dwarf_info().EH_CFI_entries():
-            if hasattr(entry, "cie") and entry.header["address_range"]:
+            if isinstance(entry, FDE) and entry.header["address_range"]:
                 start = entry.header["initial_location"]
                 theirs[start] = max(theirs.get(start, 0), start + entry.header["address_range"])
     inside = {a: b for a, b in theirs.items() if found.offset_of(a, b - a) >= 0}
@@ -96,7 +97,9 @@ def test_each_form(tmp_path: Path) -> None:
         + function("mov7", ".byte 0x48, 0xc7, 0xc0, 39, 0, 0, 0; syscall; ret")
         + function("hop", "lea 39(%rdi), %rax; syscall; ret")
         + function("backward", "lea 39(%rdi), %rax; syscall; ret")
-        + function("negative", ".byte 0x48, 0xc7, 0xc0, 0xff, 0xff, 0xff, 0xff; syscall; .fill 26, 1, 0x90; ret")
+        + function(
+            "negative", ".byte 0x48, 0xc7, 0xc0, 0xff, 0xff, 0xff, 0xff; syscall; .fill 26, 1, 0x90; ret"
+        )
         + function("end", "ret"),
     )
     got = forms(path)
@@ -159,10 +162,14 @@ def test_padding_that_is_none_is_left_alone(tmp_path: Path) -> None:
     site = "lea 39(%rdi), %rax; syscall; ret"
     cases = {
         "zeros": function("f", site) + ".fill 32, 1, 0\n" + function("g", "ret"),
-        "within": function("f", "lea 39(%rdi), %rax; syscall; jmp 1f; .fill 24, 1, 0x90; 1: ret; .fill 25, 1, 0xf4"),
+        "within": function(
+            "f", "lea 39(%rdi), %rax; syscall; jmp 1f; .fill 24, 1, 0x90; 1: ret; .fill 25, 1, 0xf4"
+        ),
         "fallen into": function("f", "lea 39(%rdi), %rax; syscall; cmp $1, %eax") + function("g", "ret"),
         "after a branch": function("f", "1: lea 39(%rdi), %rax; syscall; jz 1b") + function("g", "ret"),
-        "code": function("f", site).rsplit(".balign", 1)[0] + ".fill 6, 1, 0x90; ret\n" + function("g", "ret"),
+        "code": function("f", site).rsplit(".balign", 1)[0]
+        + ".fill 6, 1, 0x90; ret\n"
+        + function("g", "ret"),
         "patchable": function("f", site)
         + '.section __patchable_function_entries, "aw"; .quad 0; .text\n'
         + function("g", "ret"),
@@ -198,7 +205,9 @@ def test_learned_sites_need_no_proof_but_are_no_licence(tmp_path: Path) -> None:
     path = assemble(
         tmp_path,
         "learned",
-        function("f", "lea 1f(%rip), %rax; jmp *%rax; .byte 0x90; 1: mov $39, %eax; xor %edi, %edi; syscall; ret")
+        function(
+            "f", "lea 1f(%rip), %rax; jmp *%rax; .byte 0x90; 1: mov $39, %eax; xor %edi, %edi; syscall; ret"
+        )
         + function("g", "mov $0x050f, %eax; ret")
         + function("h", "ret"),
     )
@@ -309,7 +318,12 @@ def test_mangled_files_do_no_harm(seed: int, tmp_path: Path) -> None:
 
 
 def test_what_is_no_x86_64_elf_file_is_left_alone(tmp_path: Path) -> None:
-    cases = {"empty": b"", "script": b"#!/bin/sh\nexit\n" * 20, "magic": b"\x7fELF" * 40, "zeros": bytes(4096)}
+    cases = {
+        "empty": b"",
+        "script": b"#!/bin/sh\nexit\n" * 20,
+        "magic": b"\x7fELF" * 40,
+        "zeros": bytes(4096),
+    }
     for name, raw in cases.items():
         (tmp_path / name).write_bytes(raw)
         with open(tmp_path / name, "rb") as f:
@@ -333,4 +347,6 @@ def test_importing_costs_no_disassembler() -> None:
         "import sys; from ring3.loader import site_cache, rewrite, sites;"
         "sys.exit(bool({'capstone', 'elftools', 're', 'hashlib', 'subprocess'} & set(sys.modules)))"
     )
-    subprocess.run([sys.executable, "-S", "-E", "-c", code], check=True, timeout=60, cwd=Path(__file__).parents[2])
+    subprocess.run(
+        [sys.executable, "-S", "-E", "-c", code], check=True, timeout=60, cwd=Path(__file__).parents[2]
+    )
