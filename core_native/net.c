@@ -377,11 +377,8 @@ static s64 receive_many(struct thread *t, struct call *c)
 /* FIONREAD: the length of the next datagram. */
 s64 net_fionread(int fd, u64 to)
 {
-	s32 n = 0;
-	s64 r = sys(NR_ioctl, fd, 0x541b, &n);
-	if (r)
-		return r;
-	n = n > (s32)sizeof(struct ring3_peer) ? n - (s32)sizeof(struct ring3_peer) : 0;
+	s64 r = sys(NR_recvfrom, fd, NULL, 0, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT, NULL, NULL);
+	s32 n = r > (s64)sizeof(struct ring3_peer) ? r - (s64)sizeof(struct ring3_peer) : 0;
 	return copy_out(to, &n, 4) ? -EFAULT : 0;
 }
 

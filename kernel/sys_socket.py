@@ -18,6 +18,7 @@ from ..netstack.address import (
     AF_UNIX,
     IPPROTO_TCP,
     IPPROTO_UDP,
+    IPPROTO_UDPLITE,
     SOCK_DGRAM,
     SOCK_RAW,
     SOCK_SEQPACKET,
@@ -81,6 +82,8 @@ def _check_kind(t: Task, family: int, kind: int, protocol: int) -> tuple[int, in
         raise err(errno.EPERM if protocol else errno.EPROTONOSUPPORT)
     if kind not in _PROTOCOLS:
         raise err(errno.ESOCKTNOSUPPORT)
+    if kind == SOCK_DGRAM and protocol == IPPROTO_UDPLITE:
+        return kind, protocol
     if protocol not in (0, _PROTOCOLS[kind]):
         raise err(errno.EPROTONOSUPPORT)
     return kind, _PROTOCOLS[kind]
@@ -132,7 +135,10 @@ def sys_connect(t: Task, fd: FdRef, address: bytes | None, length: int) -> Resul
     sock = find(t, fd)
     raw = _address(address, length)
     if sock is None:
-        raise err(errno.EISCONN)
+        from ..netstack.unix import UnixSock
+
+        UnixSock(t.sandbox.net, AF_UNIX, SOCK_STREAM, 0).refuse_connect(t, raw)
+        return 0
     done = sock.connect(t, raw, fd.nonblock)
     return _connected(sock, done) if isinstance(done, int) else _connected_later(sock, done)
 

@@ -17,6 +17,7 @@ from .address import (
     AF_UNSPEC,
     ANY4,
     ANY6,
+    IPPROTO_UDPLITE,
     LOOPBACK4,
     LOOPBACK6,
     Endpoint,
@@ -46,7 +47,7 @@ UNPRIVILEGED = 1024
 class InetSock(Sock):
     """An AF_INET or AF_INET6 stream or datagram socket.  `local.port` is 0 until it has one."""
 
-    __slots__ = ("_asked", "_given", "local", "peer")
+    __slots__ = ("_asked", "_given", "_refused", "local", "peer")
 
     def __init__(self, net: Network, family: int, kind: int, protocol: int) -> None:
         super().__init__(net, family, kind, protocol)
@@ -54,13 +55,16 @@ class InetSock(Sock):
         self.peer: Endpoint | None = None
         self._asked = False  # connect(2) said EINPROGRESS: the next one tells the end of it
         self._given = False  # bind(2) chose the address
+        self._refused = False  # a connection that was not waited for failed
 
     def _nowhere(self) -> Endpoint:
         return Endpoint(ANY4 if self.family == AF_INET else ANY6, 0)
 
     @property
     def ports(self) -> Ports:
-        return self.net.tcp if self.connects else self.net.udp
+        if self.connects:
+            return self.net.tcp
+        return self.net.udplite if self.protocol == IPPROTO_UDPLITE else self.net.udp
 
     def _flag(self, level: int, name: int) -> bool:
         return any(self.options.get((level, name), b""))
@@ -179,8 +183,9 @@ class InetSock(Sock):
                 self._asked = False
                 return 0
             raise err(errno.EISCONN)
-        if self.error:
-            raise err(self.take_error())
+        if self._refused:  # SS_CONNECTING, although the socket is closed
+            self._refused = False
+            raise err(self.take_error() or errno.ECONNABORTED)
         where = self._destination(raw, "connect to")
         try:
             done = self._attempt(t, where, nonblock)
@@ -188,6 +193,7 @@ class InetSock(Sock):
             if not nonblock or e.errno != errno.ECONNREFUSED:
                 raise
             self.error = errno.ECONNREFUSED
+            self._refused = True
             return -errno.EINPROGRESS
         if not done:
             return self._wait(t, where)

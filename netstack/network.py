@@ -36,7 +36,7 @@ class Network:
         self.loop = loop
         self.log_once = log_once
         self.sockets: dict[tuple[int, int], Sock] = {}
-        self.tcp, self.udp = Ports(self), Ports(self)
+        self.tcp, self.udp, self.udplite = Ports(self), Ports(self), Ports(self)
         self.abstract: dict[tuple[bytes, int], UnixSock] = {}
         self.bound_inodes: dict[tuple[int, int], UnixSock] = {}
         self._connected = 0
@@ -91,6 +91,17 @@ class Network:
         if sock.end is not None:
             sock.end.close()
             sock.end = None
+
+    def gone(self, sock: Sock) -> bool:
+        """Has `sock` been closed, though the loop has not come to hear of it yet?  Then it is released."""
+        if sock.end is None:
+            return sock.state == CLOSED
+        poll = select.poll()
+        poll.register(sock.end.fileno(), select.POLLRDHUP)
+        if not poll.poll(0):
+            return False
+        self.release(sock)
+        return True
 
     def hand_over(self, sock: Sock) -> socket.socket:
         """`sock` is being connected: its other end, which is the peer's from now on."""

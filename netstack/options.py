@@ -12,7 +12,17 @@ from __future__ import annotations
 import errno
 import struct
 
-from .address import AF_INET, AF_INET6, AF_UNIX, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, SOCK_STREAM, err
+from .address import (
+    AF_INET,
+    AF_INET6,
+    AF_UNIX,
+    IPPROTO_IP,
+    IPPROTO_IPV6,
+    IPPROTO_TCP,
+    IPPROTO_UDPLITE,
+    SOCK_STREAM,
+    err,
+)
 from .sock import CONNECTED, LISTENING, Sock
 
 TYPE_CHECKING = False
@@ -85,6 +95,7 @@ _IP6: dict[int, Option] = {
     66: Option(0), 67: Option(0, INT, -1, 255), 70: Option(0), 72: Option(0, INT, 0), 73: Option(0, INT), 74: Option(0),
     76: Option(0, INT), 78: Option(0),
 }  # fmt: skip
+_UDPLITE: dict[int, Option] = {10: Option(8, INT, 0), 11: Option(8, INT, 0)}  # UDPLITE_SEND_CSCOV, RECV_CSCOV
 _MEMBERSHIPS = {
     IPPROTO_IP: (35, 36, 37, 38, 39, 40, 42, 43, 44, 45, 46, 47, 48),
     IPPROTO_IPV6: (20, 21, 27, 28, 42, 45),
@@ -101,6 +112,8 @@ def _table(sock: Sock, level: int) -> dict[int, Option]:
         raise err(errno.EOPNOTSUPP)
     if level == IPPROTO_TCP and sock.type == SOCK_STREAM:
         return _TCP
+    if level == IPPROTO_UDPLITE and sock.protocol == IPPROTO_UDPLITE:
+        return _UDPLITE
     if level == IPPROTO_IP:
         return _IP
     if level == IPPROTO_IPV6 and sock.family == AF_INET6:
@@ -228,7 +241,7 @@ def get_option(t: Task, sock: Sock, level: int, name: int, room: int) -> bytes |
         value = _get_socket(sock, name)
         if value is not None:
             return value
-        if name in _NATIVE:
+        if name in _NATIVE or name == SO_ERROR:
             _check_family(sock, name)
             return None
     table = _table(sock, level)

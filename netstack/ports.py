@@ -52,7 +52,7 @@ class Ports:
             self.claim(sock, self.free())
             return
         if self._conflict(sock, port):
-            self._net.sweep()  # it may be a connection that has ended
+            self._bury(port)
             if self._conflict(sock, port):
                 raise err(errno.EADDRINUSE)
         self.claim(sock, port)
@@ -60,7 +60,19 @@ class Ports:
     def may_listen(self, sock: InetSock) -> None:
         """listen(2) looks again: EADDRINUSE when another socket listens there by now."""
         if self._conflict(sock, sock.local.port, listening_only=True):
-            raise err(errno.EADDRINUSE)
+            self._bury(sock.local.port)
+            if self._conflict(sock, sock.local.port, listening_only=True):
+                raise err(errno.EADDRINUSE)
+
+    def _bury(self, port: int) -> None:
+        """Let go of what is on `port` and has been closed by now."""
+        connections = False
+        for other in self.holders(port):
+            connections |= other.native
+            if not other.native:
+                self._net.gone(other)
+        if connections:
+            self._net.sweep()
 
     def free(self) -> int:
         """A free ephemeral port.  Raises EADDRNOTAVAIL when there is none."""

@@ -27,6 +27,14 @@ def creds_of(t: Task) -> Creds:
     return t.process.pid, t.creds.euid, t.creds.egid
 
 
+def _exists(t: Task, path: bytes) -> bool:
+    try:
+        t.sandbox.vfs.lookup(t, None, path, False)
+    except OSError:
+        return False
+    return True
+
+
 class UnixSock(Sock):
     """An AF_UNIX socket.  `name` as address.parse_unix() gives it, b"" while it has none."""
 
@@ -48,9 +56,12 @@ class UnixSock(Sock):
             self._autobind()
             return
         if self.name:
+            if name[:1] != b"\0" and _exists(t, name):
+                raise err(errno.EADDRINUSE)  # the node is made before the socket is looked at
             raise err(errno.EINVAL)
         if name[:1] == b"\0":
-            if (name, self.type) in self.net.abstract:
+            other = self.net.abstract.get((name, self.type))
+            if other is not None and not self.net.gone(other):
                 raise err(errno.EADDRINUSE)
             self.net.abstract[name, self.type] = self
         else:
@@ -101,6 +112,12 @@ class UnixSock(Sock):
         if found is None:
             raise err(errno.ECONNREFUSED)
         return found
+
+    def refuse_connect(self, t: Task, raw: bytes) -> None:
+        """connect(2) of a socket that has been connected all along, one of a socketpair(2)."""
+        if self._find(t, parse_unix(raw)).state == LISTENING:
+            raise err(errno.EISCONN)
+        raise err(errno.ECONNREFUSED)
 
     def sockname(self) -> bytes:
         return pack_unix(self.name)
