@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 MAX_FUNCTION = 1 << 19
 """Bytes of a function beyond which it is not disassembled."""
 
-NEXT, JUMP, BRANCH, CALL, END, SYSCALL = range(6)
-"""What follows an instruction: the next one; its target; both; both, a call; nothing known; the next (a system
-call)."""
+NEXT, JUMP, BRANCH, CALL, END, SYSCALL, INDIRECT = range(7)
+"""What follows an instruction: the next one; its target; both; both (a call); nothing; the next (a system call);
+what is not known (an indirect jump)."""
 
 _ENDS = frozenset(("ret", "retf", "retfq", "ud0", "ud1", "ud2", "hlt", "int3", "iret", "iretd", "iretq"))
 _NO_RETURN = (b"\xb8\x3c\0\0\0", b"\xb8\xe7\0\0\0", b"\xb8\x0f\0\0\0")
@@ -53,7 +53,7 @@ class Disassembler:
 
 class Flow:
     """One function, [start, end). ``linear`` and ``reached`` map the vaddr of an instruction to
-    (size, NEXT..SYSCALL, target or -1); ``targets`` are the vaddrs in it that its branches name.
+    (size, NEXT..INDIRECT, target or -1); ``targets`` are the vaddrs in it that its branches name.
 
     ``broken`` says why nothing may be concluded from ``reached`` ("" if all is well).
     """
@@ -111,7 +111,7 @@ class Flow:
                 if self.start <= target < self.end:
                     self.targets.add(target)
                     pending.append(target)
-                if kind in (JUMP, END) or self._stops(at, kind, target, size):
+                if kind in (JUMP, END, INDIRECT) or self._stops(at, kind, target, size):
                     break
                 at += size
 
@@ -143,7 +143,7 @@ def _classify(size: int, mnemonic: str, operands: str) -> tuple[int, int, int]:
     if first == "j" or first == "l" and mnemonic.startswith("loop") or mnemonic == "xbegin":
         direct = operands.startswith("0x")
         if mnemonic == "jmp":
-            return (size, JUMP, int(operands, 16)) if direct else (size, END, -1)
+            return (size, JUMP, int(operands, 16)) if direct else (size, INDIRECT, -1)
         return (size, BRANCH, int(operands, 16)) if direct else (size, NEXT, -1)
     if mnemonic == "call":
         return size, CALL, int(operands, 16) if operands.startswith("0x") else -1

@@ -23,7 +23,7 @@ _SYM = Struct("<IBBHQQ")
 _SHT_SYMTAB, _SHT_DYNSYM = 2, 11
 #: pointer encodings (DW_EH_PE_*, low four bits): size in bytes and whether it is signed
 _ENCODINGS = {0x0: (8, False), 0x3: (4, False), 0x4: (8, False), 0xB: (4, True), 0xC: (8, True)}
-_PCREL = 0x10
+_PCREL, _OMIT = 0x10, 0xFF
 
 Range = tuple[int, int]
 
@@ -31,11 +31,11 @@ Range = tuple[int, int]
 class Functions:
     """The functions of a file, as [start, end) vaddrs in ascending order.
 
-    ``complete`` says that every function with frame information is known, so that what lies outside of all of
-    them may be padding.
+    ``guarded`` are the starts of those with landing pads for exceptions. ``complete`` says that every function with
+    frame information is known, so that what lies outside of all of them may be padding.
     """
 
-    __slots__ = ("_furthest", "complete", "ranges", "starts")
+    __slots__ = ("_furthest", "complete", "guarded", "ranges", "starts")
 
     def __init__(self, ranges: list[Range], complete: bool) -> None:
         longest: dict[int, int] = {}
@@ -45,6 +45,7 @@ class Functions:
         self.starts = sorted(longest)
         self.ranges = [(start, longest[start]) for start in self.starts]
         self.complete = complete
+        self.guarded: set[int] = set()
         self._furthest: list[int] = []
         furthest = 0
         for _, end in self.ranges:
@@ -92,8 +93,9 @@ def read_functions(text: Text, wanted: list[int], data: list[bytes]) -> Function
     ``data`` are the segments' bytes.
     """
     sections = text.sections()
-    ranges, complete = _frame_ranges(text, sections)
+    ranges, guarded, complete = _frame_ranges(text, sections)
     functions = Functions(ranges, complete)
+    functions.guarded = guarded
     missing = [v for v in wanted if not functions.covering(v)]
     if any(s.name == b"__patchable_function_entries" for s in sections):
         functions.complete = False  # nops before a function are there to be patched by others
@@ -105,7 +107,9 @@ def read_functions(text: Text, wanted: list[int], data: list[bytes]) -> Function
     found = Functions(others, True)
     needed = {found.covering(v) for v in missing}
     added = [r for r in others if r in needed or not functions.overlaps(r)]
-    return Functions(functions.ranges + added, functions.complete)
+    merged = Functions(functions.ranges + added, functions.complete)
+    merged.guarded = guarded
+    return merged
 
 
 def _inside(text: Text, start: int, end: int) -> bool:
@@ -115,17 +119,17 @@ def _inside(text: Text, start: int, end: int) -> bool:
 # --- .eh_frame ------------------------------------------------------------------------------------------------
 
 
-def _frame_ranges(text: Text, sections: list[Section]) -> tuple[list[Range], bool]:
+def _frame_ranges(text: Text, sections: list[Section]) -> tuple[list[Range], set[int], bool]:
     where = _frame_section(text, sections)
     if where is None:
-        return [], True
+        return [], set(), True
     vaddr, offset, size = where
     raw = text.content(offset, min(size, _MAX_TABLE))
     try:
-        found, complete = _parse_frames(raw, vaddr)
+        found, guarded, complete = _parse_frames(raw, vaddr)
     except (StructError, IndexError):
-        return [], False
-    return [r for r in found if _inside(text, *r)], complete
+        return [], set(), False
+    return [r for r in found if _inside(text, *r)], guarded, complete
 
 
 def _frame_section(text: Text, sections: list[Section]) -> tuple[int, int, int] | None:
@@ -149,10 +153,12 @@ def _in_load(text: Text, vaddr: int) -> tuple[int, int, int] | None:
     return None
 
 
-def _parse_frames(raw: bytes, base: int) -> tuple[list[Range], bool]:
-    """The ranges of all FDEs of the .eh_frame ``raw`` at vaddr ``base``, and whether all could be read."""
+def _parse_frames(raw: bytes, base: int) -> tuple[list[Range], set[int], bool]:
+    """The ranges of all FDEs of the .eh_frame ``raw`` at vaddr ``base``, the starts of those with a table of landing
+    pads, and whether all could be read."""
     found: list[Range] = []
-    encodings: dict[int, int] = {}
+    guarded: set[int] = set()
+    encodings: dict[int, tuple[int, int]] = {}
     at, end, complete = 0, len(raw), True
     while at + 8 <= end:
         length, pointer = _U32X2.unpack_from(raw, at)
@@ -160,59 +166,73 @@ def _parse_frames(raw: bytes, base: int) -> tuple[list[Range], bool]:
         if length == 0:
             break
         if length >= 0xFFFFFFF0 or following > end or len(found) >= MAX_FUNCTIONS:
-            return found, False
+            return found, guarded, False
         if pointer:  # an FDE; else a CIE, read when an FDE names it
             cie = at + 4 - pointer
-            encoding = encodings.get(cie)
-            if encoding is None:
-                encoding = encodings[cie] = _pointer_encoding(raw, cie)
+            known = encodings.get(cie)
+            if known is None:
+                known = encodings[cie] = _cie_encodings(raw, cie)
+            encoding, table = known
             if encoding == _PCREL | 0xB:
                 start, size = _S32X2.unpack_from(raw, at + 8)
                 start += base + at + 8
-                found.append((start, start + (size & 0xFFFFFFFF)))
+                size &= 0xFFFFFFFF
+                width = 4
             elif encoding & 0xF in _ENCODINGS and encoding & 0xF0 in (0, _PCREL):
                 width, signed = _ENCODINGS[encoding & 0xF]
                 start = int.from_bytes(raw[at + 8 : at + 8 + width], "little", signed=signed)
                 start += base + at + 8 if encoding & _PCREL else 0
-                found.append(
-                    (start, start + int.from_bytes(raw[at + 8 + width : at + 8 + 2 * width], "little"))
-                )
+                size = int.from_bytes(raw[at + 8 + width : at + 8 + 2 * width], "little")
             else:
                 complete = False
+                at = following
+                continue
+            found.append((start, start + size))
+            if table != _OMIT:
+                tail = at + 8 + 2 * width  # the length of what the CIE announced, and that: the pointer
+                if raw[tail] and any(raw[tail + 1 : tail + 1 + _width(table)]):
+                    guarded.add(start)
         at = following
-    return found, complete
+    return found, guarded, complete
 
 
-def _pointer_encoding(raw: bytes, at: int) -> int:
-    """The encoding of the addresses in the FDEs of the CIE at ``at``; 0xff if it cannot be read."""
+def _width(encoding: int) -> int:
+    return _ENCODINGS.get(encoding & 0xF, (8, False))[0]
+
+
+def _cie_encodings(raw: bytes, at: int) -> tuple[int, int]:
+    """How the FDEs of the CIE at ``at`` encode addresses, and their pointer to a table of landing pads; _OMIT for
+    what is not there or cannot be read."""
     if at < 0 or _U32.unpack_from(raw, at + 4)[0] != 0:
-        return 0xFF
+        return _OMIT, _OMIT
     end = at + 4 + int(_U32.unpack_from(raw, at)[0])
     version = raw[at + 8]
-    zero = raw.index(0, at + 9) if 0 in raw[at + 9 : at + 32] else -1
+    zero = raw.find(0, at + 9, at + 32)
     augmentation = raw[at + 9 : zero]
     if zero < 0 or version not in (1, 3):
-        return 0xFF
+        return _OMIT, _OMIT
     if not augmentation:
-        return 0
+        return 0, _OMIT
     if augmentation[:1] != b"z":
-        return 0xFF
+        return _OMIT, _OMIT
     at = _skip_leb(raw, _skip_leb(raw, zero + 1, end), end)  # code and data alignment factors
     at = at + 1 if version == 1 else _skip_leb(raw, at, end)  # the return address column
     at = _skip_leb(raw, at, end)  # the augmentation's length
+    addresses, table = 0, _OMIT
     for letter in augmentation[1:].decode("latin-1"):
         if letter == "R":
-            return raw[at]
-        if letter == "P":
-            width = _ENCODINGS.get(raw[at] & 0xF, (0, False))[0]
-            if not width:
-                return 0xFF
-            at += 1 + width
+            addresses = raw[at]
+            at += 1
+        elif letter == "P":
+            if raw[at] & 0xF not in _ENCODINGS:
+                return _OMIT, _OMIT
+            at += 1 + _width(raw[at])
         elif letter == "L":
+            table = raw[at]
             at += 1
         elif letter not in "SB":
-            return 0xFF
-    return 0
+            return _OMIT, _OMIT
+    return addresses, table
 
 
 def _skip_leb(raw: bytes, at: int, end: int) -> int:

@@ -8,14 +8,23 @@ forms, and what each needs:
 
 mov     ``mov $nr,%eax; syscall``: the mov becomes a jump, the syscall stays, so that whoever branches to it traps.
 hop     ``syscall`` becomes a jump to padding between functions, which jumps on; nothing else moves.
-before  other instructions of together five bytes before the syscall, which may stand anywhere; else as ``mov``.
+before  other instructions of together at least five bytes before the syscall, as ``mov`` (displace.py).
 """
 
 from __future__ import annotations
 
+from binascii import crc32
 from itertools import islice
 
-from .flow import END, JUMP, NEXT, SYSCALL, Disassembler, Flow, OverBudget
+from .displace import (
+    MAX_SCANNED,
+    Displaced,
+    displaceable,
+    displacements_to,
+    has_indirect_jump,
+    leads_elsewhere,
+)
+from .flow import END, INDIRECT, JUMP, NEXT, SYSCALL, Disassembler, Flow, OverBudget
 from .functions import Functions, Range, read_functions
 from .padding import MAX_RUN, is_padding
 from .text import Text
@@ -27,6 +36,10 @@ if TYPE_CHECKING:
 
 MAX_SITES = 4096
 """Rewritten in one file: their trampolines must fit where the core makes room for them (core_native/rewrite.c)."""
+MOVE_SEVERAL = False
+"""Whether more than one instruction may be moved. It needs a core that holds a signal back which comes between them:
+core_signal() records it when rip is in a "before" trampoline behind its first byte and within the displaced ones.
+site_cache.VERSION changes with this."""
 _MAX_CANDIDATES = 2 * MAX_SITES
 _BUDGET = 4 << 20
 """Bytes of functions disassembled for one file: 3 s and 250 MB at most; glibc needs 0.08 and 6 MB."""
@@ -108,6 +121,7 @@ def find_sites(text: Text, learned: frozenset[int] = frozenset()) -> Analysis:
         if site is not None:
             (sites if site.form else refused).append(site)
     refused += [Site(v, reason=TOO_MANY) for v in candidates[MAX_SITES:]]
+    finder.displace()
     left = finder.place_hops(sorted(finder.hops))
     sites += finder.placed
     refused += left
@@ -214,6 +228,48 @@ class _Finder:
         """Whether a branch is known that leads between the displaced bytes."""
         return any(at in flow.targets or (at in flow.reached) for at in range(vaddr - length + 1, vaddr))
 
+    # --- displaced instructions ---------------------------------------------------------------------------------
+
+    def displace(self) -> None:
+        """Find the sites for which the form "before" is an alternative to a hop."""
+        found: list[tuple[Displaced, Range]] = []
+        for vaddr in [v for v, otherwise in self.hops.items() if otherwise is None]:
+            covering = self.functions.covering(vaddr)
+            flow = self.flow(covering) if covering else None
+            if covering is None or flow is None or flow.broken or vaddr not in flow.reached:
+                continue
+            displaced = displaceable(self.disassembler.decode, flow, vaddr)
+            if displaced is None or (displaced.inside and not MOVE_SEVERAL):
+                continue
+            if not displaced.inside or self._is_closed(flow, covering):
+                found.append((displaced, covering))
+        own = {at: covering for displaced, covering in found for at in displaced.inside}
+        entered = self._entered_from_anywhere(own)
+        for displaced, _ in found:
+            if entered.isdisjoint(displaced.inside):
+                vaddr, length = displaced.vaddr, displaced.length
+                code = self.bytes_at(vaddr - length, vaddr)
+                self.hops[vaddr] = Site(vaddr, "before", "", length, crc32(code), displaced.rip_at)
+
+    def _is_closed(self, flow: Flow, covering: Range) -> bool:
+        """Whether every way into the middle of the function is a branch that is seen."""
+        if covering[0] in self.functions.guarded or has_indirect_jump(flow):
+            return False
+        for target in leads_elsewhere(flow):
+            other = self.functions.covering(target)
+            there = self.flow(other) if other else None
+            if there is None or there.broken or has_indirect_jump(there):
+                return False
+        return True
+
+    def _entered_from_anywhere(self, own: dict[int, Range]) -> set[int]:
+        if not own or sum(map(len, self.data)) > MAX_SCANNED:
+            return set(own)
+        entered: set[int] = set()
+        for s, code in zip(self.text.segments, self.data, strict=True):
+            entered |= displacements_to(code, s.vaddr, set(own), own)
+        return entered
+
     # --- hops -------------------------------------------------------------------------------------------------
 
     def place_hops(self, vaddrs: list[int]) -> list[Site]:
@@ -255,4 +311,4 @@ class _Finder:
             return False
         before = self.functions.covering(run[0] - 1)
         flow = None if before is None else self.flow(before)
-        return flow is not None and flow.end == run[0] and flow.last() in (JUMP, END)
+        return flow is not None and flow.end == run[0] and flow.last() in (JUMP, END, INDIRECT)

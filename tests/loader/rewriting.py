@@ -44,7 +44,15 @@ def assemble(directory: Path, name: str, source: str, *flags: str) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     text, out = directory / f"{name}.S", directory / f"{name}.so"
     text.write_text(source)
-    command = ["gcc", "-shared", "-nostdlib", "-Wl,-z,noexecstack", "-Wl,--build-id=none", *flags]
+    command = [
+        "gcc",
+        "-shared",
+        "-nostdlib",
+        "-Wl,-z,noexecstack",
+        "-Wl,--build-id=none",
+        "-Wl,-Bsymbolic",
+        *flags,
+    ]
     subprocess.run([*command, "-o", str(out), str(text)], check=True, timeout=60)
     return out
 

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from rewriting import assemble, content, function, go_program, image, patched_copy, real_files
 
 from ring3.kernel.layout import FAST_ENTRY, TRAMPOLINE_SIZE
+from ring3.loader import sites as sites_module
 from ring3.loader import text as text_module
 from ring3.loader.plan import PAGE
 from ring3.loader.rewrite import Mismatch, Rewrite, build, rewrite
@@ -168,8 +169,15 @@ def hex_or_small(n: int) -> str:
     return hex(n) if n > 9 else str(n)
 
 
+@pytest.fixture(params=[False, True], ids=["one", "several"])
+def several(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether several instructions may be moved before a syscall."""
+    monkeypatch.setattr(sites_module, "MOVE_SEVERAL", request.param)
+    return bool(request.param)
+
+
 @pytest.mark.parametrize("name", FILES)
-def test_every_patch_leads_through_its_trampoline_and_back(name: str) -> None:
+def test_every_patch_leads_through_its_trampoline_and_back(name: str, several: bool) -> None:
     path = real_files().get(name)
     if path is None:
         pytest.skip(f"{name} is not on this machine")
@@ -273,19 +281,24 @@ def test_sites_that_do_not_fit_the_file(what: str, tmp_path: Path) -> None:
 # --- running it -----------------------------------------------------------------------------------------------
 
 
-def test_functions_of_a_library_run(tmp_path: Path) -> None:
+def test_functions_of_a_library_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Mapped by hand behind a hole for the trampolines, in a process of its own, with an entry that counts."""
+    monkeypatch.setattr(sites_module, "MOVE_SEVERAL", True)
     path = assemble(
         tmp_path,
         "functions",
         function("mov5", "mov $39, %eax; syscall; ret")
         + function("mov7", ".byte 0x48, 0xc7, 0xc0, 39, 0, 0, 0; syscall; ret")
         + function("hop", "lea 39(%rdi), %rax; syscall; ret")
+        + function(
+            "before",
+            "lea before(%rip), %rdx; mov %edi, %eax; syscall; mov %rdx, %rax; ret; .fill 24, 1, 0xf4",
+        )
         + function("flags", "mov $39, %eax; stc; syscall; sbb %rax, %rax; ret")
         + function("args", "mov $9, %eax; mov %rcx, %r10; syscall; ret"),
     )
     made = must_rewrite(path)
-    assert len(made.sites) == 5
+    assert len(made.sites) == 6
     code = f"import sys; sys.path[:0] = {sys.path!r}; import test_rewrite; test_rewrite.call_functions({str(path)!r})"
     done = subprocess.run([sys.executable, "-c", code], timeout=60, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "right\n"), done.stderr
@@ -295,6 +308,7 @@ def call_functions(path: str) -> None:
     """In a child: map the rewritten library at ``path`` and call what it has."""
     from elftools.elf.elffile import ELFFile
 
+    sites_module.MOVE_SEVERAL = True
     made = must_rewrite(Path(path))
     with open(path, "rb") as f:
         names = {s.name: int(s["st_value"]) for s in ELFFile(f).get_section_by_name(".symtab").iter_symbols()}
@@ -334,8 +348,9 @@ def call_functions(path: str) -> None:
     assert call("hop") == os.getpid()
     assert call("hop", 100000) == -errno.ENOSYS
     assert call("hop", -40) == -errno.ENOSYS
+    assert call("before", 39) == base + names["before"]
     assert call("flags") == -1, "the carry flag is as it was before the call"
-    assert ctypes.c_long.from_address(counter).value == 6
+    assert ctypes.c_long.from_address(counter).value == 7
     address = call("args", 0, PAGE, 3, 0x22, -1, 0)
     assert address & -PAGE == address > 0
     print("right", flush=True)
@@ -399,7 +414,7 @@ int main(void)
 """
 
 
-def test_glibc_and_its_loader_run_rewritten(tmp_path: Path) -> None:
+def test_glibc_and_its_loader_run_rewritten(tmp_path: Path, several: bool) -> None:
     """Threads, signals, fork and exec, all through trampolines: a program whose interpreter and libc are rewritten."""
     files = real_files()
     if not {"libc", "ld.so"} <= set(files):
@@ -417,7 +432,7 @@ def test_glibc_and_its_loader_run_rewritten(tmp_path: Path) -> None:
         assert (done.returncode, done.stdout, done.stderr) == (0, "800 5 1 hello 0 3\n", "")
 
 
-def test_busybox_runs_rewritten(tmp_path: Path) -> None:
+def test_busybox_runs_rewritten(tmp_path: Path, several: bool) -> None:
     path = real_files().get("busybox")
     if path is None:
         pytest.skip("busybox is not on this machine")

@@ -123,6 +123,80 @@ def test_a_padding_run_holds_several_hops(tmp_path: Path) -> None:
     assert len(got.sites) + len(got.refused) == 9
 
 
+FILL = "; .balign 32, 0xf4"  # no padding within reach
+
+MOVED = {
+    "one long enough": ("lea 0x1000(%rbx), %rsi; syscall; ret", 7),
+    "one that counts from rip": ("lea f(%rip), %rsi; syscall; ret", 7),
+    "several": ("mov $1, %esi; mov %r9d, %eax; xor %edx, %edx; syscall; ret", 5),
+    "several with an operand from rip": (
+        "xor %eax, %eax; lea f(%rip), %rsi; mov %rsi, %rdx; syscall; ret",
+        10,
+    ),
+    "a branch to the first": ("1: mov %r9d, %eax; mov %r9, %rdi; syscall; jmp 1b", 6),
+    "a branch to the syscall": ("mov %r9d, %eax; mov %r9, %rdi; 1: syscall; jmp 1b", 6),
+}
+NOT_MOVED = {
+    "memory": "mov (%rdi), %eax; mov 8(%rdi), %rdx; syscall; ret",
+    "the thread's memory": "mov %fs:0, %rdx; syscall; ret",
+    "the stack": "pop %rax; pop %rdi; pop %rsi; pop %rdx; pop %r10; syscall; ret",
+    "the stack pointer": "sub $0x1000, %rsp; syscall; ret",
+    "the stack pointer, by lea": "lea 0x1000(%rsp), %rsp; syscall; ret",
+    "a segment": "mov %eax, %fs; mov %eax, %ds; mov %eax, %es; syscall; ret",
+    "a call": "call f; syscall; ret",
+    "a branch between": "mov %r9d, %eax; 1: mov %r9, %rdi; syscall; jmp 1b",
+    "a branch out of them": "mov %r9d, %eax; jz f + 1000; syscall; ret",
+    "an indirect jump": "test %edi, %edi; jz 1f; jmp *%rsi; 1: mov %r9d, %eax; mov %r9, %rdi; syscall; ret",
+    "two syscalls": "nop; syscall; xor %eax, %eax; syscall; ret",
+}
+
+
+@pytest.mark.parametrize("what", MOVED)
+def test_instructions_that_may_be_moved(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body, length = MOVED[what]
+    path = assemble(tmp_path, "moved", function("f", body + FILL))
+    several = "several" in what or "branch" in what
+    assert [s.form for s in analyse(path).sites] == ([] if several else ["before"])
+    monkeypatch.setattr(sites, "MOVE_SEVERAL", True)
+    assert [(s.form, s.length) for s in analyse(path).sites] == [("before", length)]
+
+
+@pytest.mark.parametrize("what", NOT_MOVED)
+def test_instructions_that_may_not_be_moved(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sites, "MOVE_SEVERAL", True)
+    path = assemble(tmp_path, "unmoved", function("f", NOT_MOVED[what] + FILL))
+    got = analyse(path)
+    assert got.sites == []
+    assert {s.reason for s in got.refused} == {sites.NO_ROOM}
+
+
+def test_entries_from_elsewhere_forbid_a_move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sites, "MOVE_SEVERAL", True)
+    body = function("f", "mov %r9d, %eax; inside: mov %r9, %rdi; syscall; ret" + FILL)
+    near, far = "; ret" + FILL, "; ret; .fill 300, 1, 0xf4" + FILL
+    table = (
+        ".section .gcc_except_table; lsda: .byte 0xff, 0xff, 1, 4; .uleb128 f - f, 4, inside - f, 0; .text"
+    )
+    cases = {
+        "nothing": (body + function("g", "nop" + near), ["before"]),
+        "a short branch": (body + function("g", "jz inside" + near), []),
+        "a short branch from before": (function("g", "jz inside" + near) + body, []),
+        "a far jump": (function("g", "jmp inside" + far) + body, []),
+        "a far branch": (function("g", "jz inside" + far) + body, []),
+        "a call": (body + function("g", "call inside" + far), []),
+        "a part elsewhere that jumps anywhere": (
+            body.replace("mov %r9d", "test %edi, %edi; jz g; mov %r9d") + function("g", "jmp *%rax" + far),
+            [],
+        ),
+        "landing pads": (body.replace(".cfi_startproc", ".cfi_startproc; .cfi_lsda 0x1b, lsda") + table, []),
+    }
+    for name, (source, expected) in cases.items():
+        path = assemble(tmp_path, name.replace(" ", "_"), source)
+        assert [s.form for s in analyse(path).sites] == expected, name
+
+
 NOT_SITES = {
     "an immediate": "mov $0x050f, %eax; mov $0x050f9090, %ecx; ret",
     "a displacement": "mov 0x050f(%rdi), %eax; lea 0x050f0000(%rip), %rax; ret",
