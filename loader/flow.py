@@ -10,6 +10,8 @@ table or an exception leads to is not reached.
 
 from __future__ import annotations
 
+from .padding import is_padding
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,13 +60,14 @@ class Flow:
     ``broken`` says why nothing may be concluded from ``reached`` ("" if all is well).
     """
 
-    __slots__ = ("broken", "code", "end", "linear", "linear_end", "reached", "start", "targets")
+    __slots__ = ("_idle", "broken", "code", "end", "linear", "linear_end", "reached", "start", "targets")
 
     def __init__(self, decode: Decode, code: bytes, start: int) -> None:
         self.code = code
         self.start = start
         self.end = start + len(code)
         self.broken = ""
+        self._idle: list[tuple[int, int]] | None = None
         self.linear: dict[int, tuple[int, int, int]] = {}
         self.reached: dict[int, tuple[int, int, int]] = {}
         self.targets: set[int] = set()
@@ -82,6 +85,27 @@ class Flow:
                 if at in self.linear:
                     return self.linear[at][1]
         return BRANCH
+
+    def idle_runs(self) -> list[tuple[int, int]]:
+        """Runs of padding, [start, end), behind an instruction that control flow does not pass; what comes after
+        the padding is reached, the padding is not."""
+        if self._idle is None:
+            self._idle = []
+            for at, (size, kind, _) in self.reached.items():
+                if kind in (JUMP, END, INDIRECT):
+                    run = at + size, self._padding_end(at + size)
+                    if run[1] > run[0] and run[1] in self.reached:
+                        self._idle.append(run)
+            self._idle.sort()
+        return self._idle
+
+    def _padding_end(self, at: int) -> int:
+        while at in self.linear and at not in self.reached and at not in self.targets:
+            after = at + self.linear[at][0]
+            if not is_padding(self.code[at - self.start : after - self.start]):
+                break
+            at = after
+        return at
 
     def within_another(self, vaddr: int) -> bool:
         """Whether ``vaddr`` is certainly in the middle of an instruction."""

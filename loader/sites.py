@@ -289,10 +289,10 @@ class _Finder:
 
     def _place(self, vaddr: int) -> Site | None:
         low, high = vaddr + 2 - 128, vaddr + 2 + 127
-        for run in self.functions.gaps(low, high + 1) if self.functions.complete else []:
-            if not self._usable(run):
-                continue
-            start, end = run
+        gaps = self.functions.gaps(low, high + 1) if self.functions.complete else []
+        runs = [run for run in gaps if self._usable(run)]
+        for start, end in [*runs, *self._idle(vaddr, low, high)]:
+            run = start, end
             slot = self.runs.get(run, 0)
             slot = max(slot, -(-(low - start) // JUMP_SIZE))
             at = start + slot * JUMP_SIZE
@@ -304,6 +304,17 @@ class _Finder:
                 self.runs[run] = slot + 1
                 return Site(vaddr, "hop", length=end - start, run=start, slot=slot)
         return None
+
+    def _idle(self, vaddr: int, low: int, high: int) -> list[Range]:
+        """Padding within the function of ``vaddr``: nops behind what does not go on, that no control flow reaches.
+
+        Compilers align the targets of jumps with them. A jump table leads to such a target, not to its padding.
+        """
+        covering = self.functions.covering(vaddr)
+        flow = self.flow(covering) if covering is not None else None
+        if flow is None or flow.broken:
+            return []
+        return [r for r in flow.idle_runs() if r[1] > low and r[0] <= high and JUMP_SIZE <= r[1] - r[0] <= MAX_RUN]
 
     def _usable(self, run: Range) -> bool:
         """Whether ``run`` is padding that nothing falls into."""
