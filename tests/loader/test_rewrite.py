@@ -316,13 +316,14 @@ def call_functions(path: str) -> None:
     libc.mmap.restype = ctypes.c_void_p
     libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
 
-    def map_at(address: int, length: int, prot: int, fd: int, offset: int) -> int:
-        flags = mmap.MAP_PRIVATE | (mmap.MAP_ANONYMOUS if fd < 0 else 0) | (0x100010 if address else 0)
+    def map_at(address: int, length: int, prot: int, fd: int, offset: int, fixed: int = 0x100010) -> int:
+        flags = mmap.MAP_PRIVATE | (mmap.MAP_ANONYMOUS if fd < 0 else 0) | (fixed if address else 0)
         at = libc.mmap(address, length, prot, flags, fd, offset)
         assert at not in (None, ctypes.c_void_p(-1).value), os.strerror(ctypes.get_errno())
         assert not address or at == address
         return int(at)
 
+    mmap_fixed = 0x10
     rwx = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
     entry = map_at(FAST_ENTRY, PAGE, rwx, -1, 0)
     # lea 1(count),count by way of r12, which is put back: the flags are the caller's
@@ -333,11 +334,9 @@ def call_functions(path: str) -> None:
         26,
     )
     base = map_at(0, made.delta + made.tramp_length, 0, -1, 0)
-    libc.munmap(ctypes.c_void_p(base), made.delta + made.tramp_length)
-    for offset, length, vaddr in made.segments:
-        map_at(base + vaddr, length, mmap.PROT_READ | mmap.PROT_EXEC, made.memfd, offset)
-    prot = mmap.PROT_READ | mmap.PROT_EXEC
-    map_at(base + made.delta, made.tramp_length, prot, made.memfd, made.tramp_offset)
+    parts = [(v, n, o) for o, n, v in made.segments] + [(made.delta, made.tramp_length, made.tramp_offset)]
+    for vaddr, length, offset in parts:
+        map_at(base + vaddr, length, mmap.PROT_READ | mmap.PROT_EXEC, made.memfd, offset, mmap_fixed)
 
     def call(name: str, *args: int) -> int:
         kind = ctypes.CFUNCTYPE(ctypes.c_long, *[ctypes.c_long] * 6)

@@ -232,12 +232,26 @@ def test_data_between_functions_is_never_patched(tmp_path: Path) -> None:
     assert [s.reason for s in got.refused] == [sites.NO_FUNCTION]
 
 
+def test_padding_within_a_function_takes_a_hop(tmp_path: Path) -> None:
+    body = "lea 39(%rdi), %rax; syscall; jz 1f; ret; .balign 32; 1: neg %eax; ret; .fill 25, 1, 0xf4"
+    path = assemble(tmp_path, "aligned", function("f", body))
+    assert [s.form for s in analyse(path).sites] == ["hop"]
+
+
 def test_padding_that_is_none_is_left_alone(tmp_path: Path) -> None:
     site = "lea 39(%rdi), %rax; syscall; ret"
     cases = {
         "zeros": function("f", site) + ".fill 32, 1, 0\n" + function("g", "ret"),
-        "within": function(
-            "f", "lea 39(%rdi), %rax; syscall; jmp 1f; .fill 24, 1, 0x90; 1: ret; .fill 25, 1, 0xf4"
+        "within, passed through": function(
+            "f", "lea 39(%rdi), %rax; syscall; jz 1f; .fill 24, 1, 0x90; 1: ret; .fill 25, 1, 0xf4"
+        ),
+        "within, jumped into": function(
+            "f",
+            "lea 39(%rdi), %rax; syscall; jz 2f; jmp 1f; .fill 3, 1, 0x90; 2: .fill 4, 1, 0x90; 1: ret;"
+            ".fill 25, 1, 0xf4",
+        ),
+        "within, before what nothing reaches": function(
+            "f", "lea 39(%rdi), %rax; syscall; ret; .fill 24, 1, 0x90; 1: .quad 7; .fill 25, 1, 0xf4"
         ),
         "fallen into": function("f", "lea 39(%rdi), %rax; syscall; cmp $1, %eax") + function("g", "ret"),
         "after a branch": function("f", "1: lea 39(%rdi), %rax; syscall; jz 1b") + function("g", "ret"),
