@@ -174,7 +174,9 @@ class RewriteCache:
         except OSError as e:
             raise Mismatch("the file became shorter") from e
         made = build(text, analysis, key)
-        self._save(key, analysis, learned, stale=False)
+        loaded = self._load(key)  # another process may have learned more meanwhile
+        known = learned | loaded[1] if loaded else learned
+        self._save(key, analysis, known, stale=known != learned)
         return made, analysis
 
     # --- on disk ----------------------------------------------------------------------------------------------
