@@ -214,7 +214,8 @@ class InetSock(Sock):
             raise err(errno.ECONNREFUSED)
         self._autobind(t)
         self._set_source(where)
-        assert self.end is not None
+        if self.end is None:  # closed, or connected by another thread, while this one waited
+            raise err(errno.EISCONN if self.state == CONNECTED else errno.EBADF)
         message = peer_message(self.local.pack(listener.family))
         server = listener.spawned()
         assert isinstance(server, InetSock)

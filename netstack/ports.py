@@ -35,6 +35,10 @@ class Ports:
         """Every socket on `port`, the oldest first."""
         return list(self._held.get(port, ()))
 
+    def ports_in_use(self) -> list[int]:
+        """Every port that some socket is on."""
+        return sorted(self._held)
+
     def claim(self, sock: InetSock, port: int) -> None:
         """`sock` is on `port` from now on; its caller has looked for conflicts."""
         sock.local.port = port

@@ -160,7 +160,8 @@ class UnixSock(Sock):
             raise err(errno.ECONNREFUSED)
         if self.state != FRESH:
             raise err(errno.EISCONN if self.state == CONNECTED else errno.EINVAL)
-        assert self.end is not None
+        if self.end is None:  # closed while the call waited
+            raise err(errno.EBADF)
         if not other.backlog.put(peer_message(self.sockname()), self.end):
             return False
         server = other.spawned()

@@ -1,0 +1,196 @@
+"""The network of a sandbox from outside: nothing leaks, nothing leaves, sandboxes do not meet.
+
+Layer: tests. Touches guests of its own, and a listener of the host's that no guest may reach.
+"""
+
+from __future__ import annotations
+
+import gc
+import socket
+import sys
+import time
+from collections.abc import Callable
+
+from harness import fd_snapshot, my_children
+
+import ring3
+from ring3.netstack.network import Network
+
+PYTHON = sys.executable
+TIME_LIMIT = 90.0
+
+
+def python(box: ring3.Sandbox, code: str, timeout: float = TIME_LIMIT) -> str:
+    """Run Python code in a guest; what it printed."""
+    done = box.run([PYTHON, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=timeout)
+    assert done.returncode == 0, done
+    return str(done.stdout)
+
+
+def network(box: ring3.Sandbox) -> Network:
+    return box._kernel.net
+
+
+def host_sockets() -> int:
+    """How many sockets this process holds: the supervisor's ends among them."""
+    return sum(what.startswith("socket:") for what in fd_snapshot().values())
+
+
+def until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+    """Wait for the loop to hear of what guests did."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+CONNECTS = """
+import socket
+for family, address in ((socket.AF_INET, ("127.0.0.1", 0)), (socket.AF_UNIX, "\\0name")):
+    s = socket.socket(family)
+    s.bind(address)
+    s.listen(16)
+    for i in range(5000):
+        c = socket.socket(family)
+        c.connect(s.getsockname())
+        p, _ = s.accept()
+        c.close()
+        p.close()
+print("done")
+"""
+
+
+def test_ten_thousand_connections_leave_nothing() -> None:
+    with ring3.Sandbox() as box:
+        box.run(["true"])
+        before = host_sockets()
+        assert python(box, CONNECTS) == "done\n"
+        net = network(box)
+        assert until(lambda: host_sockets() == before), fd_snapshot()
+        with box.lock:
+            assert len(net.sockets) < 2100  # the records of connections that have ended are bounded
+            net.sweep()
+            assert not net.sockets
+            assert not net.abstract
+            assert not net.tcp.ports_in_use()
+
+
+KILLED = """
+import os, socket, time
+for i in range(20):
+    if not os.fork():
+        keep = [socket.socket() for _ in range(10)]
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        udp.bind(("127.0.0.1", 0))
+        s = socket.socket()
+        s.bind(("127.0.0.1", 0))
+        s.listen()
+        for c in keep[:5]:
+            c.connect(s.getsockname())
+        keep.append(s.accept())
+        os.kill(os.getpid(), 9)
+for i in range(20):
+    os.wait()
+print("done")
+"""
+
+
+def test_killed_guests_leave_nothing() -> None:
+    with ring3.Sandbox() as box:
+        box.run(["true"])
+        before = host_sockets()
+        assert python(box, KILLED) == "done\n"
+        net = network(box)
+
+        def swept() -> bool:
+            with box.lock:
+                net.sweep()
+                return not net.sockets
+
+        assert until(swept)
+        assert until(lambda: host_sockets() == before), fd_snapshot()
+        assert not net.tcp.ports_in_use()
+        assert not net.udp.ports_in_use()
+
+
+OUTSIDE = """
+import errno, socket
+def attempt(kind, address, family=socket.AF_INET):
+    s = socket.socket(family, kind)
+    try:
+        s.connect(address)
+        return "connected"
+    except OSError as e:
+        return errno.errorcode[e.errno]
+print(attempt(socket.SOCK_STREAM, ("192.0.2.7", 8123)))
+print(attempt(socket.SOCK_DGRAM, ("192.0.2.7", 8124)))
+print(attempt(socket.SOCK_STREAM, ("2001:db8::7", 8125), socket.AF_INET6))
+print(attempt(socket.SOCK_STREAM, ("127.0.0.1", HOST_PORT)))
+print(attempt(socket.SOCK_STREAM, "\\0HOST_NAME", socket.AF_UNIX))
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+try:
+    u.sendto(b"x", ("192.0.2.7", 8126))
+except OSError as e:
+    print(errno.errorcode[e.errno])
+"""
+
+
+def test_the_host_cannot_be_reached() -> None:
+    log: list[str] = []
+    name = f"ring3-test-{id(log)}"
+    with socket.socket() as tcp, socket.socket(socket.AF_UNIX) as local, ring3.Sandbox(log=log.append) as box:
+        tcp.bind(("127.0.0.1", 0))
+        tcp.listen()
+        local.bind("\0" + name)
+        local.listen()
+        code = OUTSIDE.replace("HOST_PORT", str(tcp.getsockname()[1])).replace("HOST_NAME", name)
+        started = time.monotonic()
+        assert python(box, code).split() == [
+            "ENETUNREACH", "ENETUNREACH", "ENETUNREACH", "ECONNREFUSED", "ECONNREFUSED", "ENETUNREACH",
+        ]  # fmt: skip
+        assert time.monotonic() - started < 30
+    lines = "\n".join(log)
+    for where in ("192.0.2.7:8123", "192.0.2.7:8124", "[2001:db8::7]:8125", "192.0.2.7:8126"):
+        assert where in lines
+
+
+SERVER = """
+import socket, sys
+s = socket.socket()
+s.bind(("127.0.0.1", 7777))
+a = socket.socket(socket.AF_UNIX)
+a.bind("\\0here")
+print("bound", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_sandboxes_have_ports_and_names_of_their_own() -> None:
+    with ring3.Sandbox() as one, ring3.Sandbox() as two:
+        servers = [box.popen([PYTHON, "-c", SERVER], stdin=-1, stdout=-1, text=True) for box in (one, two)]
+        for server in servers:
+            assert server.stdout is not None
+            assert server.stdout.readline() == "bound\n"
+        for server in servers:
+            server.communicate("", timeout=30)
+            assert server.returncode == 0
+
+
+def test_a_closed_sandbox_leaves_nothing() -> None:
+    ring3.run(["true"])
+    gc.collect()
+    before, children = fd_snapshot(), my_children()
+    with ring3.Sandbox() as box:
+        server = box.popen([PYTHON, "-c", SERVER], stdin=-1, stdout=-1, text=True)
+        assert server.stdout is not None
+        assert server.stdout.readline() == "bound\n"
+    server.wait(timeout=30)
+    server.stdout.close()
+    if server.stdin is not None:
+        server.stdin.close()
+    del server, box
+    gc.collect()
+    assert my_children() == children
+    assert not {fd: what for fd, what in fd_snapshot().items() if before.get(fd) != what}
