@@ -1,4 +1,4 @@
-"""The command line: ``ring3 run``, ``ring3 doctor``, ``ring3 --version``.
+"""The command line: ``ring3 run``, ``ring3 trace``, ``ring3 doctor``, ``ring3 --version``.
 
 Part of: ring3 (the front door). May touch: the caller's standard streams; the rest is run_command.py's.
 
@@ -84,6 +84,10 @@ def _dispatch(arguments: list[str]) -> int:
         from .run_command import run
 
         return run(_run_parser().parse_args(arguments[1:]))
+    if command == "trace":
+        from .trace_command import parser_of, trace
+
+        return trace(parser_of(_parser).parse_args(arguments[1:]))
     if command == "doctor":
         parser = _parser("ring3 doctor", "Say what this machine offers and what ring3 will use.")
         parser.parse_args(arguments[1:])
@@ -98,15 +102,16 @@ def _top_level(arguments: list[str]) -> int:
     parser.add_argument("--version", action="version", version=f"ring3 {__version__}")
     parser.epilog = (
         "commands:\n  run     run a program (ring3 run --help)\n"
+        "  trace   run a program and write its system calls, as strace does (ring3 trace --help)\n"
         "  doctor  say what this machine offers and what ring3 will use\n"
     )
-    parser.add_argument("command", nargs="?", metavar="run | doctor", help="what to do")
+    parser.add_argument("command", nargs="?", metavar="run | trace | doctor", help="what to do")
     parser.add_argument("rest", nargs="...", metavar="...", help="its options and arguments")
     options = parser.parse_args(arguments)
     if options.command is None:
         parser.print_help(sys.stderr)
         return OWN_FAILURE
-    raise UsageError(f"no such command: {options.command!r} (there are run and doctor)")
+    raise UsageError(f"no such command: {options.command!r} (there are run, trace and doctor)")
 
 
 def _parser(prog: str, description: str) -> argparse.ArgumentParser:

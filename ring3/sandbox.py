@@ -20,6 +20,7 @@ from .errors import (
     UnsupportedHost,
     UsageError,
 )
+from .hooking import Hooking
 from .host import sud_errno
 
 TYPE_CHECKING = False
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-class Sandbox:
+class Sandbox(Hooking):
     """A world made in Python, and the programs that run in it; a context manager.
 
     Arguments:

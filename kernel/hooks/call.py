@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _NULL = CONSTANTS["RING3_NULL"]
 _MASK = (1 << 64) - 1
-_MARSHALLED = ("path", "path?", "str", "str?", "in", "inbuf", "iov", "inout")
+_MARSHALLED = ("small", "path", "path?", "str", "str?", "in", "inbuf", "iov", "inout")
 _UNKNOWN_ARGS = [("uint", 0)] * 6
 #: which arguments come with their bytes, by number of the call
 _INPUTS: dict[int, list[int]] = {
@@ -164,7 +164,7 @@ class Arguments:
         data = self._inputs.get(i)
         if data is None:
             return None
-        if kind in ("inbuf", "in"):
+        if kind in ("inbuf", "small", "in"):
             return data
         if kind == "iov":
             return [struct.unpack_from("<QQ", data, at) for at in range(0, len(data) - 15, 16)]
@@ -181,7 +181,7 @@ class Arguments:
                 continue
             kind, parameter = self._call.kinds[i]
             data = os.fsencode(value) if isinstance(value, str) else value
-            if kind == "inbuf" and parameter not in self._given:
+            if kind in ("inbuf", "small") and parameter not in self._given:
                 raw[parameter] = len(data)
             # An address has no length: what is a string for the call ends with NUL, and elsewhere it does no harm.
             buffers.append((i, data + b"\0"))

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..dispatch import Dispatcher, Request
     from ..sandbox import Kernel
     from ..task import Process, Task
+    from ..trace.summary import Summary
     from ..trace.tracer import Tracer
     from .filters import Pattern, Pids
 
@@ -66,7 +67,7 @@ class Hooks:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._hooks: list[Hook] = []
-        self._tracer: Tracer | None = None
+        self._tracer: Tracer | Summary | None = None
         self._flights: dict[tuple[Process, int], Flight] = {}
 
     # -- installing
@@ -109,7 +110,7 @@ class Hooks:
                 self._hooks = [h for h in self._hooks if h is not hook]
                 self.publish()
 
-    def trace(self, tracer: Tracer | None) -> None:
+    def trace(self, tracer: Tracer | Summary | None) -> None:
         """Let `tracer` see calls, or none any more."""
         with self._kernel.lock:
             self._tracer = tracer
@@ -359,19 +360,25 @@ class Hooks:
             if flight.traced and self._tracer is not None:
                 self._tracer.exit(flight.call, 0)
         if self._tracer is not None:
-            self._tracer.executed(process)
+            self._shielded(self._tracer.executed, process)
 
     def signalled(self, process: Process, slot: int, words: tuple[int, int, int, int]) -> None:
         """A handler of the guest's is about to get a signal: MSG_SIGNAL."""
         if self._tracer is not None:
-            self._tracer.signal(process, words)
+            self._shielded(self._tracer.signal, process, words)
 
     def gone(self, process: Process) -> None:
         """A process has ended."""
         for key in [key for key in self._flights if key[0] is process]:
             self._drop(key)
         if self._tracer is not None:
-            self._tracer.gone(process)
+            self._shielded(self._tracer.gone, process)
+
+    def _shielded(self, tell: Callable[..., None], *args: Any) -> None:
+        try:
+            tell(*args)
+        except Exception as e:
+            self._kernel.report(e, "while writing the trace")
 
 
 __all__ = ["Flight", "Hooks"]

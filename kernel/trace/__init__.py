@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from ..sandbox import Kernel
     from .options import Options
+    from .summary import Summary
     from .tracer import Tracer
 
 
@@ -22,3 +23,13 @@ def start(kernel: Kernel, write: Callable[[str], object], options: Options | Non
     tracer = Tracer(kernel, write, options or Options())
     kernel.hooks.trace(tracer)
     return tracer
+
+
+def count(kernel: Kernel, options: Options | None = None) -> Summary:
+    """Count calls from now on."""
+    from .options import Options
+    from .summary import Summary
+
+    summary = Summary(options or Options())
+    kernel.hooks.trace(summary)
+    return summary

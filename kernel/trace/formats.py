@@ -2,17 +2,20 @@
 
 Layer: the pretend kernel, trace and hooks.  May touch: nothing.
 
-    "openat": "dirfd pathname flags:open mode:mode"
+    F("openat", "dirfd pathname flags:open mode:createmode")
 
-An argument is `name` or `name:format`; decode.py has the formats.  Without one, the table's kind decides.
+An argument is `name` or `name:format`, the name being that of the manual page.  `f.TABLE` are flags and `e.TABLE` one
+value of a table of flags.py; decode.py and structs.py have the other formats.  Without one, the table's kind decides.
 """
 
 from __future__ import annotations
 
-from ..table import TABLE
+from ..table import BY_NAME, TABLE
 
-FORMATS: dict[str, str] = {
-}
+#: names and formats by the call's number
+_NAMES: dict[int, tuple[str, ...]] = {}
+HINTS: dict[int, tuple[str, ...]] = {}
+_UNKNOWN = tuple(f"arg{i}" for i in range(6))
 
 
 def argument_names(nr: int) -> tuple[str, ...]:
@@ -20,12 +23,231 @@ def argument_names(nr: int) -> tuple[str, ...]:
     return _NAMES.get(nr, _UNKNOWN)
 
 
-_UNKNOWN = tuple(f"arg{i}" for i in range(6))
-_NAMES: dict[int, tuple[str, ...]] = {}
-#: format of each argument, "" where the table's kind decides
-HINTS: dict[int, tuple[str, ...]] = {}
+def F(names: str, arguments: str) -> None:
+    """Declare the arguments of one call, or of several that agree."""
+    words = arguments.split()
+    for name in names.split():
+        call = BY_NAME[name]
+        if call.args and len(words) != len(call.args):
+            raise ValueError(f"{name}: {len(words)} arguments here, {len(call.args)} in the table")
+        _NAMES[call.nr] = tuple(w.partition(":")[0] for w in words)
+        HINTS[call.nr] = tuple(w.partition(":")[2] for w in words)
+
+
+# --- reading and writing
+F("read", "fd buf:buf count")
+F("write", "fd buf:data count")
+F("lseek", "fd offset whence:e.whence")
+F("pread64", "fd buf:buf count offset")
+F("pwrite64", "fd buf:data count offset")
+F("readv", "fd iov:iov_out iovcnt")
+F("writev", "fd iov:iov_in iovcnt")
+F("preadv", "fd iov:iov_out iovcnt offset pos_h:none")
+F("pwritev", "fd iov:iov_in iovcnt offset pos_h:none")
+F("preadv2", "fd iov:iov_out iovcnt offset pos_h:none flags:f.rwf")
+F("pwritev2", "fd iov:iov_in iovcnt offset pos_h:none flags:f.rwf")
+F("sendfile", "out_fd in_fd offset:off_inout count")
+F("splice", "fd_in off_in:off_inout fd_out off_out:off_inout len flags:f.splice")
+F("tee", "fd_in fd_out len flags:f.splice")
+F("vmsplice", "fd iov:p nr_segs flags:f.splice")
+F("copy_file_range", "fd_in off_in:off_inout fd_out off_out:off_inout len flags:x")
+F("ioctl", "fd request:ioctl argp:ioctl_arg")
+F("readahead", "fd offset count")
+F("fadvise64", "fd offset len advice:e.fadvise")
+F("fsync fdatasync syncfs fchdir close dup", "fd")
+F("sync_file_range", "fd offset nbytes flags:f.sync_range")
+F("ftruncate", "fd length")
+F("fallocate", "fd mode:f.falloc offset len")
+F("flock", "fd operation:f.flock")
+F("close_range", "first last flags:f.close_range")
+F("dup2", "oldfd newfd:fd")
+F("dup3", "oldfd newfd:fd flags:f.openflags")
+F("fcntl", "fd cmd:e.fcntl arg:fcntl_arg")
+F("pipe", "pipefd:fd_pair")
+F("pipe2", "pipefd:fd_pair flags:f.openflags")
+F("eventfd", "initval")
+F("eventfd2", "initval flags:f.efd")
+F("signalfd", "fd:fd mask:sigset_in sizemask")
+F("signalfd4", "fd:fd mask:sigset_in sizemask flags:f.openflags")
+F("timerfd_create", "clockid:e.clock flags:f.tfd")
+F("timerfd_settime", "fd flags:f.tfd_timer new_value:itimerspec_in old_value:itimerspec")
+F("timerfd_gettime", "fd curr_value:itimerspec")
+F("memfd_create", "name:cstr_in flags:f.mfd")
+F("poll", "fds:pollfds nfds timeout")
+F("ppoll", "fds:pollfds nfds tmo_p:timespec_in sigmask:sigset_in sigsetsize")
+F("select", "nfds readfds:fdset writefds:fdset exceptfds:fdset timeout:timeval_in")
+F("pselect6", "nfds readfds:fdset writefds:fdset exceptfds:fdset timeout:timespec_in sigmask:p")
+F("epoll_create", "size")
+F("epoll_create1", "flags:f.epoll_create")
+F("epoll_ctl", "epfd op:e.epoll_ctl fd event:epoll_event_in")
+F("epoll_wait", "epfd:fd events:epoll_events maxevents timeout")
+F("epoll_pwait", "epfd:fd events:epoll_events maxevents timeout sigmask:sigset_in sigsetsize")
+F("epoll_pwait2", "epfd:fd events:epoll_events maxevents timeout:timespec_in sigmask:sigset_in sigsetsize")
+F("inotify_init1", "flags:f.openflags")
+
+# --- names
+F("open", "pathname flags:open mode:createmode")
+F("openat", "dirfd pathname flags:open mode:createmode")
+F("creat", "pathname mode:o")
+F("stat lstat", "pathname statbuf:stat")
+F("fstat", "fd statbuf:stat")
+F("newfstatat", "dirfd pathname statbuf:stat flags:f.at")
+F("statx", "dirfd pathname flags:statx_flags mask:f.statx statxbuf:statx")
+F("access", "pathname mode:access")
+F("faccessat", "dirfd pathname mode:access")
+F("faccessat2", "dirfd pathname mode:access flags:f.at_access")
+F("readlink", "pathname buf:buf bufsiz")
+F("readlinkat", "dirfd pathname buf:buf bufsiz")
+F("statfs", "path buf:statfs")
+F("fstatfs", "fd buf:statfs")
+F("getcwd", "buf:cwd size")
+F("chdir chroot rmdir", "path")
+F("unlink", "pathname")
+F("getdents getdents64", "fd dirp:dirents count")
+F("mkdir chmod", "pathname mode:o")
+F("mkdirat fchmodat", "dirfd pathname mode:o")
+F("fchmodat2", "dirfd pathname mode:o flags:f.at")
+F("fchmod", "fd mode:o")
+F("unlinkat", "dirfd pathname flags:f.at_unlink")
+F("rename link", "oldpath newpath")
+F("renameat", "olddirfd oldpath newdirfd newpath")
+F("renameat2", "olddirfd oldpath newdirfd newpath flags:f.rename")
+F("linkat", "olddirfd oldpath newdirfd newpath flags:f.at")
+F("symlink", "target linkpath")
+F("symlinkat", "target newdirfd linkpath")
+F("mknod", "pathname mode:filemode dev:mkdev")
+F("mknodat", "dirfd pathname mode:filemode dev:mkdev")
+F("chown lchown", "pathname owner group")
+F("fchown", "fd owner group")
+F("fchownat", "dirfd pathname owner group flags:f.at")
+F("utime", "filename times:p")
+F("utimes", "filename times:timeval2")
+F("futimesat", "dirfd pathname times:timeval2")
+F("utimensat", "dirfd pathname times:timespec2 flags:f.at")
+F("truncate", "path length")
+F("umask", "mask:o")
+F("setxattr lsetxattr", "path name value:data size flags:f.xattr")
+F("fsetxattr", "fd name value:data size flags:f.xattr")
+F("getxattr lgetxattr", "path name value:buf size")
+F("fgetxattr", "fd name value:buf size")
+F("listxattr llistxattr", "path list:buf size")
+F("flistxattr", "fd list:buf size")
+F("removexattr lremovexattr", "path name")
+F("fremovexattr", "fd name")
+
+# --- memory
+F("mmap", "addr length prot:f.prot flags:mmap fd:fd offset:offset")
+F("mprotect", "addr len prot:f.prot")
+F("pkey_mprotect", "addr len prot:f.prot pkey")
+F("munmap", "addr length")
+F("brk", "addr")
+F("mremap", "old_address old_size new_size flags:f.mremap new_address:mremap_to")
+F("msync", "addr length flags:f.msync")
+F("mincore", "addr length vec")
+F("madvise", "addr length advice:e.madvise")
+F("mlock munlock", "addr len")
+F("mlock2", "addr len flags:x")
+F("mlockall", "flags:f.mlockall")
+
+# --- processes
+F("clone", "flags:clone stack:none parent_tid:none child_tid:none tls:none")
+F("clone3", "cl_args:clone_args size")
+F("execve", "pathname argv:argv envp:envp")
+F("execveat", "dirfd pathname argv:argv envp:envp flags:f.at")
+F("exit exit_group", "status")
+F("wait4", "pid wstatus:wstatus options:f.wait rusage:rusage")
+F("waitid", "idtype:e.idtype id infop:siginfo options:f.wait rusage:rusage")
+F("getpgid getsid sched_getscheduler", "pid")
+F("setpgid", "pid pgid")
+F("set_tid_address", "tidptr")
+F("prctl", "option:e.prctl arg2:prctl_arg arg3:prctl_rest arg4:prctl_rest arg5:prctl_rest")
+F("arch_prctl", "code:e.arch_prctl addr:p")
+F("personality", "persona:x")
+F("pidfd_open", "pid flags:f.pidfd")
+F("pidfd_send_signal", "pidfd:fd sig:sig info:p flags:x")
+F("unshare", "flags:f.clone")
+F("futex", "uaddr futex_op:futex_op val:futex_val timeout:futex_timeout uaddr2:futex_uaddr2 val3:futex_val3")
+F("set_robust_list", "head len")
+F("get_robust_list", "pid head_ptr len_ptr")
+F("rseq", "rseq rseq_len:x flags sig:x")
+F("membarrier", "cmd:e.membarrier flags:x cpu_id:none")
+
+# --- signals
+F("rt_sigaction", "signum:sig act:sigaction_in oldact:sigaction sigsetsize")
+F("rt_sigprocmask", "how:e.sig_how set:sigset_in oldset:sigset sigsetsize")
+F("rt_sigpending", "set:sigset sigsetsize")
+F("rt_sigtimedwait", "set:sigset_in info:siginfo timeout:timespec_in sigsetsize")
+F("rt_sigsuspend", "mask:sigset_in sigsetsize")
+F("sigaltstack", "ss:stack_in old_ss:stack")
+F("kill", "pid sig:sig")
+F("tkill", "tid sig:sig")
+F("tgkill", "tgid tid sig:sig")
+F("rt_sigqueueinfo", "tgid sig:sig info:p")
+F("rt_tgsigqueueinfo", "tgid tid sig:sig info:p")
+
+# --- time
+F("nanosleep", "req:timespec_in rem:rem")
+F("clock_nanosleep", "clockid:e.clock flags:timer_flags request:timespec_in remain:rem")
+F("clock_gettime clock_getres", "clockid:e.clock tp:timespec")
+F("clock_settime", "clockid:e.clock tp:timespec_in")
+F("gettimeofday", "tv:timeval tz:p")
+F("time", "tloc:long_out")
+F("times", "buf:tms")
+F("alarm", "seconds")
+F("getitimer", "which:e.itimer curr_value:itimerval")
+F("setitimer", "which:e.itimer new_value:itimerval_in old_value:itimerval")
+F("timer_create", "clockid:e.clock sevp:p timerid:int_out")
+F("timer_settime", "timerid flags:timer_flags new_value:itimerspec_in old_value:itimerspec")
+F("timer_gettime", "timerid curr_value:itimerspec")
+F("timer_getoverrun timer_delete", "timerid")
+
+# --- scheduling, limits, the machine
+F("sched_getaffinity", "pid cpusetsize mask:cpuset")
+F("sched_setaffinity", "pid cpusetsize mask:cpuset_in")
+F("sched_setscheduler", "pid policy:e.sched param:p")
+F("sched_getparam sched_setparam", "pid param")
+F("sched_get_priority_max sched_get_priority_min", "policy:e.sched")
+F("getpriority", "which:e.prio who")
+F("setpriority", "which:e.prio who prio")
+F("getcpu", "cpu:int_out node:int_out tcache:p")
+F("getrlimit", "resource:e.rlimit rlim:rlimit")
+F("setrlimit", "resource:e.rlimit rlim:rlimit_in")
+F("prlimit64", "pid resource:e.rlimit new_limit:rlimit_in old_limit:rlimit")
+F("getrusage", "who:e.rusage usage:rusage")
+F("sysinfo", "info:sysinfo")
+F("uname", "buf:utsname")
+F("sethostname setdomainname", "name:data len")
+F("getrandom", "buf:hexbuf buflen flags:f.grnd")
+
+# --- identity
+F("getresuid getresgid", "ruid:int_out euid:int_out suid:int_out")
+F("setuid setgid setfsuid setfsgid", "id:d")
+F("setreuid setregid", "rid:d eid:d")
+F("setresuid setresgid", "rid:d eid:d sid:d")
+F("getgroups", "size list:gids")
+F("setgroups", "size list:gids_in")
+F("capget", "hdrp:caphdr datap:p")
+F("capset", "hdrp:caphdr datap:p")
+
+# --- sockets
+F("socketpair", "domain:e.af type:socktype protocol:protocol sv:fd_pair")
+F("socket", "domain:e.af type:socktype protocol:protocol")
+F("connect bind", "sockfd addr:sockaddr_in addrlen")
+F("listen", "sockfd backlog")
+F("accept", "sockfd addr:sockaddr addrlen:addrlen")
+F("accept4", "sockfd addr:sockaddr addrlen:addrlen flags:f.sock")
+F("sendto", "sockfd buf:data len flags:f.msg dest_addr:sockaddr_in addrlen")
+F("sendmsg", "sockfd msg:msghdr_in flags:f.msg")
+F("sendmmsg", "sockfd msgvec:p vlen flags:f.msg")
+F("recvfrom", "sockfd buf:buf len flags:f.msg src_addr:sockaddr addrlen:addrlen")
+F("recvmsg", "sockfd msg:msghdr flags:f.msg")
+F("recvmmsg", "sockfd msgvec:p vlen flags:f.msg timeout:timespec_in")
+F("shutdown", "sockfd how:e.shut")
+F("getsockname getpeername", "sockfd addr:sockaddr addrlen:addrlen")
+F("setsockopt", "sockfd level:e.sol optname:sockopt optval:optval_in optlen")
+F("getsockopt", "sockfd level:e.sol optname:sockopt optval:optval optlen:addrlen")
+
 for _sys in TABLE.values():
-    _words = FORMATS.get(_sys.name, "").split()
-    _words += [f"arg{_i}" for _i in range(len(_words), len(_sys.args))]
-    _NAMES[_sys.nr] = tuple(w.partition(":")[0] for w in _words)
-    HINTS[_sys.nr] = tuple(w.partition(":")[2] for w in _words)
+    if _sys.nr not in _NAMES:
+        _NAMES[_sys.nr] = tuple(f"arg{_i}" for _i in range(len(_sys.args)))
+        HINTS[_sys.nr] = ("",) * len(_sys.args)

@@ -18,7 +18,8 @@ class Options:
 
     `calls`: which calls (names.numbers_of); `only`: a Filter; `strings`: how many bytes of a string are shown (-s);
     `paths`: the paths of descriptors (-y); `spent`: the time spent in each call (-T); `stamp`: "" or one of "t", "tt",
-    "ttt", "r"; `pids`: "auto" as strace -f, "all" on every line; `signals`: also signals; `exits`: also ends of
+    "ttt", "r"; `pids`: "auto" as strace -f, "all" on every line, "none", "column" as with
+    -o; `partial`: write the begin of a line at once, so that a call that blocks is seen; `signals`: also signals; `exits`: also ends of
     processes; `status`: None or a set of "successful", "failed", "unfinished"; `column` where results begin;
     `verbose`: nothing abbreviated.
     """
@@ -39,6 +40,7 @@ class Options:
         column: int = 40,
         verbose: bool = False,
         json: bool = False,
+        partial: bool = False,
     ) -> None:
         self.numbers: Numbers = numbers_of(calls)
         self.only = only
@@ -53,3 +55,4 @@ class Options:
         self.column = column
         self.verbose = verbose
         self.json = json
+        self.partial = partial
