@@ -81,7 +81,9 @@ class Hooking:
             raise UsageError(str(e)) from None
         number = _errno(errno)
         exits = (15, 60, 231)  # rt_sigreturn, exit, exit_group: as seccomp's strict mode
-        return self.hook("*", before=lambda call: None if call.nr in allowed or call.nr in exits else -number, **filters)
+        return self.hook(
+            "*", before=lambda call: None if call.nr in allowed or call.nr in exits else -number, **filters
+        )
 
     def inject(
         self,
@@ -113,7 +115,9 @@ class Hooking:
             raise UsageError(str(e)) from None
         return self.hook(*names, before=injection.before, **filters)
 
-    def trace(self, write: Callable[[str], object] | None, *names: str | int, **options: Any) -> Tracer | None:
+    def trace(
+        self, write: Callable[[str], object] | None, *names: str | int, **options: Any
+    ) -> Tracer | None:
         """Give ``write`` a line for each call of ``names`` (all by default), as strace writes it; None ends it.
 
         ``options`` are those of kernel.trace.options.Options: ``paths=True``, ``strings=100``, ``json=True``, ...

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 
 from .errors import ExecError, UsageError
@@ -42,15 +43,36 @@ def parser_of(make: Callable[[str, str], argparse.ArgumentParser]) -> argparse.A
     add = parser.add_argument
     add("-e", dest="expressions", metavar="EXPR", action="append", default=[], help="see below")
     add("-P", dest="paths", metavar="PATTERN", action="append", default=[], help="only calls on these paths")
-    add("--only", metavar="PROGRAM", action="append", default=[], help="only calls of this program (a pattern)")
-    add("-c", "--summary-only", dest="count", action="store_true", help="count calls, errors and time instead")
+    add(
+        "--only",
+        metavar="PROGRAM",
+        action="append",
+        default=[],
+        help="only calls of this program (a pattern)",
+    )
+    add(
+        "-c", "--summary-only", dest="count", action="store_true", help="count calls, errors and time instead"
+    )
     add("-S", dest="sort", metavar="BY", default="time", help="with -c: sort by time, calls, errors or name")
     add("-o", "--output", metavar="FILE", help="write to FILE")
     add("-y", "--decode-fds", action="count", default=0, help="show the paths of descriptors")
     add("-T", "--syscall-times", action="store_true", help="show the time spent in each call")
-    add("-t", dest="stamp", action="count", default=0, help="time of day; -tt with microseconds; -ttt since 1970")
+    add(
+        "-t",
+        dest="stamp",
+        action="count",
+        default=0,
+        help="time of day; -tt with microseconds; -ttt since 1970",
+    )
     add("-r", "--relative-timestamps", action="store_true", help="time since the line before")
-    add("-s", "--string-limit", metavar="N", type=int, default=32, help="show N bytes of a string (default: 32)")
+    add(
+        "-s",
+        "--string-limit",
+        metavar="N",
+        type=int,
+        default=32,
+        help="show N bytes of a string (default: 32)",
+    )
     add("-a", "--columns", metavar="N", type=int, default=40, help="where results begin (default: 40)")
     add("-z", dest="successful", action="store_true", help="only calls that succeed")
     add("-Z", dest="failed", action="store_true", help="only calls that fail")
@@ -80,7 +102,7 @@ def trace(options: argparse.Namespace) -> int:
         raise UsageError("no program given (try: ring3 trace --help)")
     stdio = run._standard_streams()
     options.tty = options.interactive = False
-    before = run.signal.pthread_sigmask(run.signal.SIG_BLOCK, run._TAKEN)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, run._TAKEN)
     out = _output(options)
     try:
         box = run._sandbox(options, None)
@@ -97,7 +119,7 @@ def trace(options: argparse.Namespace) -> int:
         out.flush()
         if out is not sys.stderr:
             out.close()
-        run.signal.pthread_sigmask(run.signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _output(options: argparse.Namespace) -> Any:
@@ -163,7 +185,7 @@ def _expressions(options: argparse.Namespace) -> tuple[list[str], list[str], dic
     shown: list[str] = []
     injections: list[str] = []
     status = {"successful"} if options.successful else {"failed"} if options.failed else None
-    signals = True
+    signals_shown = True
     for text in options.expressions:
         key, equals, value = text.partition("=")
         if not equals:
@@ -177,7 +199,7 @@ def _expressions(options: argparse.Namespace) -> tuple[list[str], list[str], dic
         elif key == "status":
             status = set(value.split(","))
         elif key in ("signal", "signals", "s"):
-            signals = value not in ("none", "!all")
+            signals_shown = value not in ("none", "!all")
         elif key not in ("abbrev", "verbose", "raw", "read", "write", "quiet", "decode-fds"):
             raise ValueError(f"-e {text}: {key!r} is none of trace, inject, fault, status, signal")
         else:
@@ -187,7 +209,7 @@ def _expressions(options: argparse.Namespace) -> tuple[list[str], list[str], dic
     stamps = "r" if options.relative_timestamps else "t" * min(options.stamp, 3)
     settings: dict[str, Any] = {
         "strings": max(options.string_limit, 0), "paths": bool(options.decode_fds), "spent": options.syscall_times,
-        "stamp": stamps, "pids": "column" if options.output is not None else "auto", "signals": signals,
+        "stamp": stamps, "pids": "column" if options.output is not None else "auto", "signals": signals_shown,
         "exits": not options.quiet, "column": options.columns, "json": options.json,
         "status": frozenset(status) if status is not None else None, "partial": options.output is None,
     }  # fmt: skip

@@ -131,8 +131,13 @@ class Arguments:
         i = self._index(key)
         if not isinstance(value, (int, str, bytes, bytearray, memoryview, os.PathLike)):
             raise TypeError(f"an argument is an int, a str or bytes, not {value!r}")
-        self._given[i] = value if isinstance(value, (int, str)) else os.fspath(value) if isinstance(
-            value, os.PathLike) else bytes(value)
+        self._given[i] = (
+            value
+            if isinstance(value, (int, str))
+            else os.fspath(value)
+            if isinstance(value, os.PathLike)
+            else bytes(value)
+        )
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

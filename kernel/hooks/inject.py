@@ -69,7 +69,13 @@ class Injection:
         """Raises ValueError for what does not exist, does not go together, or is nothing at all."""
         if sum(x is not None for x in (error, retval, syscall)) > 1:
             raise ValueError("error, retval and syscall exclude each other")
-        if error is None and retval is None and syscall is None and signal is None and not (delay_enter or delay_exit):
+        if (
+            error is None
+            and retval is None
+            and syscall is None
+            and signal is None
+            and not (delay_enter or delay_exit)
+        ):
             raise ValueError("nothing to inject: error, retval, signal, syscall, delay_enter or delay_exit")
         if retval is not None and retval < 0:
             raise ValueError("retval is not negative (error= makes a call fail)")
@@ -158,7 +164,15 @@ def parse(text: str) -> tuple[list[str], Injection]:
     given: dict[str, Any] = {}
     for option in options:
         key, equals, value = option.partition("=")
-        if not equals or key not in ("error", "retval", "signal", "syscall", "delay_enter", "delay_exit", "when"):
+        if not equals or key not in (
+            "error",
+            "retval",
+            "signal",
+            "syscall",
+            "delay_enter",
+            "delay_exit",
+            "when",
+        ):
             raise ValueError(f"inject={text}: {option!r} is none of error=, retval=, signal=, syscall=, delay_enter=, "
                              "delay_exit=, when=")  # fmt: skip
         if key == "retval":

@@ -83,7 +83,11 @@ def _one(word: str) -> set[int]:
         return {BY_NAME[word].nr}
     if word in _LISTS:
         return {BY_NAME[n].nr for n in _LISTS[word].split()}
-    plain = word.removeprefix("%").replace("net", "network") if word in ("net", "%net") else word.removeprefix("%")
+    plain = (
+        word.removeprefix("%").replace("net", "network")
+        if word in ("net", "%net")
+        else word.removeprefix("%")
+    )
     if plain in _CLASSES:
         return {s.nr for s in TABLE.values() if plain in s.classes}
     if word.startswith("/"):

@@ -3,7 +3,7 @@
 Layer: the pretend kernel, hooks; called by dispatch.  May touch: the world page's bitmap.
 
 A reported call comes twice: before it is made (REQ_ENTER), when hooks run in the order of their installation until one
-answers, and, if somebody wants to know its result, after (REQ_EXIT), when those that have begun finish in reverse order.
+answers, and, if somebody wants its result, after (REQ_EXIT), when those that have begun finish in reverse order.
 What the core still has to do in between (let the kernel do it, install a descriptor) is the core's.
 Everything runs in the loop's thread, with the sandbox's lock held.
 """

@@ -77,7 +77,7 @@ def _message(v: View, at: int, size: int | None) -> str:
     text = f"{{msg_name={who}, msg_namelen={name_length}, msg_iov={iovec(v, iov, count, size)}, msg_iovlen={count}"
     if control and control_length:
         text += f", msg_control={control_messages(v, v.bytes_at(control, min(control_length, 4096)))}"
-    return text + f", msg_controllen={control_length}, msg_flags={flags('msg', message_flags & 0xffffffff)}}}"
+    return text + f", msg_controllen={control_length}, msg_flags={flags('msg', message_flags & 0xFFFFFFFF)}}}"
 
 
 def control_messages(v: View, data: bytes) -> str:

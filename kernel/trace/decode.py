@@ -247,7 +247,9 @@ def _access(v: View, i: int) -> str:
 
 def file_mode(mode: int) -> str:
     kind = TABLES["file_type"].get(mode & 0o170000)
-    bits = "|".join(name for bit, name in ((0o4000, "S_ISUID"), (0o2000, "S_ISGID"), (0o1000, "S_ISVTX")) if mode & bit)
+    bits = "|".join(
+        name for bit, name in ((0o4000, "S_ISUID"), (0o2000, "S_ISGID"), (0o1000, "S_ISVTX")) if mode & bit
+    )
     return "|".join(p for p in (kind, bits, f"0{mode & 0o777:03o}") if p)
 
 
@@ -288,7 +290,10 @@ def _clone(v: View, i: int) -> str:
     value, stack, parent, child, tls = v.raw[0], v.raw[1], v.raw[2], v.raw[3], v.raw[4]
     named = flags("clone", value & ~0xFF, "")
     exit_signal = signal_name(value & 0xFF) if value & 0xFF else ""
-    parts = [f"child_stack={pointer(stack)}", f"flags={'|'.join(p for p in (named, exit_signal) if p) or '0'}"]
+    parts = [
+        f"child_stack={pointer(stack)}",
+        f"flags={'|'.join(p for p in (named, exit_signal) if p) or '0'}",
+    ]
     if value & 0x101000:
         known = not v.failed and v.result is not None
         parts.append(f"parent_tid=[{v.result}]" if known else f"parent_tid={pointer(parent)}")
@@ -466,7 +471,11 @@ def write(v: View, i: int, hint: str, kind: str) -> str | None:
         if hint[0] == "f":
             if table == "wait" and v.call.name == "wait4":
                 table = "wait4"
-            return flags(table, value if table == "clone" else value & 0xFFFFFFFF, "PROT_NONE" if table == "prot" else "0")
+            return flags(
+                table,
+                value if table == "clone" else value & 0xFFFFFFFF,
+                "PROT_NONE" if table == "prot" else "0",
+            )
         value = v.int32(i)
         return one(table, value if value in TABLES[table] or value < 0 else value & 0xFFFFFFFF)
     try:

@@ -18,10 +18,10 @@ def how_it_ended(process: Process, code: int | None) -> str:
     """`exited with 0`, `killed by SIGTERM`: `code` is what exit_group was given."""
     status = _wait_status(process)
     if status is not None and status & 0x7F:
-        return f"killed by {signal_name(status & 0x7f)}" + (" (core dumped)" if status & 0x80 else "")
+        return f"killed by {signal_name(status & 0x7F)}" + (" (core dumped)" if status & 0x80 else "")
     if code is not None:
         return f"exited with {code}"
-    return f"exited with {status >> 8 & 0xff}" if status is not None else "exited"
+    return f"exited with {status >> 8 & 0xFF}" if status is not None else "exited"
 
 
 def _wait_status(process: Process) -> int | None:

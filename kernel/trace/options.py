@@ -17,11 +17,11 @@ class Options:
     """How a trace reads.
 
     `calls`: which calls (names.numbers_of); `only`: a Filter; `strings`: how many bytes of a string are shown (-s);
-    `paths`: the paths of descriptors (-y); `spent`: the time spent in each call (-T); `stamp`: "" or one of "t", "tt",
-    "ttt", "r"; `pids`: "auto" as strace -f, "all" on every line, "none", "column" as with
-    -o; `partial`: write the begin of a line at once, so that a call that blocks is seen; `signals`: also signals; `exits`: also ends of
-    processes; `status`: None or a set of "successful", "failed", "unfinished"; `column` where results begin;
-    `verbose`: nothing abbreviated.
+    `paths`: the paths of descriptors (-y); `spent`: the time spent in each call (-T); `stamp`: "" or one of "t",
+    "tt", "ttt", "r"; `pids`: "auto" as strace -f, "all" on every line, "none", "column" as with -o; `partial`: write
+    the begin of a line at once, so that a call that blocks is seen; `signals`: also signals; `exits`: also ends of
+    processes; `status`: None or a set of "successful", "failed", "unfinished"; `column` where results begin; `json`:
+    an object a line.
     """
 
     def __init__(
@@ -38,7 +38,6 @@ class Options:
         exits: bool = True,
         status: frozenset[str] | None = None,
         column: int = 40,
-        verbose: bool = False,
         json: bool = False,
         partial: bool = False,
     ) -> None:
@@ -53,6 +52,5 @@ class Options:
         self.exits = exits
         self.status = status
         self.column = column
-        self.verbose = verbose
         self.json = json
         self.partial = partial

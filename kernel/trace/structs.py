@@ -157,21 +157,20 @@ def _tms(v: View, at: int) -> str:
 def _sigaction(v: View, at: int) -> str:
     handler, sa_flags, restorer, mask = struct.unpack("<4Q", v.bytes_at(at, 32))
     name = {0: "SIG_DFL", 1: "SIG_IGN", _INFINITY: "SIG_ERR"}.get(handler, hex(handler))
-    field = "sa_sigaction" if sa_flags & 4 and handler > 1 else "sa_handler"
-    text = f"{{{field}={name}, sa_mask={signal_set(mask)}, sa_flags={flags('sa', sa_flags)}"
+    text = f"{{sa_handler={name}, sa_mask={signal_set(mask)}, sa_flags={flags('sa', sa_flags)}"
     return text + (f", sa_restorer={restorer:#x}}}" if sa_flags & 0x4000000 else "}")
 
 
 @both("stack")
 def _stack(v: View, at: int) -> str:
     sp, ss_flags, size = struct.unpack("<Qi4xQ", v.bytes_at(at, 24))
-    return f"{{ss_sp={pointer(sp)}, ss_flags={flags('ss', ss_flags & 0xffffffff)}, ss_size={size}}}"
+    return f"{{ss_sp={pointer(sp)}, ss_flags={flags('ss', ss_flags & 0xFFFFFFFF)}, ss_size={size}}}"
 
 
 @both("epoll_event")
 def epoll_event(v: View, at: int) -> str:
     events, data = struct.unpack("<IQ", v.bytes_at(at, 12))
-    return f"{{events={flags('epoll', events)}, data={{u32={data & 0xffffffff}, u64={data}}}}}"
+    return f"{{events={flags('epoll', events)}, data={{u32={data & 0xFFFFFFFF}, u64={data}}}}}"
 
 
 @fmt("epoll_events", late=True)
@@ -189,7 +188,9 @@ def _pollfds(v: View, i: int) -> str:
     out = []
     for n in range(min(count, v.options.strings)):
         fd, events, _ = struct.unpack("<ihh", v.bytes_at(v.raw[i] + 8 * n, 8))
-        out.append(f"{{fd={v.fd(fd)}}}" if fd < 0 else f"{{fd={v.fd(fd)}, events={flags('poll', events & 0xffff)}}}")
+        out.append(
+            f"{{fd={v.fd(fd)}}}" if fd < 0 else f"{{fd={v.fd(fd)}, events={flags('poll', events & 0xFFFF)}}}"
+        )
     return "[" + ", ".join(out) + (", ..." if count > len(out) else "") + "]"
 
 
@@ -224,12 +225,20 @@ def _fd_pair(v: View, i: int) -> str:
 
 @fmt("int_out", late=True)
 def _int_out(v: View, i: int) -> str:
-    return pointer(v.raw[i]) if v.failed or not v.raw[i] else f"[{struct.unpack('<i', v.bytes_at(v.raw[i], 4))[0]}]"
+    return (
+        pointer(v.raw[i])
+        if v.failed or not v.raw[i]
+        else f"[{struct.unpack('<i', v.bytes_at(v.raw[i], 4))[0]}]"
+    )
 
 
 @fmt("long_out", late=True)
 def _long_out(v: View, i: int) -> str:
-    return pointer(v.raw[i]) if v.failed or not v.raw[i] else f"[{struct.unpack('<q', v.bytes_at(v.raw[i], 8))[0]}]"
+    return (
+        pointer(v.raw[i])
+        if v.failed or not v.raw[i]
+        else f"[{struct.unpack('<q', v.bytes_at(v.raw[i], 8))[0]}]"
+    )
 
 
 @fmt("off_inout")
@@ -248,11 +257,11 @@ def wait_status(status: int) -> str:
     """As strace writes a status of wait4(2)."""
     low = status & 0x7F
     if low == 0:
-        return f"{{WIFEXITED(s) && WEXITSTATUS(s) == {status >> 8 & 0xff}}}"
+        return f"{{WIFEXITED(s) && WEXITSTATUS(s) == {status >> 8 & 0xFF}}}"
     if status == 0xFFFF:
         return "{WIFCONTINUED(s)}"
     if status & 0xFF == 0x7F:
-        return f"{{WIFSTOPPED(s) && WSTOPSIG(s) == {signal_name(status >> 8 & 0xff)}}}"
+        return f"{{WIFSTOPPED(s) && WSTOPSIG(s) == {signal_name(status >> 8 & 0xFF)}}}"
     core = " && WCOREDUMP(s)" if status & 0x80 else ""
     return f"{{WIFSIGNALED(s) && WTERMSIG(s) == {signal_name(low)}{core}}}"
 
@@ -324,10 +333,16 @@ def siginfo(data: bytes) -> str:
     if table != "si_code":
         return f"{text}, si_addr={pointer(address)}}}"
     if code == 0x80:
-        return text + ("}" if not address else f", si_addr={pointer(address)}}}") if number in (11, 7, 8) else text + "}"
+        return (
+            text + ("}" if not address else f", si_addr={pointer(address)}}}")
+            if number in (11, 7, 8)
+            else text + "}"
+        )
     if code == -2:
         return f"{text}, si_timerid={pid:#x}, si_overrun={uid}, si_int={value}}}"
-    queued = f", si_int={value}, si_ptr={pointer(struct.unpack_from('<Q', data, 24)[0])}" if code == -1 else ""
+    queued = (
+        f", si_int={value}, si_ptr={pointer(struct.unpack_from('<Q', data, 24)[0])}" if code == -1 else ""
+    )
     return f"{text}, si_pid={pid}, si_uid={uid}{queued}}}"
 
 
@@ -396,11 +411,15 @@ def _ioctl_arg(v: View, i: int) -> str:
     command, at = v.raw[1] & 0xFFFFFFFF, v.raw[i]
     if not v.failed:
         if command == 0x5413:
-            return "{{ws_row={}, ws_col={}, ws_xpixel={}, ws_ypixel={}}}".format(*struct.unpack("<4H", v.bytes_at(at, 8)))
+            return "{{ws_row={}, ws_col={}, ws_xpixel={}, ws_ypixel={}}}".format(
+                *struct.unpack("<4H", v.bytes_at(at, 8))
+            )
         if command in (0x5410, 0x540F, 0x541B, 0x5429, 0x5421):
             return f"[{struct.unpack('<i', v.bytes_at(at, 4))[0]}]"
         if command == 0x5401:
             return _termios(v.bytes_at(at, 36))
+    if command == 0x40049409:
+        return str(v.int32(i))
     return pointer(at) if command not in (0x5450, 0x5451) else ""
 
 

@@ -30,9 +30,11 @@ if TYPE_CHECKING:
 
 assert addresses  # registers its formats
 _HEX_RESULT = ("mmap", "brk", "mremap")
-_FD_RESULT = ("open", "openat", "openat2", "creat", "dup", "dup2", "dup3", "socket", "accept", "accept4", "epoll_create",
-              "epoll_create1", "eventfd", "eventfd2", "pidfd_open", "memfd_create", "signalfd", "signalfd4",
-              "timerfd_create", "inotify_init", "inotify_init1")  # fmt: skip
+_FD_RESULT = (
+    "open", "openat", "openat2", "creat", "dup", "dup2", "dup3", "socket", "accept", "accept4", "epoll_create",
+    "epoll_create1", "eventfd", "eventfd2", "pidfd_open", "memfd_create", "signalfd", "signalfd4", "timerfd_create",
+    "inotify_init", "inotify_init1",
+)  # fmt: skip
 _FORKS = ("fork", "vfork", "clone", "clone3")
 _RESTARTS = {
     512: "ERESTARTSYS (To be restarted if SA_RESTART is set)",
@@ -112,7 +114,7 @@ class Tracer:
             self._codes[process] = call.raw[0] & 0xFF
         elif call.nr == 60:
             if len(self._tids.get(process, ())) > 1:
-                self._ended(process, call.tid, f"exited with {call.raw[0] & 0xff}")
+                self._ended(process, call.tid, f"exited with {call.raw[0] & 0xFF}")
             else:
                 self._codes[process] = call.raw[0] & 0xFF
 
@@ -145,13 +147,17 @@ class Tracer:
         prepared = pending.prepared
         argv = "[" + ", ".join(quote(a, self._options.strings) for a in prepared.argv) + "]"
         count = len(prepared.envp)
-        self._raw_line(process, process.pid, f"execve({quote(prepared.filename)}, {argv}, /* {count} vars */)", "0")
+        self._raw_line(
+            process, process.pid, f"execve({quote(prepared.filename)}, {argv}, /* {count} vars */)", "0"
+        )
 
     def signal(self, process: Process, words: tuple[int, int, int, int]) -> None:
         """A handler gets a signal."""
         info = struct.pack("<IIIIQQQQ", words[0] & 0xFFFFFFFF, 0, words[0] >> 32, 0, words[1], words[2], 0, 0)
         name = signal_name(words[0] & 0xFFFFFFFF)
-        self._event(process, words[3] & 0xFFFFFFFF, f"--- {name} {structs.siginfo(info)} ---", {"signal": name})
+        self._event(
+            process, words[3] & 0xFFFFFFFF, f"--- {name} {structs.siginfo(info)} ---", {"signal": name}
+        )
 
     def gone(self, process: Process) -> None:
         """A process has ended."""
@@ -238,7 +244,11 @@ class Tracer:
             self._out(line[len(f"{prefix}{begun.name}({begun.shown}") :] + "\n")
         else:
             self._cut()
-            head = f"<... {begun.name} resumed>{text.removeprefix(', ')})" if begun.cut else f"{begun.name}({text})"
+            head = (
+                f"<... {begun.name} resumed>{text.removeprefix(', ')})"
+                if begun.cut
+                else f"{begun.name}({text})"
+            )
             self._out(self._padded(prefix + head, result) + "\n")
         self._open = None
 
@@ -296,7 +306,9 @@ class Tracer:
 
         view = begun.view
         hints = HINTS.get(call.nr, ("x",) * 6)
-        texts = [write(view, i, h, call.kinds[i][0] if i < len(call.kinds) else "ptr") for i, h in enumerate(hints)]
+        texts = [
+            write(view, i, h, call.kinds[i][0] if i < len(call.kinds) else "ptr") for i, h in enumerate(hints)
+        ]
         names = call.args.names
         item: dict[str, Any] = {
             "time": begun.start, "pid": call.pid, "tid": call.tid, "name": call.name, "nr": call.nr,
