@@ -183,12 +183,46 @@ s64 fn_accept(struct thread *t, struct call *c) { return fn_accept4(t, c); }
 
 /* -- receiving datagrams */
 
+/* put_cmsg(): the control messages that came with the datagram, behind those of the host kernel's own. */
+static s64 give_control(struct message *m, struct msghdr_ *hdr, const struct ring3_peer *peer)
+{
+	u64 left = m->controllen - hdr->controllen, at = m->control + hdr->controllen, from = 0;
+	while (from + sizeof(struct cmsghdr_) <= peer->control_len && peer->control_len <= sizeof peer->control) {
+		struct cmsghdr_ head;
+		memcpy(&head, peer->control + from, sizeof head);
+		u64 space = ALIGN_UP(head.len, 8), len = head.len;
+		if (len < sizeof head || space > peer->control_len - from)
+			break;
+		if (left < sizeof head || !m->control) {
+			hdr->flags |= MSG_CTRUNC;
+			break;
+		}
+		if (left < len) {
+			hdr->flags |= MSG_CTRUNC;
+			len = left;
+		}
+		head.len = len;
+		if (copy_out(at, &head, sizeof head) ||
+		    copy_out(at + sizeof head, peer->control + from + sizeof head, len - sizeof head))
+			return -EFAULT;
+		from += space;
+		if (space > left)
+			space = left;
+		at += space;
+		left -= space;
+		hdr->controllen += space;
+	}
+	return 0;
+}
+
 static s64 finish_receive(struct call *c, struct message *m, struct msghdr_ *hdr, struct ring3_peer *peer)
 {
 	s64 r = 0;
 	s32 room = 0;
 	if (c->nr == NR_recvmsg) {
 		u64 at = c->a[1];
+		if ((r = give_control(m, hdr, peer)))
+			return r;
 		s32 flags = hdr->flags & ~MSG_CMSG_CLOEXEC;
 		if (m->name && (copy_in(&room, m->name_size, 4) || (r = give_address(peer, m->name, m->name_size, room))))
 			return r ? r : -EFAULT;
@@ -206,7 +240,7 @@ static s64 finish_receive(struct call *c, struct message *m, struct msghdr_ *hdr
 static s64 receive(struct thread *t, struct call *c)
 {
 	struct message m;
-	struct ring3_peer peer = {0, 0, {0}};
+	struct ring3_peer peer = {.len = 0};
 	s64 r = describe_message(t, c, &m);
 	if (r)
 		return r;

@@ -129,7 +129,13 @@ C_STRUCTS: dict[str, list[Field]] = {
     ],
     "ring3_zero": [("addr", "u64", 1), ("length", "u64", 1)],
     # Before each datagram, and each connection on a listener's pair: whom it is from.
-    "ring3_peer": [("len", "u32", 1), ("error", "u32", 1), ("addr", "u8", 128)],
+    "ring3_peer": [
+        ("len", "u32", 1),
+        ("error", "u32", 1),
+        ("addr", "u8", 128),
+        ("control_len", "u64", 1),
+        ("control", "u8", 120),  # control messages for the receiver, whole and aligned
+    ],
     # Supervisor to init: start a guest.  Descriptors: stdin, stdout, stderr, its socket.
     "ring3_spawn": [
         ("kind", "u32", 1),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import struct
 
 from ..netstack.address import (
@@ -157,8 +158,29 @@ def sys_listen(t: Task, fd: FdRef, backlog: int) -> Result:
     sock = find(t, fd)
     if sock is None:
         raise err(errno.EINVAL)
+    before = sock.state
     sock.listen(t, backlog)
+    if before != LISTENING:
+        _never_writable(t, fd, sock)
     return 0
+
+
+def _never_writable(t: Task, fd: FdRef, sock: Sock) -> None:
+    """A listener is ready for reading at most, so the guest's end of its pair is stuffed: a program that polls it for
+    writing too would spin.  What SO_SNDBUF tells is kept."""
+    try:
+        copy = socket.socket(fileno=t.host_fd(fd.fd))
+    except OSError:
+        return  # out of descriptors, or the host forbids it (Yama): everything else works without
+    with copy:
+        size = copy.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        copy.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        sock.stuffed = size
+        try:
+            while True:
+                copy.send(bytes(4096), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except OSError:
+            pass
 
 
 @syscall("accept", "accept4")

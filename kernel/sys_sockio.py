@@ -78,10 +78,10 @@ def _send_datagram(t: Task, sock: Sock, size: int, flags: int, address: bytes | 
     found = sock.route(t, address, size)
     if found is None:
         return size
-    receiver, source = found
+    receiver, source, control = found
     if receiver.end is None:
         raise err(errno.ECONNREFUSED)
-    return Via(receiver.end.fileno(), peer_message(source), sock.family != AF_UNIX)
+    return Via(receiver.end.fileno(), peer_message(source, control=control), sock.family != AF_UNIX)
 
 
 @socket_call("sendfile", "splice")

@@ -26,7 +26,15 @@ from .address import (
     parse_inet,
 )
 from .listener import Backlog, peer_message
-from .options import IPV6_V6ONLY, SO_BROADCAST, SO_REUSEADDR, SO_REUSEPORT, SOL_SOCKET, apply_inherited
+from .options import (
+    IPV6_V6ONLY,
+    SO_BROADCAST,
+    SO_REUSEADDR,
+    SO_REUSEPORT,
+    SOL_SOCKET,
+    ancillary,
+    apply_inherited,
+)
 from .sock import CONNECTED, FRESH, LISTENING, Sock, identity
 
 TYPE_CHECKING = False
@@ -261,7 +269,7 @@ class InetSock(Sock):
         self.state = CONNECTED
         return 0
 
-    def route(self, t: Task, raw: bytes | None, size: int) -> tuple[Sock, bytes] | None:
+    def route(self, t: Task, raw: bytes | None, size: int) -> tuple[Sock, bytes, bytes] | None:
         if self.shut & 2:
             raise err(errno.EPIPE)
         if self.error:
@@ -292,7 +300,9 @@ class InetSock(Sock):
         if found is None and self.peer == where:
             # The ICMP answer: told by whatever call comes next.
             self.refuse()
-        return None if found is None or found.shut & 1 else (found, source.pack(found.family))
+        if found is None or found.shut & 1:
+            return None
+        return found, source.pack(found.family), ancillary(found, self, where.host)
 
     def source_for(self, where: Endpoint) -> Endpoint:
         """The address that the receiver of a datagram to `where` sees."""

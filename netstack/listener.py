@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from ..kernel.loop import Event
     from .network import Network
 
-PEER = struct.Struct("<II128s")
+PEER = struct.Struct("<II128sQ120s")
 SOMAXCONN = 4096
 #: connections that non-blocking clients hold established towards a full queue, at most
 PARKED_MAX = 1024
 _FULL = (errno.EAGAIN, errno.ETOOMANYREFS, errno.ENOBUFS)
 
 
-def peer_message(address: bytes, error: int = 0) -> bytes:
-    """struct ring3_peer: an address, or an error in its place."""
-    return PEER.pack(len(address), error, address)
+def peer_message(address: bytes, error: int = 0, control: bytes = b"") -> bytes:
+    """struct ring3_peer: an address, or an error in its place, and control messages for the receiver."""
+    return PEER.pack(len(address), error, address, len(control), control)
 
 
 class Backlog:

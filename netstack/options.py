@@ -100,6 +100,7 @@ _MEMBERSHIPS = {
     IPPROTO_IP: (35, 36, 37, 38, 39, 40, 42, 43, 44, 45, 46, 47, 48),
     IPPROTO_IPV6: (20, 21, 27, 28, 42, 45),
 }
+_SNDBUF_MIN, _SNDBUF_MAX = 4608, 212992  # SOCK_MIN_SNDBUF, wmem_max
 #: tcp_wmem[1], tcp_rmem[1]: what a TCP socket starts with
 _TCP_BUFFERS = {SO_SNDBUF: 16384, SO_RCVBUF: 131072}
 
@@ -131,7 +132,7 @@ def set_option(t: Task, sock: Sock, level: int, name: int, data: bytes | None, l
     table = _table(sock, level)
     data = data or b""
     if level == SOL_SOCKET and _set_socket(t, sock, name, data):
-        return name not in _NATIVE
+        return name not in _NATIVE or (name == SO_SNDBUF and sock.stuffed != 0)
     if level == IPPROTO_TCP and name == TCP_CONGESTION:
         if data.rstrip(b"\0") not in (b"cubic", b"reno"):
             raise err(errno.ENOENT)
@@ -217,6 +218,8 @@ def _set_socket(t: Task, sock: Sock, name: int, data: bytes) -> bool:
             sock.send_timeout = max(0.0, seconds + micros / 1e6)
     elif name in (SO_SNDBUF, SO_RCVBUF):
         sock.options[SOL_SOCKET, name] = data[:4]
+        if name == SO_SNDBUF and sock.stuffed:
+            sock.stuffed = max(_SNDBUF_MIN, 2 * min(_I.unpack_from(data)[0], _SNDBUF_MAX))
     _check_family(sock, name)
     return name in _NATIVE
 
@@ -285,6 +288,8 @@ def _get_socket(sock: Sock, name: int) -> bytes | None:
         return None if not number and sock.native else _I.pack(number)
     if name == SO_LINGER:
         return struct.pack("<ii", *_linger(sock))
+    if name == SO_SNDBUF and sock.stuffed and (sock.family == AF_UNIX or (SOL_SOCKET, name) in sock.options):
+        return _I.pack(sock.stuffed)
     if name == SO_PEERCRED:
         return struct.pack("<iII", *sock.peer_creds)
     if name == SO_PEERGROUPS and sock.peer_creds[1] == 0xFFFFFFFF:
@@ -309,6 +314,41 @@ def _tcp_info(sock: Sock) -> bytes:
         "<IIIIII", info, 60, 65535, 65483, 25, 12, 0x7FFFFFFF, 10
     )  # pmtu .. rtt, rttvar, ssthresh, cwnd
     return bytes(info)
+
+
+def ancillary(receiver: Sock, sender: Sock, host: bytes) -> bytes:
+    """The control messages that `receiver` asked for about a datagram to `host`, whole (ip_cmsg_recv,
+    ip6_datagram_recv_ctl): where it went, its time to live, its class."""
+    out = b""
+    for level, wanted, kind in _ANCILLARY[receiver.family]:
+        if not any(receiver.options.get((level, wanted), b"")):
+            continue
+        out += _control(level, kind, _about(level, kind, sender, host))
+    return out
+
+
+#: per family: level, the option that asks, the type of the control message
+_ANCILLARY = {
+    AF_INET: ((IPPROTO_IP, 8, 8), (IPPROTO_IP, 12, 2), (IPPROTO_IP, 13, 1)),
+    AF_INET6: ((IPPROTO_IPV6, 49, 50), (IPPROTO_IPV6, 51, 52), (IPPROTO_IPV6, 66, 67)),
+}
+
+
+def _control(level: int, kind: int, data: bytes) -> bytes:
+    return struct.pack("<Qii", 16 + len(data), level, kind) + data + bytes(-len(data) % 8)
+
+
+def _about(level: int, kind: int, sender: Sock, host: bytes) -> bytes:
+    if (level, kind) == (IPPROTO_IP, 8):
+        return struct.pack("<i4s4s", 1, host[-4:], host[-4:])
+    if (level, kind) == (IPPROTO_IPV6, 50):
+        mapped = bytes(10) + b"\xff\xff" + host if len(host) == 4 else host
+        return mapped + struct.pack("<i", 1)
+    if (level, kind) == (IPPROTO_IP, 1):
+        return sender.options.get((IPPROTO_IP, 1), bytes(4))[:1]
+    if level == IPPROTO_IP:
+        return sender.options.get((IPPROTO_IP, 2), _I.pack(64))
+    return sender.options.get((IPPROTO_IPV6, 16 if kind == 52 else 67), _I.pack(64 if kind == 52 else 0))
 
 
 def apply_inherited(end: socket.socket, options: dict[tuple[int, int], bytes]) -> None:

@@ -33,7 +33,7 @@ class Sock:
 
     __slots__ = (
         "__weakref__", "backlog", "end", "error", "family", "ident", "net", "options", "peer_creds", "protocol",
-        "send_timeout", "shut", "state", "type", "uid",
+        "send_timeout", "shut", "state", "stuffed", "type", "uid",
     )  # fmt: skip
 
     def __init__(self, net: Network, family: int, kind: int, protocol: int) -> None:
@@ -47,6 +47,7 @@ class Sock:
         self.options: dict[tuple[int, int], bytes] = {}
         self.peer_creds: Creds = NOBODY
         self.send_timeout = 0.0  # SO_SNDTIMEO in seconds; 0: none
+        self.stuffed = 0  # SO_SNDBUF of a listener, whose own is made small
         self.shut = 0  # bit 0: no more is received, bit 1: no more is sent
         self.uid = 0
 
@@ -87,8 +88,8 @@ class Sock:
         """getpeername(2).  Raises ENOTCONN."""
         raise NotImplementedError
 
-    def route(self, t: Task, raw: bytes | None, size: int) -> tuple[Sock, bytes] | None:
-        """Whom a datagram of `size` bytes for `raw` (None: for the connected peer) goes to, and our address as it is
+    def route(self, t: Task, raw: bytes | None, size: int) -> tuple[Sock, bytes, bytes] | None:
+        """Whom a datagram of `size` bytes for `raw` (None: for the connected peer) goes to, and our address and control messages as they are
         shown there; None: it is lost on the way."""
         raise NotImplementedError
 

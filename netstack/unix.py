@@ -197,7 +197,7 @@ class UnixSock(Sock):
         self.state = CONNECTED
         return 0
 
-    def route(self, t: Task, raw: bytes | None, size: int) -> tuple[Sock, bytes]:
+    def route(self, t: Task, raw: bytes | None, size: int) -> tuple[Sock, bytes, bytes]:
         if self.shut & 2:
             raise err(errno.EPIPE)
         if raw is not None:
@@ -214,7 +214,7 @@ class UnixSock(Sock):
             raise err(errno.EPERM)
         if other.shut & 1:
             raise err(errno.EPIPE)
-        return other, pack_unix(self.name) if self.name else b""
+        return other, pack_unix(self.name) if self.name else b"", b""
 
     def check_stream_connected(self, sending: bool) -> None:
         if sending or self.type != SOCK_STREAM:

@@ -336,6 +336,56 @@ static void datagrams(void) {
     close(s), close(c);
 }
 
+static void packet_information(void) {
+    char buf[16];
+    union { char room[256]; struct cmsghdr align; } control;
+    int s = udp(), c = udp(), ttl = -1;
+    OK(BIND4(s, "0.0.0.0", 0));
+    OK(set(s, IPPROTO_IP, IP_PKTINFO, 1)), OK(set(s, IPPROTO_IP, IP_RECVTTL, 1)), OK(set(s, IPPROTO_IP, IP_RECVTOS, 1));
+    OK(set(c, IPPROTO_IP, IP_TTL, 9));
+    struct sockaddr_in a = v4("127.0.0.7", port_of(s));
+    struct iovec iov = {buf, sizeof buf};
+    EQ(sendto(c, "info", 4, 0, (void *)&a, sizeof a), 4);
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    EQ(recvmsg(s, &m, 0), 4);
+    EQ(m.msg_controllen, CMSG_SPACE(sizeof(struct in_pktinfo)) + CMSG_SPACE(sizeof(int)) + CMSG_SPACE(1));
+    struct in_pktinfo info;
+    struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+    EQ(h->cmsg_type, IP_PKTINFO);
+    memcpy(&info, CMSG_DATA(h), sizeof info);
+    EQ(info.ipi_ifindex, 1);
+    EQ(ntohl(info.ipi_addr.s_addr), 0x7f000007);
+    h = CMSG_NXTHDR(&m, h);
+    EQ(h->cmsg_type, IP_TTL);
+    memcpy(&ttl, CMSG_DATA(h), sizeof ttl);
+    EQ(ttl, 9);
+    /* Too little room: cut, and said so. */
+    EQ(sendto(c, "info", 4, 0, (void *)&a, sizeof a), 4);
+    m = (struct msghdr){.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = 20};
+    EQ(recvmsg(s, &m, 0), 4);
+    EQ(m.msg_flags, MSG_CTRUNC);
+    EQ(m.msg_controllen, 20);
+    close(s), close(c);
+}
+
+static void listener_readiness(void) {
+    int s = listener("127.0.0.1", 2), size = option(s, SOL_SOCKET, SO_SNDBUF);
+    struct pollfd both = {s, POLLIN | POLLOUT, 0};
+    EQ(poll(&both, 1, 0), 0);
+    CHECK(size >= 16384);
+    OK(set(s, SOL_SOCKET, SO_SNDBUF, 40000));
+    EQ(option(s, SOL_SOCKET, SO_SNDBUF), 80000);
+    EQ(poll(&both, 1, 0), 0);
+    int c = tcp();
+    OK(CONNECT4(c, "127.0.0.1", port_of(s)));
+    EQ(poll(&both, 1, 5000), 1);
+    EQ(both.revents, POLLIN);
+    int p = (int)OK(accept(s, NULL, NULL));
+    EQ(poll(&both, 1, 0), 0);
+    EQ(option(p, SOL_SOCKET, SO_SNDBUF), 80000);
+    close(p), close(c), close(s);
+}
+
 static void socket_options(void) {
     int s = tcp(), u = udp();
     static const struct { int level, name, value; } defaults[] = {
@@ -521,4 +571,4 @@ static void crowded(void) {
 }
 
 MAIN(CASE(making), CASE(binding), CASE(not_connected), CASE(connecting), CASE(nonblocking), CASE(six), CASE(datagrams),
-     CASE(socket_options), CASE(moving_data), CASE(outlives_the_child), CASE(crowded))
+     CASE(packet_information), CASE(listener_readiness), CASE(socket_options), CASE(moving_data), CASE(outlives_the_child), CASE(crowded))
