@@ -101,7 +101,7 @@ def trace(options: argparse.Namespace) -> int:
     if not command:
         raise UsageError("no program given (try: ring3 trace --help)")
     stdio = run._standard_streams()
-    options.tty = options.interactive = False
+    _fill(options)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, run._TAKEN)
     out = _output(options)
     try:
@@ -120,6 +120,15 @@ def trace(options: argparse.Namespace) -> int:
         if out is not sys.stderr:
             out.close()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _fill(options: argparse.Namespace) -> None:
+    """What ``ring3 run`` has an option for and this command has not: as by default there."""
+    from .cli import _run_parser
+
+    for name, value in vars(_run_parser().parse_args([])).items():
+        if not hasattr(options, name):
+            setattr(options, name, value)
 
 
 def _output(options: argparse.Namespace) -> Any:
