@@ -260,6 +260,33 @@ static s64 receive(struct thread *t, struct call *c)
 
 /* -- sending */
 
+/*
+ * Control messages of the sender's own about the packet (its TTL or hop limit, its class) replace what the supervisor put
+ * into the header from the socket's options.  The host kernel ignores them on a pair.
+ */
+static void override_control(const struct message *m, struct ring3_peer *header)
+{
+	u8 own[256];
+	u64 len = m->controllen < sizeof own ? m->controllen : sizeof own;
+	if (!header->control_len || header->control_len > sizeof header->control || copy_in(own, m->control, len))
+		return;
+	for (u64 i = 0; i + sizeof(struct cmsghdr_) + 4 <= len;) {
+		struct cmsghdr_ ours, *want = (struct cmsghdr_ *)(own + i);
+		if (want->len < sizeof *want + 4 || want->len > len - i)
+			return;
+		for (u64 j = 0; j + sizeof ours <= header->control_len; j += ALIGN_UP(ours.len, 8)) {
+			memcpy(&ours, header->control + j, sizeof ours);
+			u64 size = ours.len - sizeof ours;
+			if (ours.len < sizeof ours)
+				return;
+			/* -1: the socket's own (ipv6(7)) */
+			if (ours.level == want->level && ours.type == want->type && size <= 4 && *(s32 *)(want + 1) >= 0)
+				memcpy(header->control + j + sizeof ours, own + i + sizeof ours, size);
+		}
+		i += ALIGN_UP(want->len, 8);
+	}
+}
+
 /* Send a datagram over the descriptor that the supervisor lends. */
 static s64 send_via(struct thread *t, struct call *c, struct message *m)
 {
@@ -273,6 +300,8 @@ static s64 send_via(struct thread *t, struct call *c, struct message *m)
 		return r;
 	r = describe_message(t, c, m); /* anew: the scratch area held the request meanwhile */
 	if (!r) {
+		if (m->controllen)
+			override_control(m, &header);
 		vectors(t)[0] = (struct iovec_){(u64)&header, sizeof header};
 		struct msghdr_ hdr = {
 			.iov = (u64)vectors(t), .iovlen = m->iovlen + 1, .control = m->control, .controllen = m->controllen};

@@ -89,8 +89,8 @@ class Sock:
         raise NotImplementedError
 
     def route(self, t: Task, raw: bytes | None, size: int) -> tuple[Sock, bytes, bytes] | None:
-        """Whom a datagram of `size` bytes for `raw` (None: for the connected peer) goes to, and our address and control messages as they are
-        shown there; None: it is lost on the way."""
+        """Whom a datagram of `size` bytes for `raw` (None: for the connected peer) goes to, with our address and the
+        control messages as they are shown there; None: it is lost on the way."""
         raise NotImplementedError
 
     def shutdown(self, how: int) -> int:
