@@ -32,6 +32,7 @@ from flit_core import buildapi
 PARTS = ("core_native", "kernel", "loader", "netstack", "vfs")
 TAG = "py3-none-manylinux_2_5_x86_64.musllinux_1_1_x86_64"
 # What of a part is for building only.
+# ring3_hook.h is for users: native hooks include it.
 _NOT_SHIPPED = (".c", ".S", ".h", ".ld", ".map", ".md", ".o", ".pyc")
 _NOT_SHIPPED_NAMES = ("backend.py", "gen.py", "core")
 
@@ -127,7 +128,7 @@ def _part_files() -> list[str]:
         for folder, folders, names in os.walk(part):
             folders[:] = sorted(d for d in folders if d != "__pycache__" and not d.startswith("."))
             for name in sorted(names):
-                built_only = name.endswith(_NOT_SHIPPED) or name.startswith(".")
+                built_only = name.endswith(_NOT_SHIPPED) and name != "ring3_hook.h" or name.startswith(".")
                 if not built_only and not (folder == "core_native" and name in _NOT_SHIPPED_NAMES):
                     found.append(os.path.join(folder, name))
     return found

@@ -136,7 +136,7 @@ def compile_core(out: str, here: str | None = None, *, strip: bool = False) -> N
         env.update(LC_ALL="C", TMPDIR=generated)
         vdso = os.path.join(here, "vdso")
         if os.path.exists(vdso):
-            _run_compiler([*compiler, *VDSO_FLAGS, "-I", generated, "-o", os.path.join(generated, "vdso.so"),
+            run_compiler([*compiler, *VDSO_FLAGS, "-I", generated, "-o", os.path.join(generated, "vdso.so"),
                            f"-Wl,-T,{vdso}/vdso.ld", f"-Wl,--version-script={vdso}/vdso.map", f"{vdso}/vdso.S"],
                           here, env)  # fmt: skip
         command = [*compiler, *FLAGS, f"-Wa,-I,{generated}", f"-ffile-prefix-map={root}=."]
@@ -145,16 +145,20 @@ def compile_core(out: str, here: str | None = None, *, strip: bool = False) -> N
         script = os.path.join(here, LINKER_SCRIPT)
         if os.path.exists(script):
             command.append(f"-Wl,-T,{script}")
-        _run_compiler(command, here, env)
+        run_compiler(command, here, env)
 
 
-def _run_compiler(command: list[str], here: str, env: dict[str, str]) -> None:
+def run_compiler(command: list[str], here: str, env: dict[str, str]) -> None:
+    """Run a compiler in the folder ``here``. Raises CoreBuildError with its words if it fails or is missing."""
     import subprocess
 
-    done = subprocess.run(command, cwd=here, env=env, stdin=subprocess.DEVNULL, capture_output=True)
+    try:
+        done = subprocess.run(command, cwd=here, env=env, stdin=subprocess.DEVNULL, capture_output=True)
+    except OSError as e:
+        raise CoreBuildError(f"cannot run the C compiler {command[0]}: {e.strerror}") from None
     if done.returncode:
         detail = done.stderr.decode(errors="replace").strip()
-        raise CoreBuildError(f"the guest core does not compile with {command[0]}:\n{detail}")
+        raise CoreBuildError(f"{os.path.basename(command[-1])} does not compile with {command[0]}:\n{detail}")
 
 
 def _compiler() -> list[str]:

@@ -236,6 +236,10 @@ u32 fd_class(struct thread *t, int fd);
 u32 fd_bits(struct thread *t, int fd);
 int is_core_fd(struct thread *t, int fd);
 
+/* native_hook.c */
+int natively_hooked(s64 nr);
+s64 native_hook(struct thread *t, struct call *c, s64 (*go_on)(struct thread *, struct call *));
+
 /* signal.c */
 void signals_start(void);
 int core_sigsys(int sig, struct siginfo_ *info, struct ucontext_ *uc);

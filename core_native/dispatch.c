@@ -343,9 +343,14 @@ static s64 hooked_call(struct thread *t, struct call *c)
 	return result == -ERESTARTSYS ? result : ask_finish(t, c, action);
 }
 
+static s64 python_hooks(struct thread *t, struct call *c)
+{
+	return unlikely(hooked(c->nr)) ? hooked_call(t, c) : run_lane(t, c);
+}
+
 s64 dispatch(struct thread *t, struct call *c)
 {
-	if (unlikely(hooked(c->nr)))
-		return hooked_call(t, c);
-	return run_lane(t, c);
+	if (unlikely(natively_hooked(c->nr)))
+		return native_hook(t, c, python_hooks);
+	return python_hooks(t, c);
 }

@@ -414,7 +414,9 @@ static void record(struct thread *t, const struct siginfo_ *info, struct ucontex
 
 static int in_text(u64 rip)
 {
-	return rip >= (u64)core_text_start && rip < (u64)core_text_end;
+	if (rip >= (u64)core_text_start && rip < (u64)core_text_end)
+		return 1;
+	return rip >= RING3_NATIVE_HOOK && rip < RING3_NATIVE_HOOK_END; /* the user's hook is part of the core */
 }
 
 /* Any signal but a dispatched system call. */

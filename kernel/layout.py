@@ -21,6 +21,8 @@ TRAMPOLINE_SIZE = 64
 #: pages that the guest's vDSO reads: the world page, and the addresses of the host vDSO's functions
 WORLD_ADDR = CORE_BASE + 0xF_0000_0000
 VDSO_TABLE = CORE_BASE + 0xF_2000_0000
+#: where a native hook lies (kernel/native_hook.py links it for this address)
+NATIVE_HOOK, NATIVE_HOOK_SIZE = CORE_BASE + 0xF_3000_0000, 1 << 24
 
 SLOT_SIZE = 32768
 SLOT_COUNT = 2048
@@ -84,6 +86,9 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("hook_flags", "u64", 1),  # HOOK_*
         ("uts", "u8", 390),
         ("pad", "u8", 2),
+        ("native_calls", "u64", 8),  # bitmap of the calls that go through the native hook
+        ("native_before", "u64", 1),  # its functions, 0 where it has none
+        ("native_after", "u64", 1),
         ("virtual_uids", "u32", 1),  # the host's uid of some guest is not the one that guests see
     ],
     # Guest to supervisor over the process's socket.
@@ -162,6 +167,8 @@ CONSTANTS: dict[str, int] = {
     "RING3_TRAMPOLINE_SIZE": TRAMPOLINE_SIZE,
     "RING3_WORLD_ADDR": WORLD_ADDR,
     "RING3_VDSO_TABLE": VDSO_TABLE,
+    "RING3_NATIVE_HOOK": NATIVE_HOOK,
+    "RING3_NATIVE_HOOK_END": NATIVE_HOOK + NATIVE_HOOK_SIZE,
     "RING3_SLOT_SIZE": SLOT_SIZE,
     "RING3_SLOT_COUNT": SLOT_COUNT,
     "RING3_SLOT_DATA": SLOT_DATA,

@@ -24,7 +24,7 @@ from .task import Credentials, FsStruct, Process, Task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from ..vfs.vfs import Vfs
@@ -123,6 +123,7 @@ class Kernel:
         self.dispatcher = Dispatcher(self)
         self.images = Images(self, rewrite)
         self._hooks: Hooks | None = None
+        self.native_hook: NativeHook | None = None
 
     @property
     def hooks(self) -> Hooks:
@@ -195,6 +196,8 @@ class Kernel:
             start(self, self._trace)
         if self._hooks is not None:
             self._hooks.publish()
+        if self.native_hook is not None:
+            self.native_hook.install(self.world)
 
     def write_uts(self) -> None:
         """Put uname(2)'s fields into the world page."""
@@ -228,6 +231,8 @@ class Kernel:
             self._control.close()
             os.close(self._world_fd)
             self.world.close()
+            if self.native_hook is not None:
+                self.native_hook.close()
             self.loop.close()
 
     def log_once(self, message: str) -> None:
@@ -408,6 +413,20 @@ class Kernel:
             self._forget(process)
             return False
         return any(task.tid == pid for p in self.processes.values() for task in p.tasks.values())
+
+    def use_native_hook(self, path: str, names: Iterable[str] = ("*",)) -> None:
+        """Programs that start from now on run with the native hook `path` around the calls `names`.
+
+        Raises UsageError for a file that is no hook, or when there is one already.
+        """
+        from ..errors import UsageError
+        from .native_hook import NativeHook
+
+        if self.native_hook is not None:
+            raise UsageError(f"the sandbox has a native hook already: {self.native_hook.path}")
+        self.native_hook = NativeHook(path, names)
+        if self._thread is not None:
+            self.native_hook.install(self.world)
 
     def uid_of(self, pid: int, asking: Task) -> int:
         """The real uid of a process for a siginfo: what guests see, not the host's."""

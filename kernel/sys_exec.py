@@ -201,6 +201,8 @@ def commit_exec(
         ),
         process.sandbox.images.for_plan,
     )
+    if process.sandbox.native_hook is not None:
+        process.sandbox.native_hook.add_to(plan)
     if plan.fatal is not None:
         process.sandbox.log(f"{os.fsdecode(pending.prepared.filename)}: {plan.fatal}")
     channel = process.channel

@@ -156,6 +156,7 @@ def _run_parser() -> argparse.ArgumentParser:
         default="detour",
         help="rewrite system call sites before they run (detour: the default), or let every call trap (off)",
     )
+    add("--native-hook", metavar="FILE", help="run with a native hook (docs/native-hooks.md) around every call")
     add("--trace", action="store_true", help="print each system call to standard error")
     add("--trace-file", metavar="FILE", help="write each system call to FILE")
     add("command", nargs="...", metavar="PROGRAM [ARGUMENT]...", help="what to run; looked up in PATH")

@@ -81,6 +81,8 @@ def _sandbox(options: argparse.Namespace, trace_file: Any) -> Sandbox:
         rewrite=options.rewrite,
         log=_complain,
     )
+    if options.native_hook is not None:
+        box.native_hook(options.native_hook)
     for spec in options.volume:
         host, guest, mode = _volume(spec)
         box.mount(guest, host, mode)

@@ -90,6 +90,14 @@ class Sandbox(Hooking):
             self._free()
             raise
 
+    def native_hook(self, path: str | os.PathLike[str], calls: Sequence[str] = ("*",)) -> None:
+        """Run every program that is started from now on with a native hook around ``calls`` ("*": all).
+
+        ``path`` is what ring3.native.compile() made. Raises UsageError for a file that is no native hook.
+        """
+        with self.lock:
+            self._kernel.use_native_hook(os.fspath(path), calls)
+
     # ---- the world
 
     def mount(self, path: str | os.PathLike[str], what: MountSpec, mode: str | None = None) -> None:
