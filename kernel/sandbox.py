@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from ..vfs.vfs import Vfs
     from .hooks import Hooks
+    from .native_hook import NativeHook
 
 _SPAWN = struct.Struct("<4I2Q")
 _EVENT = struct.Struct("<2I2i")
