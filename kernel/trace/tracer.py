@@ -363,12 +363,14 @@ def _success(view: View, result: int) -> str:
 def _selected(view: View, result: int) -> str:
     if not result:
         return "0 (Timeout)"
-    names = ("in", "out", "except")
     found = [
-        f"{n} [{' '.join(map(str, structs.fds_of(view, i + 1)))}]"
-        for i, n in enumerate(names)
-        if view.raw[i + 1] and structs.fds_of(view, i + 1)
+        f"{name} [{' '.join(map(str, structs.fds_of(view, i)))}]"
+        for i, name in ((1, "in"), (2, "out"), (3, "except"))
+        if view.raw[i] and structs.fds_of(view, i)
     ]
+    if view.raw[4]:
+        left = structs.timespec if view.call.name == "pselect6" else structs.timeval
+        found.append(f"left {left(view, view.raw[4])}")
     return f"{result} ({', '.join(found)})"
 
 
