@@ -99,13 +99,24 @@ class PtySession:
         """The terminal's foreground process group."""
         return os.tcgetpgrp(self.master)
 
-    def wait_foreground(self, other_than: int, timeout: float = 20.0) -> None:
-        """Waits until another group has the foreground: what keys like ^Z go to."""
+    def wait_foreground(self, program: str, timeout: float = 20.0) -> None:
+        """Waits until a group whose leader runs `program` has the foreground: what keys like ^Z go to.
+
+        A shell's child has the terminal before it has the program, and the shell's signal handlers until then.
+        """
         deadline = time.monotonic() + timeout
-        while self.foreground() in (other_than, 0):
+        while self._comm(self.foreground()) != program:
             if time.monotonic() > deadline:
-                raise PtyTimeout(f"the foreground stays with {other_than}; all: {self.all[-2000:]!r}")
+                raise PtyTimeout(f"{program} never has the foreground; all: {self.all[-2000:]!r}")
             self._fill(time.monotonic() + 0.005)
+
+    @staticmethod
+    def _comm(pid: int) -> str:
+        try:
+            with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as f:
+                return f.read().strip()
+        except OSError:
+            return ""
 
     def wait(self, timeout: float = 20.0) -> int:
         """Waits for the end of the program, reading on; its return code as subprocess has it."""
