@@ -31,6 +31,8 @@ def leaves_nothing() -> Iterator[None]:
     assert my_children() == processes
     assert threading.active_count() == threads
     left = {fd: what for fd, what in fd_snapshot().items() if descriptors.get(fd) != what}
+    # rewritten text belongs to the Python process, not to a sandbox: one memfd a file (loader/site_cache.py)
+    left = {fd: what for fd, what in left.items() if not what.startswith("/memfd:ring3-text")}
     assert not left
 
 
