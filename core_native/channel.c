@@ -255,6 +255,11 @@ s64 ask_finish(struct thread *t, struct call *c, s64 action)
 	return -EIO;
 }
 
+int counting(void)
+{
+	return world()->hook_flags & HOOK_COUNT;
+}
+
 /* Does a hook or a trace want to hear of this call? */
 int hooked(s64 nr)
 {

@@ -220,6 +220,8 @@ s64 ask(struct thread *t, u32 kind);
 s64 ask_finish(struct thread *t, struct call *c, s64 result);
 void ring(struct thread *t, u32 kind, u64 a, u64 b, int fd);
 u8 *slot_data(struct thread *t);
+s64 counted_call(struct thread *t, struct call *c);
+int counting(void);
 void note_signal(struct thread *t, const struct siginfo_ *info);
 int hooked(s64 nr);
 s64 receive_fds(struct thread *t, int *fds, u32 want, u32 *flags);

@@ -345,7 +345,9 @@ static s64 hooked_call(struct thread *t, struct call *c)
 
 static s64 python_hooks(struct thread *t, struct call *c)
 {
-	return unlikely(hooked(c->nr)) ? hooked_call(t, c) : run_lane(t, c);
+	if (likely(!hooked(c->nr)))
+		return run_lane(t, c);
+	return counting() ? counted_call(t, c) : hooked_call(t, c);
 }
 
 s64 dispatch(struct thread *t, struct call *c)

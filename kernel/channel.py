@@ -127,6 +127,17 @@ class Channel:
         first, second = struct.unpack_from("<ii", self._view, _PROC["core_fds"])
         return first, second
 
+    def counts(self) -> dict[str, tuple[int, ...]]:
+        """What the core counted: calls, errors, ticks by number, and the clocks (core_native/count.c)."""
+        if self.closed:
+            return {}
+        sizes = {"clock_ticks": 2, "clock_ns": 2, "calls": 512, "errors": 512, "ticks": 512}
+        return {name: struct.unpack_from(f"<{n}Q", self._view, _PROC[name]) for name, n in sizes.items()}
+
+    def clear_counts(self) -> None:
+        start, end = _PROC["clock_ticks"], _PROC["ticks"] + 8 * 512
+        self._view[start:end] = bytes(end - start)
+
     # -- requests
 
     def tid(self, slot: int) -> int:

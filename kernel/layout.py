@@ -44,6 +44,12 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("brk_start", "u64", 1),
         ("brk_end", "u64", 1),
         ("core_fds", "s32", 2),
+        # sums by number of the call, while HOOK_COUNT is set; two pairs of clocks to read the ticks by
+        ("clock_ticks", "u64", 2),
+        ("clock_ns", "u64", 2),
+        ("calls", "u64", 512),
+        ("errors", "u64", 512),
+        ("ticks", "u64", 512),
     ],
     # One per thread.  Words are grouped by writer, one cache line apart.
     "ring3_slot": [
@@ -201,6 +207,7 @@ CONSTANTS: dict[str, int] = {
     "ACT_HANDLED": 0x800,  # of a hooked call: the handler has run already
     # hook_flags of the world page
     "HOOK_UNKNOWN": 1,  # numbers outside 0..511 are hooked
+    "HOOK_COUNT": 4,  # no hook: the core only counts
     "HOOK_SIGNALS": 2,  # MSG_SIGNAL for each signal that a handler gets
     "ACT_NATIVE_FD": 0x200,  # the descriptor in argument 0 is native from now on
     "ACT_SIGPIPE": 0x400,

@@ -126,6 +126,7 @@ class Hooks:
         if self._tracer is not None:
             wanted.append(self._tracer.numbers)
             flags |= CONSTANTS["HOOK_SIGNALS"] if self._tracer.signals else 0
+            flags |= CONSTANTS["HOOK_COUNT"] if self._tracer.native and not self._hooks else 0
         words = [0] * 8
         for numbers in wanted:
             flags |= CONSTANTS["HOOK_UNKNOWN"] if numbers.beyond else 0

@@ -30,6 +30,6 @@ def count(kernel: Kernel, options: Options | None = None) -> Summary:
     from .options import Options
     from .summary import Summary
 
-    summary = Summary(options or Options())
+    summary = Summary(kernel, options or Options())
     kernel.hooks.trace(summary)
     return summary

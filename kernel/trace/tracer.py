@@ -75,6 +75,7 @@ class Tracer:
         self._open: Begun | None = None  # the last thing written was the begin of this call's line
         self._last = 0.0
         self.numbers = options.numbers
+        self.native = False  # each call is reported
         self.signals = options.signals
 
     # -- what the hooks tell
