@@ -141,7 +141,13 @@ class Tracer:
         pending = process.pending_exec
         first = process not in self._tids
         self._tids[process] = {process.pid}
-        if not first or not process.initial or pending is None or 59 not in self.numbers:
+        if (
+            not first
+            or not process.initial
+            or pending is None
+            or 59 not in self.numbers
+            or self._options.only
+        ):
             return
         from .decode import quote
 

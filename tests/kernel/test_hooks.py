@@ -81,7 +81,9 @@ def test_the_call_tells_everything(box: ring3.Sandbox) -> None:
 
     @box.syscall("openat", path="/etc/hostname")
     def look(call: Any) -> None:
-        seen.append((call.name, call.nr, call.pid, call.tid, os.path.basename(call.program), call.ip, call.sp))
+        seen.append(
+            (call.name, call.nr, call.pid, call.tid, os.path.basename(call.program), call.ip, call.sp)
+        )
         seen.append((call.args["pathname"], call.args[1], call.args.dirfd, len(call.args), call.paths))
         seen.append(call.memory.read_str(call.raw[1]))
 
@@ -89,7 +91,12 @@ def test_the_call_tells_everything(box: ring3.Sandbox) -> None:
         cat.communicate()
     (name, nr, pid, tid, program, ip, sp), (path, again, dirfd, count, paths), raw = seen
     assert (name, nr, program) == ("openat", 257, "cat") and pid == tid == cat.pid and ip and sp
-    assert path == again == raw == "/etc/hostname" and dirfd == -100 and count == 4 and paths == ["/etc/hostname"]
+    assert (
+        path == again == raw == "/etc/hostname"
+        and dirfd == -100
+        and count == 4
+        and paths == ["/etc/hostname"]
+    )
     assert look.numbers.some == {257}
 
 
@@ -121,7 +128,9 @@ def test_each_lane_is_hooked(box: ring3.Sandbox, name: str, code: str, native: s
 def test_an_answer_writes_guest_memory(box: ring3.Sandbox) -> None:
     @box.syscall("uname")
     def uname(call: Any) -> int:
-        call.memory.write(call.args.buf, b"".join(w.ljust(65, b"\0") for w in (b"Hurd", b"n", b"9", b"v", b"vax", b"d")))
+        call.memory.write(
+            call.args.buf, b"".join(w.ljust(65, b"\0") for w in (b"Hurd", b"n", b"9", b"v", b"vax", b"d"))
+        )
         return 0
 
     assert out(box, "uname", "-sm") == "Hurd vax\n"
@@ -210,7 +219,11 @@ def test_hooks_nest_and_the_first_answer_wins(box: ring3.Sandbox) -> None:
         order.append("answers")
         return 5
 
-    with box.hook("getppid", before=outer), box.hook("getppid", before=answers), box.hook("getppid", before=print):
+    with (
+        box.hook("getppid", before=outer),
+        box.hook("getppid", before=answers),
+        box.hook("getppid", before=print),
+    ):
         assert python(box, "import os; print(os.getppid())") == "5\n"
     assert order == ["outer", "answers", "outer 5"]
 
@@ -333,7 +346,12 @@ def test_a_failing_hook_fails_its_call_alone(box: ring3.Sandbox, log: list[str])
 
     with box.hook("mkdir", before=broken):
         assert "Input/output error" in out(box, "mkdir", "/x")
-    assert len(log) == 1 and "the hook's own mistake" in log[0] and "Traceback" in log[0] and "in broken" in log[0]
+    assert (
+        len(log) == 1
+        and "the hook's own mistake" in log[0]
+        and "Traceback" in log[0]
+        and "in broken" in log[0]
+    )
     with box.hook("mkdir", before=broken, on_error="ENOMEM"):
         assert "Cannot allocate memory" in out(box, "mkdir", "/x")
     with box.hook("mkdir", before=broken, on_error="pass"):
@@ -354,7 +372,9 @@ def test_a_hook_cannot_wait_for_its_own_sandbox(box: ring3.Sandbox, log: list[st
 
 def test_calls_that_never_return_and_those_that_return_twice(box: ring3.Sandbox, log: list[str]) -> None:
     after: list[tuple[str, int]] = []
-    with box.hook("*", before=lambda call: None, after=lambda call, result: after.append((call.name, result))):
+    with box.hook(
+        "*", before=lambda call: None, after=lambda call, result: after.append((call.name, result))
+    ):
         code = """
 import os, signal, subprocess, threading
 signal.signal(signal.SIGUSR1, lambda *a: print('handled', flush=True))
@@ -398,7 +418,10 @@ def test_a_generator_of_a_call_that_never_returns_is_closed(box: ring3.Sandbox, 
 
 def test_hooks_come_and_go_while_guests_run(box: ring3.Sandbox) -> None:
     counted: list[int] = []
-    with box.popen(["sh", "-c", "while read x; do umask; done"], stdin=ring3.PIPE, stdout=ring3.PIPE, text=True) as sh:
+    with box.popen(
+        ["sh", "-c", "while read x; do umask; done"], stdin=ring3.PIPE, stdout=ring3.PIPE, text=True
+    ) as sh:
+
         def ask() -> str:
             sh.stdin.write("go\n")
             sh.stdin.flush()
@@ -424,6 +447,9 @@ def test_nothing_of_this_is_imported_at_start() -> None:
     )
     path = os.path.dirname(os.path.dirname(os.path.abspath(ring3.__file__)))
     done = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path.insert(0, {path!r})\n{code}"], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {path!r})\n{code}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.stdout == "[]\n", done.stderr

@@ -20,7 +20,14 @@ WRITES = "for i in 1 2 3 4 5 6; do echo $i; done 2>/dev/null"
 
 @pytest.mark.parametrize(
     ("text", "which"),
-    [("1", [1]), ("3", [3]), ("3+", [3, 4, 5, 6, 7, 8]), ("2+3", [2, 5, 8]), ("2..4", [2, 3, 4]), ("1..7+3", [1, 4, 7])],
+    [
+        ("1", [1]),
+        ("3", [3]),
+        ("3+", [3, 4, 5, 6, 7, 8]),
+        ("2+3", [2, 5, 8]),
+        ("2..4", [2, 3, 4]),
+        ("1..7+3", [1, 4, 7]),
+    ],
 )
 def test_when(text: str, which: list[int]) -> None:
     call: Any = SimpleNamespace(task=SimpleNamespace(process=1), tid=1)
@@ -51,8 +58,8 @@ def test_straces_expressions() -> None:
     assert parse("read:delay_enter=5ms:delay_exit=7")[1].delay_enter == 0.005
     assert seconds_of("7") == 7e-6 and seconds_of("2s") == 2
     assert parse("read:signal=TERM")[1].signal == 15
-    for wrong in ("read", "read:error=EWHAT", "read:colour=red", "read:error=EIO:retval=1", "read:when=1", "read:signal=X",
-                  "read:retval=-1", "read:delay_enter=soon", "read:syscall=unlink"):  # fmt: skip
+    for wrong in ("read", "read:error=EWHAT", "read:colour=red", "read:error=EIO:retval=1", "read:when=1",
+                  "read:signal=X",                   "read:retval=-1", "read:delay_enter=soon", "read:syscall=unlink"):  # fmt: skip
         with pytest.raises(ValueError):
             parse(wrong)
     with pytest.raises(ValueError):
@@ -95,7 +102,10 @@ def test_delays() -> None:
     with ring3.Sandbox(env=PATH) as box:
         box.inject("umask", delay_enter=0.2, delay_exit=0.2, when="1")
         started = time.monotonic()
-        assert box.run(["sh", "-c", "umask 27; umask"], capture_output=True, text=True, timeout=30).stdout == "0027\n"
+        assert (
+            box.run(["sh", "-c", "umask 27; umask"], capture_output=True, text=True, timeout=30).stdout
+            == "0027\n"
+        )
         assert time.monotonic() - started >= 0.4
 
 
