@@ -59,7 +59,8 @@ def test_straces_expressions() -> None:
     assert seconds_of("7") == 7e-6 and seconds_of("2s") == 2
     assert parse("read:signal=TERM")[1].signal == 15
     for wrong in ("read", "read:error=EWHAT", "read:colour=red", "read:error=EIO:retval=1", "read:when=1",
-                  "read:signal=X",                   "read:retval=-1", "read:delay_enter=soon", "read:syscall=unlink"):  # fmt: skip
+                  "read:signal=X",
+                                    "read:retval=-1", "read:delay_enter=soon", "read:syscall=unlink"):  # fmt: skip
         with pytest.raises(ValueError):
             parse(wrong)
     with pytest.raises(ValueError):
