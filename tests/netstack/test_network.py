@@ -115,6 +115,77 @@ def test_killed_guests_leave_nothing() -> None:
         assert not net.udp.ports_in_use()
 
 
+STORM = """
+import os, random, signal, socket, threading, time
+s = socket.socket()
+s.bind(("127.0.0.1", 0))
+s.listen(64)
+
+def echo(c):
+    with c:
+        try:
+            while data := c.recv(4096):
+                c.sendall(data)
+        except OSError:
+            pass
+
+def serve():
+    while True:
+        threading.Thread(target=echo, args=(s.accept()[0],), daemon=True).start()
+
+def client():
+    for i in range(100):
+        try:
+            with socket.create_connection(s.getsockname(), timeout=30) as c:
+                sent = os.urandom(1 + i * 29)
+                c.sendall(sent)
+                got = b""
+                while len(got) < len(sent) and (data := c.recv(4096)):
+                    got += data
+                assert sent.startswith(got)
+        except ConnectionError:
+            pass
+
+def start(work):
+    pid = os.fork()
+    if not pid:
+        try:
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return pid
+
+servers, clients = [start(serve) for _ in range(3)], [start(client) for _ in range(6)]
+time.sleep(0.2)
+for victim in [*clients[:3], servers[0]]:
+    os.kill(victim, signal.SIGKILL)
+    time.sleep(0.05)
+assert not any(os.waitpid(pid, 0)[1] for pid in clients[3:])
+for pid in servers[1:]:
+    os.kill(pid, signal.SIGKILL)
+for pid in servers + clients[:3]:
+    os.waitpid(pid, 0)
+print("done")
+"""
+
+
+def test_servers_and_clients_killed_in_a_storm() -> None:
+    with ring3.Sandbox() as box:
+        box.run(["true"])
+        before = host_sockets()
+        assert python(box, STORM) == "done\n"
+        net = network(box)
+
+        def swept() -> bool:
+            with box.lock:
+                net.sweep()
+                return not net.sockets and not net.tcp.ports_in_use()
+
+        assert until(swept)
+        assert until(lambda: host_sockets() == before), fd_snapshot()
+
+
 OUTSIDE = """
 import errno, socket
 def attempt(kind, address, family=socket.AF_INET):
