@@ -251,12 +251,16 @@ void force_segv(struct thread *t, struct ucontext_ *uc);
 u64 guest_mask(struct thread *t, struct ucontext_ *uc);
 void set_guest_mask(struct thread *t, struct ucontext_ *uc, u64 mask);
 s64 block_all(void);
+#define FULL_MASK (~(NEVER_BLOCKED | UNBLOCKABLE))
 int signal_restarts(struct thread *t);
 void show_virtual_uid(struct thread *t, struct siginfo_ *info);
 
 /* net.c */
 s64 net_call(struct thread *t, struct call *c);
 s64 net_fionread(int fd, u64 to);
+
+/* frame.c */
+s64 push_frame(struct thread *t, struct ucontext_ *uc, const struct siginfo_ *info, const struct ksigaction *act, u64 mask);
 
 /* clone.c */
 struct thread *thread_new(struct proc *p);
