@@ -202,9 +202,9 @@ CONSTANTS: dict[str, int] = {
     "ACT_NET": 6,  # the core does the call on its own; `result` is the class to set
     "ACT_VIA": 7,  # a datagram: send it over the descriptor that comes along, behind the header in `data`
     "ACT_CREDS": 0x100,
-    "ACT_REPORT": 0x200,  # of a hooked call: tell its result (REQ_EXIT)
-    "ACT_BUFFERS": 0x400,  # with ACT_NATIVE_ARGS: out_addr names the arguments that the bytes are for
-    "ACT_HANDLED": 0x800,  # of a hooked call: the handler has run already
+    "ACT_REPORT": 0x10000,  # of a hooked call: tell its result (REQ_EXIT)
+    "ACT_BUFFERS": 0x20000,  # with ACT_NATIVE_ARGS: out_addr names the arguments that the bytes are for
+    "ACT_HANDLED": 0x40000,  # of a hooked call: the handler has run already
     # hook_flags of the world page
     "HOOK_UNKNOWN": 1,  # numbers outside 0..511 are hooked
     "HOOK_COUNT": 4,  # no hook: the core only counts

@@ -45,3 +45,9 @@ def test_writers_do_not_share_a_cache_line() -> None:
     slot = layout.OFFSETS["ring3_slot"]
     assert slot["req"] // 64 != slot["rep"] // 64 != slot["kind"] // 64
     assert slot["r_result"] % 64 == 0
+
+
+def test_no_two_constants_of_a_kind_are_the_same() -> None:
+    for kind in ("REQ_", "MSG_", "ACT_", "HOOK_"):
+        values = [value for name, value in layout.CONSTANTS.items() if name.startswith(kind)]
+        assert len(values) == len(set(values)), kind
