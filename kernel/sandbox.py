@@ -5,12 +5,9 @@ Layer: the pretend kernel, on top.  May touch: host processes that it started, t
 
 from __future__ import annotations
 
-import array
 import errno
 import os
-import resource
 import socket
-import struct
 import threading
 
 from ..netstack.network import Network
@@ -18,9 +15,11 @@ from .channel import MSG, Channel, valid_slot
 from .dispatch import Dispatcher
 from .handlers import InstallFd
 from .images import Images
-from .layout import CONSTANTS, OFFSETS, SIZES, VERSION
-from .loop import EPOLLIN, Loop
+from .initproc import Child, Init
+from .layout import CONSTANTS
+from .loop import Loop
 from .task import Credentials, FsStruct, Process, Task
+from .world import make_world, note_virtual_uid, write_uts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,54 +30,7 @@ if TYPE_CHECKING:
     from .hooks import Hooks
     from .native_hook import NativeHook
 
-_SPAWN = struct.Struct("<4I2Q")
-_EVENT = struct.Struct("<2I2i")
-assert _SPAWN.size == SIZES["ring3_spawn"] and _EVENT.size == SIZES["ring3_event"]
-_WORLD = OFFSETS["ring3_world"]
 _CLONE_VM, _CLONE_FS, _CLONE_THREAD, _CLONE_PARENT = 0x100, 0x200, 0x10000, 0x8000
-#: descriptors that every guest process keeps for the core above its limit
-_RESERVED_FDS = 64
-
-
-class Child:
-    """A program that the front started: `pid`, and its raw wait status when it has ended."""
-
-    def __init__(self, kernel: Kernel, process: Process) -> None:
-        self._kernel = kernel
-        self._process = process
-        self._ended = threading.Event()
-        self.started = threading.Event()
-        self.error = 0
-        self.status: int | None = None
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def ended(self, status: int) -> None:
-        self.status = status
-        self._ended.set()
-
-    def poll(self) -> int | None:
-        """The raw wait status (os.WIFEXITED and so on read it), None while it runs."""
-        return self.status
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait for the end: the raw wait status.  Raises TimeoutError."""
-        if not self._ended.wait(timeout):
-            raise TimeoutError(f"process {self.pid} still runs")
-        assert self.status is not None
-        return self.status
-
-    def kill(self, sig: int) -> None:
-        """Send a signal.  Nothing happens when it has ended."""
-        import signal
-
-        if self.status is None and self._process.pidfd >= 0:
-            try:
-                signal.pidfd_send_signal(self._process.pidfd, sig)
-            except ProcessLookupError:
-                pass
 
 
 class Kernel:
@@ -117,8 +69,6 @@ class Kernel:
         self.net = Network(self.loop, self.log_once)
         self._forks: dict[int, Process] = {}
         self._spawns: dict[int, Child] = {}
-        self._children: dict[int, Child] = {}
-        self._exits: dict[int, int] = {}
         self.init_pid = 0
         self.core_ident = (0, 0)  # of the core's file, for /proc/PID/maps
         self.dispatcher = Dispatcher(self)
@@ -145,51 +95,15 @@ class Kernel:
             from ..core_native.build import core_path
 
             self._core = core_path()
-        self._raise_fd_limit()
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-        exe = os.open(self._core, os.O_RDONLY | os.O_CLOEXEC)
-        st = os.fstat(exe)
-        self.core_ident = (st.st_dev, st.st_ino)
-        high = [self._above_standard(theirs.fileno()), self._above_standard(exe)]
-        try:
-            actions = [(os.POSIX_SPAWN_DUP2, high[0], 3), (os.POSIX_SPAWN_DUP2, high[1], 4)]
-            self.init_pid = os.posix_spawn(self._core, ["ring3-init", "init"], {}, file_actions=actions)
-        finally:
-            theirs.close()
-            os.close(exe)
-            for fd in high:
-                os.close(fd)
+        self._init = Init(self._core, self._started, self._init_died)
+        self.init_pid, self.core_ident = self._init.pid, self._init.core_ident
         self._make_world()
-        self.loop.add(self._control.fileno(), self._init_says)
+        self._init.watch(self.loop)
         self._thread = threading.Thread(target=self.loop.run, name="ring3", daemon=True)
         self._thread.start()
 
-    @staticmethod
-    def _above_standard(fd: int) -> int:
-        """A duplicate that the two dup2 calls to 3 and 4 cannot overwrite."""
-        import fcntl
-
-        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 5)
-
-    def _raise_fd_limit(self) -> None:
-        """The supervisor holds up to three descriptors for each process and one for each file in use."""
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self.guest_nofile = (soft, hard)
-        if soft != hard:
-            try:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            except (OSError, ValueError):
-                pass
-
     def _make_world(self) -> None:
-        import mmap
-
-        fd = os.memfd_create("ring3-world", os.MFD_CLOEXEC)
-        os.ftruncate(fd, 4096)
-        self._world_fd = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
-        self.world = mmap.mmap(fd, 4096)
-        os.close(fd)
-        struct.pack_into("<II", self.world, 0, VERSION, self.init_pid)
+        self.world, self._world_fd = make_world(self.init_pid)
         self.write_uts()
         if self._trace is not None:
             from .trace import start
@@ -202,10 +116,7 @@ class Kernel:
 
     def write_uts(self) -> None:
         """Put uname(2)'s fields into the world page."""
-        uts = os.uname()
-        fields = (uts.sysname, self.hostname, uts.release, uts.version, uts.machine, self.domainname)
-        data = b"".join(os.fsencode(f)[:64].ljust(65, b"\0") for f in fields)
-        self.world[_WORLD["uts"] : _WORLD["uts"] + len(data)] = data
+        write_uts(self.world, self.hostname, self.domainname)
 
     def close(self) -> None:
         """Kill every guest and free everything.  May be called twice, from any thread."""
@@ -214,22 +125,19 @@ class Kernel:
         self._closed = True
         if self._thread is None:
             return
-        self._control.shutdown(socket.SHUT_RDWR)  # init ends every guest, then itself
-        os.waitpid(self.init_pid, 0)
+        self._init.end()
         self.loop.stop()
         if threading.current_thread() is not self._thread:
             self._thread.join()
         with self.lock:
-            for child in [*self._spawns.values(), *self._children.values()]:
-                child.started.set()
-                if child.status is None:
-                    child.ended(9)
+            self._end_spawns()
+            self._init.end_children(9)
             for process in [*self.processes.values(), *self._forks.values()]:
                 self._free(process)
             self.processes.clear()
             self.net.close()
             self.vfs.files.close()
-            self._control.close()
+            self._init.close()
             os.close(self._world_fd)
             self.world.close()
             if self.native_hook is not None:
@@ -280,7 +188,9 @@ class Kernel:
         from .sys_exec import prepare_program
 
         if threading.current_thread() is self._thread:
-            raise RuntimeError("a hook cannot start a program in its own sandbox: the sandbox waits for the hook")
+            raise RuntimeError(
+                "a hook cannot start a program in its own sandbox: the sandbox waits for the hook"
+            )
         with self.lock:
             self.note_uid(creds.uid)
             fs = FsStruct(self.vfs.root, self.vfs.root, umask)
@@ -293,54 +203,19 @@ class Kernel:
             except BaseException:
                 self._forks.pop(process.token, None)
                 raise
-            child = Child(self, process)
+            child = Child(process)
             self._spawns[process.token] = child
             theirs = self._open_channel(process)
         flags = CONSTANTS["SPAWN_NEW_SESSION"] if new_session else 0
         flags |= (CONSTANTS["SPAWN_CTTY"] if ctty else 0) | (CONSTANTS["SPAWN_NEW_PGRP"] if new_pgrp else 0)
-        self._send_spawn(process.token, flags, ignored, stdio, theirs)
+        self._init.spawn(process.token, flags, ignored, stdio, theirs)
         child.started.wait()
         if child.error:
             raise OSError(child.error, os.strerror(child.error))
         return child
 
-    def _send_spawn(
-        self, token: int, flags: int, ignored: int, stdio: tuple[int, int, int], theirs: socket.socket
-    ) -> None:
-        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        soft = min(self.guest_nofile[0], hard - _RESERVED_FDS)
-        null = -1
-        fds = []
-        for fd in stdio:
-            if fd < 0 and null < 0:
-                null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-            fds.append(null if fd < 0 else fd)
-        fds.append(theirs.fileno())
-        message = _SPAWN.pack(CONSTANTS["SPAWN_START"], token, flags, soft, ignored, 0)
-        try:
-            self._control.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
-        finally:
-            theirs.close()
-            if null >= 0:
-                os.close(null)
-
-    def _init_says(self, events: int) -> None:
-        """An event of init's: a guest was started, or a child of init's ended."""
-        data = self._control.recv(_EVENT.size, socket.MSG_DONTWAIT) if events & EPOLLIN else b""
-        if len(data) != _EVENT.size:
-            self.loop.remove(self._control.fileno())
-            if not self._closed:
-                self._init_died()
-            return
-        kind, token, pid, status = _EVENT.unpack(data)
-        if kind == CONSTANTS["EVENT_STARTED"]:
-            self._started(token, pid, status)
-        elif kind == CONSTANTS["EVENT_EXITED"]:
-            child = self._children.pop(pid, None)
-            if child is not None:
-                child.ended(status)
-
-    def _started(self, token: int, pid: int, status: int) -> None:
+    def _started(self, token: int, pid: int, error: int) -> None:
+        """Init has started a program, or could not."""
         child = self._spawns.pop(token, None)
         process = self._forks.get(token) or next(
             (p for p in self.processes.values() if p.token == token), None
@@ -348,12 +223,12 @@ class Kernel:
         if child is None or process is None:
             return
         if pid < 0:
-            child.error = -status
+            child.error = error
             self._forks.pop(token, None)
             self._free(process)
         else:
             self._register(process, pid)
-            self._children[pid] = child
+            self._init.adopt(pid, child)
         child.started.set()
 
     def _init_died(self) -> None:
@@ -366,9 +241,14 @@ class Kernel:
                 signal.pidfd_send_signal(process.pidfd, signal.SIGKILL)
             except OSError:
                 pass
-        for child in [*self._spawns.values(), *self._children.values()]:
+        self._end_spawns()
+
+    def _end_spawns(self) -> None:
+        """Programs that init was asked for and will not start any more."""
+        for child in self._spawns.values():
+            child.ended(9)
             child.started.set()
-            child.ended(signal.SIGKILL)
+        self._spawns.clear()
 
     # -- processes ------------------------------------------------------------------------------------------
 
@@ -437,7 +317,7 @@ class Kernel:
     def note_uid(self, uid: int) -> None:
         """Some guest runs as `uid`: from when it is not the host's, the core asks before it shows a sender's uid."""
         if uid != os.getuid():
-            struct.pack_into("<I", self.world, _WORLD["virtual_uids"], 1)
+            note_virtual_uid(self.world)
 
     def prepare_fork(self, task: Task, flags: int) -> None:
         """A clone(2) without CLONE_THREAD is about to be made: the child's socket and channel go out."""

@@ -1,0 +1,187 @@
+"""The supervisor's end of init: programs that the front starts, and how they end.
+
+Layer: the pretend kernel, beneath sandbox.py.  May touch: the init process and its control socket
+(core_native/init.c is the other end; struct ring3_spawn goes there, struct ring3_event comes back).
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import resource
+import socket
+import struct
+import threading
+
+from .layout import CONSTANTS, SIZES
+from .loop import EPOLLIN, Loop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .task import Process
+
+_SPAWN = struct.Struct("<4I2Q")
+_EVENT = struct.Struct("<2I2i")
+assert _SPAWN.size == SIZES["ring3_spawn"] and _EVENT.size == SIZES["ring3_event"]
+#: descriptors that every guest process keeps for the core above its limit
+_RESERVED_FDS = 64
+
+
+class Child:
+    """A program that the front started: `pid`, and its raw wait status when it has ended."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._ended = threading.Event()
+        self.started = threading.Event()
+        self.error = 0
+        self.status: int | None = None
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ended(self, status: int) -> None:
+        self.status = status
+        self._ended.set()
+
+    def poll(self) -> int | None:
+        """The raw wait status (os.WIFEXITED and so on read it), None while it runs."""
+        return self.status
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end: the raw wait status.  Raises TimeoutError."""
+        if not self._ended.wait(timeout):
+            raise TimeoutError(f"process {self.pid} still runs")
+        assert self.status is not None
+        return self.status
+
+    def kill(self, sig: int) -> None:
+        """Send a signal.  Nothing happens when it has ended."""
+        import signal
+
+        if self.status is None and self._process.pidfd >= 0:
+            try:
+                signal.pidfd_send_signal(self._process.pidfd, sig)
+            except ProcessLookupError:
+                pass
+
+
+class Init:
+    """One sandbox's init process.
+
+    Arguments: `core` the path of its executable; `started(token, pid, errno)` is called in the loop's thread when a
+    program was started or could not be (pid < 0); `died()` when somebody else ended init.  Raises OSError if it cannot be
+    executed.
+    """
+
+    def __init__(self, core: str, started: Callable[[int, int, int], None], died: Callable[[], None]) -> None:
+        self._on_started, self._on_died = started, died
+        self._children: dict[int, Child] = {}
+        self._closing = False
+        self._soft_limit = raise_fd_limit()
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        exe = os.open(core, os.O_RDONLY | os.O_CLOEXEC)
+        st = os.fstat(exe)
+        self.core_ident = (st.st_dev, st.st_ino)
+        high = [_above_standard(theirs.fileno()), _above_standard(exe)]
+        try:
+            actions = [(os.POSIX_SPAWN_DUP2, high[0], 3), (os.POSIX_SPAWN_DUP2, high[1], 4)]
+            self.pid = os.posix_spawn(core, ["ring3-init", "init"], {}, file_actions=actions)
+        finally:
+            theirs.close()
+            os.close(exe)
+            for fd in high:
+                os.close(fd)
+
+    def watch(self, loop: Loop) -> None:
+        """Hear of init's events in `loop`."""
+        self._loop = loop
+        loop.add(self._control.fileno(), self._says)
+
+    def spawn(
+        self, token: int, flags: int, ignored: int, stdio: tuple[int, int, int], theirs: socket.socket
+    ) -> None:
+        """Ask for a program: `flags` SPAWN_*, `stdio` host descriptors (-1: closed); `theirs` is its channel's end,
+        which is closed."""
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        soft = min(self._soft_limit, hard - _RESERVED_FDS)
+        null = -1
+        fds = []
+        for fd in stdio:
+            if fd < 0 and null < 0:
+                null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+            fds.append(null if fd < 0 else fd)
+        fds.append(theirs.fileno())
+        message = _SPAWN.pack(CONSTANTS["SPAWN_START"], token, flags, soft, ignored, 0)
+        try:
+            self._control.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
+        finally:
+            theirs.close()
+            if null >= 0:
+                os.close(null)
+
+    def adopt(self, pid: int, child: Child) -> None:
+        """`child` runs as `pid`: it hears of its end."""
+        self._children[pid] = child
+
+    def _says(self, events: int) -> None:
+        """An event: a guest was started, or a child of init's ended."""
+        data = self._control.recv(_EVENT.size, socket.MSG_DONTWAIT) if events & EPOLLIN else b""
+        if len(data) != _EVENT.size:
+            self._loop.remove(self._control.fileno())
+            if not self._closing:
+                self._on_died()
+                self.end_children(9)
+            return
+        kind, token, pid, status = _EVENT.unpack(data)
+        if kind == CONSTANTS["EVENT_STARTED"]:
+            self._on_started(token, pid, -status)
+        elif kind == CONSTANTS["EVENT_EXITED"]:
+            child = self._children.pop(pid, None)
+            if child is not None:
+                child.ended(status)
+
+    def end_children(self, status: int) -> None:
+        """Whoever waits for a program hears of an end."""
+        for child in self._children.values():
+            if child.status is None:
+                child.ended(status)
+        self._children.clear()
+
+    def end(self) -> None:
+        """Have init end every guest, then itself, and wait for that."""
+        self._closing = True
+        self._control.shutdown(socket.SHUT_RDWR)
+        os.waitpid(self.pid, 0)
+
+    def close(self) -> None:
+        self._control.close()
+
+
+def _above_standard(fd: int) -> int:
+    """A duplicate that the two dup2 calls to 3 and 4 cannot overwrite."""
+    import fcntl
+
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 5)
+
+
+_original_soft: list[int] = []
+
+
+def raise_fd_limit() -> int:
+    """The supervisor holds some descriptors for each process and file, so its soft limit becomes the hard one.
+
+    Returns the soft limit that it had at first, which is what guests get.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if not _original_soft:
+        _original_soft.append(soft)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):
+            pass
+    return _original_soft[0]

@@ -1,0 +1,41 @@
+"""The world page: what every guest of a sandbox may read without asking.
+
+Layer: the pretend kernel, beneath sandbox.py.  May touch: one memfd; guests map it read-only (struct ring3_world of
+kernel/layout.py).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+
+from .layout import OFFSETS, VERSION
+
+_WORLD = OFFSETS["ring3_world"]
+
+
+def make_world(init_pid: int) -> tuple[mmap.mmap, int]:
+    """A fresh page, and a read-only descriptor of it for the guests; the caller closes both."""
+    fd = os.memfd_create("ring3-world", os.MFD_CLOEXEC)
+    try:
+        os.ftruncate(fd, mmap.PAGESIZE)
+        read_only = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+        page = mmap.mmap(fd, mmap.PAGESIZE)
+    finally:
+        os.close(fd)
+    struct.pack_into("<II", page, 0, VERSION, init_pid)
+    return page, read_only
+
+
+def write_uts(page: mmap.mmap, hostname: str, domainname: str) -> None:
+    """uname(2)'s fields: the host's but for the names, each in 65 bytes (struct new_utsname)."""
+    uts = os.uname()
+    fields = (uts.sysname, hostname, uts.release, uts.version, uts.machine, domainname)
+    data = b"".join(os.fsencode(f)[:64].ljust(65, b"\0") for f in fields)
+    page[_WORLD["uts"] : _WORLD["uts"] + len(data)] = data
+
+
+def note_virtual_uid(page: mmap.mmap) -> None:
+    """From now on the core asks before it shows a sender's uid in a siginfo."""
+    struct.pack_into("<I", page, _WORLD["virtual_uids"], 1)
