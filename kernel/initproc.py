@@ -73,8 +73,8 @@ class Init:
     """One sandbox's init process.
 
     Arguments: `core` the path of its executable; `started(token, pid, errno)` is called in the loop's thread when a
-    program was started or could not be (pid < 0); `died()` when somebody else ended init.  Raises OSError if it cannot be
-    executed.
+    program was started or could not be (pid < 0); `died()` when somebody else ended init.  Raises OSError if it cannot
+    be executed.
     """
 
     def __init__(self, core: str, started: Callable[[int, int, int], None], died: Callable[[], None]) -> None:
