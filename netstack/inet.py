@@ -289,6 +289,18 @@ class InetSock(Sock):
             raise err(errno.EINVAL)
         self._autobind(t)
         source = self.source_for(where)
+        found = self._receiver(where, source)
+        while found is not None and self.net.gone(found):
+            found = self._receiver(where, source)
+        if found is None and self.peer == where:
+            # The ICMP answer: told by whatever call comes next.
+            self.refuse()
+        if found is None or found.shut & 1:
+            return None
+        return found, source.pack(found.family), ancillary(found, self, where.host)
+
+    def _receiver(self, where: Endpoint, source: Endpoint) -> InetSock | None:
+        """Who gets a datagram: the one that is connected to `source`, else the most exact address, the latest bound."""
         best = 0
         found: InetSock | None = None
         for sock in self.ports.holders(where.port):
@@ -297,12 +309,7 @@ class InetSock(Sock):
                 score = 4 if sock.peer == source else 0
             if score and score >= best:
                 best, found = score, sock
-        if found is None and self.peer == where:
-            # The ICMP answer: told by whatever call comes next.
-            self.refuse()
-        if found is None or found.shut & 1:
-            return None
-        return found, source.pack(found.family), ancillary(found, self, where.host)
+        return found
 
     def source_for(self, where: Endpoint) -> Endpoint:
         """The address that the receiver of a datagram to `where` sees."""
