@@ -98,6 +98,13 @@ s64 fn_fcntl(struct thread *t, struct call *c)
 		if ((s32)c->a[2] != t->proc->pid && (s32)c->a[2] != 0 && (int)c->a[1] == F_SETOWN)
 			return supervise(t, c, REQ_CALL);
 		return native(t, c);
+	case F_GETFL: {
+		if (fd_class(t, fd) == FD_PLACEHOLDER)
+			return supervise(t, c, REQ_CALL);
+		s64 flags = native(t, c);
+		/* How the supervisor opened a host file is not the guest's affair. */
+		return flags < 0 ? flags : flags & ~(O_NOATIME | O_NOFOLLOW);
+	}
 	case F_SETLEASE:
 	case F_NOTIFY:
 		return -EINVAL;
@@ -129,7 +136,10 @@ s64 fn_ioctl(struct thread *t, struct call *c)
 		return native(t, c); /* RND*: entropy counts of the random devices */
 	/* The kernel's own errno for a descriptor that is not open. */
 	s64 r = sys(NR_fcntl, fd, F_GETFD);
-	return r < 0 ? r : -ENOTTY;
+	if (r < 0)
+		return r;
+	/* FICLONE, FICLONERANGE, FIDEDUPERANGE: no filesystem here shares blocks. */
+	return request == 0x40049409 || request == 0x4020940d || request == 0xc0189436 ? -EOPNOTSUPP : -ENOTTY;
 }
 
 /* Give the kernel's soft limit the value `soft` (clamped to what the host's hard limit allows). */

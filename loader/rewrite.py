@@ -37,7 +37,7 @@ from .trampoline import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from .sites import Analysis, Site
     from .text import Text
@@ -85,11 +85,11 @@ class Rewrite:
         self.tramp_length = slots * TRAMPOLINE_SIZE + PAGE - 1 & -PAGE
         self.size = self.tramp_offset + self.tramp_length
 
-    def close(self) -> None:
-        """Close the memfd; may be called twice."""
+    def close(self, close: Callable[[int], None] = os.close) -> None:
+        """Close the memfd; may be called twice.  (`close` is bound here: at interpreter exit `os` may be gone.)"""
         fd, self.memfd = self.memfd, -1
         if fd >= 0:
-            os.close(fd)
+            close(fd)
 
     def __del__(self) -> None:
         self.close()
