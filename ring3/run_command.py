@@ -173,8 +173,11 @@ def wait_and_pass_signals(child: Child, on_winch: Callable[[], None] | None = No
 
     The signals of _TAKEN must be blocked in every thread. A second thread waits and wakes this one.
     """
+    import gc
     import threading
 
+    gc.freeze()  # what start-up made is there to stay
+    gc.enable()  # entry() in cli.py had turned it off
     here = threading.get_ident()
 
     def watch() -> None:
