@@ -9,7 +9,7 @@ inet_hashtables.c, and of udp_lib_lport_inuse() for datagrams.
 from __future__ import annotations
 
 import errno
-import random
+import os
 
 from .address import err
 from .sock import LISTENING
@@ -81,7 +81,7 @@ class Ports:
     def free(self) -> int:
         """A free ephemeral port.  Raises EADDRNOTAVAIL when there is none."""
         for attempt in range(2):
-            start = random.randrange(len(EPHEMERAL))
+            start = int.from_bytes(os.urandom(4), "little") % len(EPHEMERAL)
             for i in range(len(EPHEMERAL)):
                 port = EPHEMERAL[(start + i) % len(EPHEMERAL)]
                 if port not in self._held:

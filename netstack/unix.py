@@ -6,7 +6,7 @@ Layer: netstack, a family.  May touch: the vfs, for the nodes that paths lead to
 from __future__ import annotations
 
 import errno
-import random
+import os
 
 from .address import AF_UNSPEC, SOCK_STREAM, err, family_of, pack_unix, parse_unix
 from .listener import Backlog, peer_message
@@ -72,7 +72,7 @@ class UnixSock(Sock):
         """An abstract name of five hexadecimal digits; nothing happens to a socket that has a name."""
         if self.name:
             return
-        start = random.randrange(1 << 20)
+        start = int.from_bytes(os.urandom(4), "little") % (1 << 20)
         for i in range(1 << 20):
             name = b"\0%05x" % ((start + i) % (1 << 20))
             if (name, self.type) not in self.net.abstract:
