@@ -204,7 +204,7 @@ class UnixSock(Sock):
             other = self._find(t, parse_unix(raw))
         elif self.peer is None:
             raise err(errno.ENOTCONN)
-        elif self.peer.end is None:
+        elif self.peer.end is None or self.net.gone(self.peer):
             self.peer = self.peer_name = None
             self.state = FRESH
             raise err(errno.ECONNREFUSED)
