@@ -65,6 +65,17 @@ tail_end:
 fast_entry:
 	jmp *fast_target(%rip)
 
+/* The registers of struct fast_frame, but for the last three. */
+	.macro reload
+	mov 0(%rsp), %r9
+	mov 8(%rsp), %r8
+	mov 16(%rsp), %r10
+	mov 24(%rsp), %rdx
+	mov 32(%rsp), %rsi
+	mov 40(%rsp), %rdi
+	mov 48(%rsp), %rax
+	.endm
+
 	.data
 	.balign 8
 	.globl fast_target
@@ -99,13 +110,7 @@ fast_tail:
 	lea -80(%rsp), %rsp
 	cmpl $0, %gs:0
 	jne fast_pending
-	mov 0(%rsp), %r9
-	mov 8(%rsp), %r8
-	mov 16(%rsp), %r10
-	mov 24(%rsp), %rdx
-	mov 32(%rsp), %rsi
-	mov 40(%rsp), %rdi
-	mov 48(%rsp), %rax
+	reload
 	mov 64(%rsp), %rcx
 	mov 72(%rsp), %r11		/* syscall leaves the flags in r11 */
 	pushq %r11
@@ -118,13 +123,7 @@ fast_pending:
 	movq $RING3_DELIVER, 48(%rsp)
 /* The slow way: everything as it was at the site, and the trampoline's own syscall. */
 fast_trap:
-	mov 0(%rsp), %r9
-	mov 8(%rsp), %r8
-	mov 16(%rsp), %r10
-	mov 24(%rsp), %rdx
-	mov 32(%rsp), %rsi
-	mov 40(%rsp), %rdi
-	mov 48(%rsp), %rax
+	reload
 	mov 56(%rsp), %rcx
 	mov %rcx, %gs:24		/* jump */
 	pushq 72(%rsp)

@@ -12,7 +12,7 @@ import struct
 
 from ..loader.plan import LayoutContext, Opened
 from ..loader.prepare import prepare
-from ..vfs.inode import OpenContext
+from ..vfs.inode import OpenContext, err
 from ..vfs.perm import MAY_EXEC, check
 from ..vfs.stat import S_IFMT, S_IFREG
 from .handlers import Exec, syscall
@@ -33,25 +33,21 @@ _SEG = struct.Struct("<3Q2IiI")
 assert _SEG.size == SIZES["ring3_seg"]
 
 
-def _err(number: int) -> OSError:
-    return OSError(number, os.strerror(number))
-
-
 def open_exec_path(t: Task, path: Path, name: bytes) -> Opened:
     """do_open_execat(): a regular file with execute permission, which nobody writes."""
     inode = path.inode
     if inode.mode & S_IFMT != S_IFREG or path.mount.flags & _MNT_NOEXEC:
-        raise _err(errno.EACCES)
+        raise err(errno.EACCES)
     check(t.creds, inode, MAY_EXEC)
     if not inode.mode & 0o111:
-        raise _err(errno.EACCES)  # not even root executes what has no x bit at all
+        raise err(errno.EACCES)  # not even root executes what has no x bit at all
     vfs = t.sandbox.vfs
     opened = inode.open(OpenContext(vfs, path, os.O_RDONLY, t.creds, t))
     if not isinstance(opened, int):
-        raise _err(errno.EACCES)  # a file that Python serves cannot be mapped
+        raise err(errno.EACCES)  # a file that Python serves cannot be mapped
     if opened_for_writing(opened):
         os.close(opened)
-        raise _err(errno.ETXTBSY)
+        raise err(errno.ETXTBSY)
     vfs.handle(path, opened)
     return Opened(opened, name, path, inode.mode)
 
@@ -116,13 +112,13 @@ def prepare_program(
         if path is filename and opened is None:
             place = vfs.lookup(t, base, name, not flags & AT_SYMLINK_NOFOLLOW)
             if flags & AT_SYMLINK_NOFOLLOW and place.inode.is_symlink:
-                raise _err(errno.ELOOP)
+                raise err(errno.ELOOP)
         else:
             place = vfs.lookup(t, None, path)
         return open_exec_path(t, place, path)
 
     if not name and opened is None:
-        raise _err(errno.ENOENT)
+        raise err(errno.ENOENT)
     limit = resource.getrlimit(resource.RLIMIT_STACK)[0]
     prepared = prepare(
         open_exec, filename, argv, envp, stack_rlimit=limit if limit >= 0 else -1, opened=opened,
@@ -162,7 +158,7 @@ def sys_execveat(
 ) -> Exec:
     """execveat(2)"""
     if flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
-        raise _err(errno.EINVAL)
+        raise err(errno.EINVAL)
     return _exec(t, dirfd, path, argv, envp, flags)
 
 
@@ -242,7 +238,9 @@ def plan_memfd(plan: Plan, creds: Credentials, initial: bool) -> int:
     head[at["comm"] : at["comm"] + 16] = plan.comm[:15].ljust(16, b"\0")
     struct.pack_into("<5I", head, at["creds"], creds.uid, creds.euid, creds.gid, creds.egid, int(initial))
     parts = [bytes(head)]
-    parts += [_SEG.pack(s.addr, s.length, s.offset, s.prot, s.flags, s.file, s.trampolines) for s in plan.segments]
+    parts += [
+        _SEG.pack(s.addr, s.length, s.offset, s.prot, s.flags, s.file, s.trampolines) for s in plan.segments
+    ]
     parts += [struct.pack("<QQ", addr, length) for addr, length in plan.zero]
     parts.append(plan.stack)
     fd = os.memfd_create("ring3-plan", os.MFD_CLOEXEC)

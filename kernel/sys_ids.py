@@ -7,9 +7,9 @@ Rules after kernel/sys.c, kernel/groups.c, kernel/capability.c and security/comm
 from __future__ import annotations
 
 import errno
-import os
 import struct
 
+from ..vfs.inode import err
 from .handlers import Out, syscall
 from .task import Credentials
 
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 
 CAP_SETGID, CAP_SETUID = 6, 7
 _NOBODY = 0xFFFFFFFF
-
-
-def _err(number: int) -> OSError:
-    return OSError(number, os.strerror(number))
 
 
 def _commit(t: Task, new: Credentials, ret: int = 0) -> Out:
@@ -63,12 +59,12 @@ def sys_setuid(t: Task, uid: int) -> Result:
     """setuid(2)"""
     uid &= _NOBODY
     if uid == _NOBODY:
-        raise _err(errno.EINVAL)
+        raise err(errno.EINVAL)
     new = t.creds.copy()
     if t.creds.capable(CAP_SETUID):
         new.uid = new.suid = uid
     elif uid not in (new.uid, new.suid):
-        raise _err(errno.EPERM)
+        raise err(errno.EPERM)
     new.euid = new.fsuid = uid
     return _commit(t, new)
 
@@ -78,12 +74,12 @@ def sys_setgid(t: Task, gid: int) -> Result:
     """setgid(2)"""
     gid &= _NOBODY
     if gid == _NOBODY:
-        raise _err(errno.EINVAL)
+        raise err(errno.EINVAL)
     new = t.creds.copy()
     if t.creds.capable(CAP_SETGID):
         new.gid = new.sgid = gid
     elif gid not in (new.gid, new.sgid):
-        raise _err(errno.EPERM)
+        raise err(errno.EPERM)
     new.egid = new.fsgid = gid
     return _commit(t, new)
 
@@ -96,11 +92,11 @@ def sys_setreuid(t: Task, ruid: int, euid: int) -> Result:
     able = old.capable(CAP_SETUID)
     if ruid != _NOBODY:
         if not able and ruid not in (old.uid, old.euid):
-            raise _err(errno.EPERM)
+            raise err(errno.EPERM)
         new.uid = ruid
     if euid != _NOBODY:
         if not able and euid not in (old.uid, old.euid, old.suid):
-            raise _err(errno.EPERM)
+            raise err(errno.EPERM)
         new.euid = euid
     if ruid != _NOBODY or (euid != _NOBODY and euid != old.uid):
         new.suid = new.euid
@@ -116,11 +112,11 @@ def sys_setregid(t: Task, rgid: int, egid: int) -> Result:
     able = old.capable(CAP_SETGID)
     if rgid != _NOBODY:
         if not able and rgid not in (old.gid, old.egid):
-            raise _err(errno.EPERM)
+            raise err(errno.EPERM)
         new.gid = rgid
     if egid != _NOBODY:
         if not able and egid not in (old.gid, old.egid, old.sgid):
-            raise _err(errno.EPERM)
+            raise err(errno.EPERM)
         new.egid = egid
     if rgid != _NOBODY or (egid != _NOBODY and egid != old.gid):
         new.sgid = new.egid
@@ -137,7 +133,7 @@ def sys_setresuid(t: Task, ruid: int, euid: int, suid: int) -> Result:
         if value == _NOBODY:
             continue
         if not old.capable(CAP_SETUID) and value not in (old.uid, old.euid, old.suid):
-            raise _err(errno.EPERM)
+            raise err(errno.EPERM)
         setattr(new, name, value)
     new.fsuid = new.euid
     return _commit(t, new)
@@ -152,7 +148,7 @@ def sys_setresgid(t: Task, rgid: int, egid: int, sgid: int) -> Result:
         if value == _NOBODY:
             continue
         if not old.capable(CAP_SETGID) and value not in (old.gid, old.egid, old.sgid):
-            raise _err(errno.EPERM)
+            raise err(errno.EPERM)
         setattr(new, name, value)
     new.fsgid = new.egid
     return _commit(t, new)
@@ -185,11 +181,11 @@ def sys_getgroups(t: Task, size: int, address: int) -> Result:
     """getgroups(2)"""
     groups = t.creds.groups
     if size < 0:
-        raise _err(errno.EINVAL)
+        raise err(errno.EINVAL)
     if size == 0:
         return len(groups)
     if size < len(groups):
-        raise _err(errno.EINVAL)
+        raise err(errno.EINVAL)
     return Out(len(groups), [(address, struct.pack(f"<{len(groups)}I", *groups))] if groups else [])
 
 
@@ -197,9 +193,9 @@ def sys_getgroups(t: Task, size: int, address: int) -> Result:
 def sys_setgroups(t: Task, size: int, address: int) -> Result:
     """setgroups(2)"""
     if not t.creds.capable(CAP_SETGID):
-        raise _err(errno.EPERM)
+        raise err(errno.EPERM)
     if not 0 <= size <= 65536:
-        raise _err(errno.EINVAL)
+        raise err(errno.EINVAL)
     new = t.creds.copy()
     new.groups = tuple(sorted(struct.unpack(f"<{size}I", t.peek(address, 4 * size)))) if size else ()
     return _commit(t, new)
@@ -222,15 +218,15 @@ def sys_capget(t: Task, header: int, data: int) -> Result:
     count, pid = _header(t, header)
     if not count:
         if data:
-            raise _err(errno.EINVAL)
+            raise err(errno.EINVAL)
         return Out(0, [(header, struct.pack("<I", 0x20080522))])
     if pid < 0:
-        raise _err(errno.EINVAL)
+        raise err(errno.EINVAL)
     creds = t.creds
     if pid not in (0, t.process.pid, t.tid):
         other = t.sandbox.processes.get(pid)
         if other is None:
-            raise _err(errno.ESRCH)
+            raise err(errno.ESRCH)
         creds = other.main_creds
     permitted = Credentials.ALL if 0 in (creds.uid, creds.euid, creds.suid) else creds.caps
     words = [struct.pack("<3I", creds.caps >> s & _NOBODY, permitted >> s & _NOBODY, 0) for s in (0, 32)]
@@ -244,13 +240,13 @@ def sys_capset(t: Task, header: int, data: int) -> Result:
     if not count:
         raise OSError(errno.EINVAL, "")
     if pid not in (0, t.process.pid, t.tid):
-        raise _err(errno.EPERM)
+        raise err(errno.EPERM)
     words = struct.unpack(f"<{3 * count}I", t.peek(data, 12 * count))
     effective = words[0] | (words[3] << 32 if count == 2 else 0)
     permitted = words[1] | (words[4] << 32 if count == 2 else 0)
     had = Credentials.ALL if 0 in (t.creds.uid, t.creds.euid, t.creds.suid) else t.creds.caps
     if permitted & ~had or effective & ~permitted:
-        raise _err(errno.EPERM)
+        raise err(errno.EPERM)
     new = t.creds.copy()
     new.caps = effective & Credentials.ALL
     t.creds = new

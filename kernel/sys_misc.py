@@ -9,16 +9,13 @@ import errno
 import os
 import struct
 
+from ..vfs.inode import err
 from .handlers import NATIVE, syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .handlers import Result
     from .task import Task
-
-
-def _err(number: int) -> OSError:
-    return OSError(number, os.strerror(number))
 
 
 @syscall("prctl")
@@ -29,21 +26,21 @@ def sys_prctl(t: Task, option: int, a: int, b: int, c: int, d: int) -> Result:
         return process.dumpable
     if option == 4:  # PR_SET_DUMPABLE: virtual, or the supervisor could not look into the guest any more
         if a not in (0, 1):
-            raise _err(errno.EINVAL)
+            raise err(errno.EINVAL)
         process.dumpable = a
         return 0
     if option == 7:  # PR_GET_KEEPCAPS
         return int(t.creds.keepcaps)
     if option == 8:  # PR_SET_KEEPCAPS
         if a > 1:
-            raise _err(errno.EINVAL)
+            raise err(errno.EINVAL)
         new = t.creds.copy()
         new.keepcaps = bool(a)
         t.creds = new
         return 0
     if option == 23:  # PR_CAPBSET_READ
         if a > 40:
-            raise _err(errno.EINVAL)
+            raise err(errno.EINVAL)
         return 1
     if option == 27:  # PR_GET_SECUREBITS
         return 0
@@ -52,23 +49,23 @@ def sys_prctl(t: Task, option: int, a: int, b: int, c: int, d: int) -> Result:
             return 0
         if a == 4:
             return 0
-        raise _err(errno.EPERM if a in (2, 3) and b <= 40 else errno.EINVAL)
+        raise err(errno.EPERM if a in (2, 3) and b <= 40 else errno.EINVAL)
     if option in (24, 28):  # PR_CAPBSET_DROP, PR_SET_SECUREBITS
         t.sandbox.log(
             f"prctl({option}): the bounding set and securebits are not virtual yet; refused (EPERM)"
         )
-        raise _err(errno.EPERM)
-    raise _err(errno.EINVAL)
+        raise err(errno.EPERM)
+    raise err(errno.EINVAL)
 
 
 def _who(t: Task, which: int, who: int) -> Result:
     """PRIO_PROCESS of the sandbox's processes, and one's own group; others do not exist."""
     if which not in (0, 1, 2):
-        raise _err(errno.EINVAL)
+        raise err(errno.EINVAL)
     if which == 0 and who not in (0, t.process.pid) and not t.sandbox.knows(who):
-        raise _err(errno.ESRCH)
+        raise err(errno.ESRCH)
     if which == 2 and who not in (0, t.creds.uid):
-        raise _err(errno.ESRCH)
+        raise err(errno.ESRCH)
     return NATIVE
 
 
@@ -82,7 +79,7 @@ def sys_getpriority(t: Task, which: int, who: int) -> Result:
 def sys_setpriority(t: Task, which: int, who: int, value: int) -> Result:
     """setpriority(2): for processes; a whole group or user would include host processes."""
     if which != 0:
-        raise _err(errno.EPERM)
+        raise err(errno.EPERM)
     return _who(t, which, who)
 
 
@@ -96,7 +93,7 @@ def sys_ioprio_get(t: Task, which: int, who: int) -> Result:
 def sys_ioprio_set(t: Task, which: int, who: int, value: int) -> Result:
     """ioprio_set(2)"""
     if which != 1:
-        raise _err(errno.EPERM)
+        raise err(errno.EPERM)
     return _who(t, 0, who)
 
 
@@ -114,9 +111,9 @@ def sys_setdomainname(t: Task, name: bytes, length: int) -> Result:
 
 def _set_name(t: Task, which: str, name: bytes, length: int) -> Result:
     if not t.creds.capable(21):  # CAP_SYS_ADMIN
-        raise _err(errno.EPERM)
+        raise err(errno.EPERM)
     if not 0 <= length <= 64:
-        raise _err(errno.EINVAL)
+        raise err(errno.EINVAL)
     setattr(t.sandbox, which, os.fsdecode(name))
     t.sandbox.write_uts()
     return 0
@@ -127,7 +124,7 @@ def sys_unshare(t: Task, flags: int) -> Result:
     """unshare(2): CLONE_FS; descriptors of threads and namespaces cannot be taken apart yet."""
     if flags & ~0x200:  # CLONE_FS
         t.sandbox.log(f"unshare({flags:#x}): only CLONE_FS is supported; refused (EPERM)")
-        raise _err(errno.EPERM)
+        raise err(errno.EPERM)
     if flags:
         t.own_fs = t.fs.copy()
     return 0
@@ -141,9 +138,9 @@ def sys_adjtimex(t: Task, timex: bytes | None) -> Result:
 
 def _adjust(timex: bytes | None) -> Result:
     if timex is None:
-        raise _err(errno.EFAULT)
+        raise err(errno.EFAULT)
     if struct.unpack_from("<I", timex)[0]:
-        raise _err(errno.EPERM)
+        raise err(errno.EPERM)
     return NATIVE
 
 

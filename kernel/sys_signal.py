@@ -8,16 +8,13 @@ from __future__ import annotations
 import errno
 import os
 
+from ..vfs.inode import err
 from .handlers import NATIVE, KillList, syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .handlers import Result
     from .task import Process, Task
-
-
-def _err(number: int) -> OSError:
-    return OSError(number, os.strerror(number))
 
 
 def may_signal(t: Task, target: Process, sig: int) -> bool:
@@ -46,23 +43,23 @@ def sys_kill(t: Task, pid: int, sig: int) -> Result:
     pid = pid & 0xFFFFFFFF
     pid -= (pid & 0x80000000) * 2
     if not 0 <= sig & 0xFFFFFFFF <= 64:
-        raise _err(errno.EINVAL)
+        raise err(errno.EINVAL)
     if pid > 0:
         if not t.sandbox.knows(pid):
-            raise _err(errno.ESRCH)
+            raise err(errno.ESRCH)
         target = t.sandbox.processes.get(pid)
         if target is not None and not may_signal(t, target, sig):
-            raise _err(errno.EPERM)
+            raise err(errno.EPERM)
         return NATIVE
     if pid == -1:
         everyone = [p for p in _members(t, None) if p is not t.process]
     else:
         everyone = _members(t, os.getpgid(t.process.pid) if pid == 0 else -pid)
     if not everyone:
-        raise _err(errno.ESRCH)
+        raise err(errno.ESRCH)
     allowed = [p.pid for p in everyone if may_signal(t, p, sig)]
     if not allowed:
-        raise _err(errno.EPERM)
+        raise err(errno.EPERM)
     # The sender comes last: its own signal may end it.
     allowed.sort(key=lambda p: p == t.process.pid)
     return KillList(allowed)
@@ -72,9 +69,9 @@ def sys_kill(t: Task, pid: int, sig: int) -> Result:
 def sys_signal_one(t: Task, pid: int, *_rest: int) -> Result:
     """tgkill(2) and rt_sigqueueinfo(2)"""
     if pid <= 0:
-        raise _err(errno.EINVAL)
+        raise err(errno.EINVAL)
     if not t.sandbox.knows(pid) and not _own_thread(t, pid):
-        raise _err(errno.ESRCH)
+        raise err(errno.ESRCH)
     return NATIVE
 
 
@@ -88,7 +85,7 @@ def _own_thread(t: Task, tid: int) -> bool:
 def sys_of_task(t: Task, pid: int, *_rest: int) -> Result:
     """Calls about one task: of the sandbox, or ESRCH."""
     if not t.sandbox.knows(pid) and not _own_thread(t, pid):
-        raise _err(errno.ESRCH)
+        raise err(errno.ESRCH)
     return NATIVE
 
 
@@ -96,5 +93,5 @@ def sys_of_task(t: Task, pid: int, *_rest: int) -> Result:
 def sys_prlimit64(t: Task, pid: int, *_rest: int) -> Result:
     """prlimit(2) of another process: its limits are its own core's affair."""
     if not t.sandbox.knows(pid):
-        raise _err(errno.ESRCH)
-    raise _err(errno.EPERM)
+        raise err(errno.ESRCH)
+    raise err(errno.EPERM)
