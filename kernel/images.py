@@ -46,10 +46,20 @@ class Images:
         self._on = mode == "detour"
 
     def rewritten(self, fd: int) -> Rewrite | None:
-        """The rewritten form of an open host file, None where there is none."""
+        """The rewritten form of an open host file, None where there is none.
+
+        Rewriting is an optimisation: where it fails, for whatever reason, the text stays as it is and its calls trap.
+        """
         if not self._on:
             return None
-        return _shared_cache().get(fd)
+        try:
+            return _shared_cache().get(fd)
+        except ImportError as e:
+            self._on = False
+            self._kernel.log_once(f"system calls are not rewritten, which makes them slower: {e}")
+        except Exception as e:
+            self._kernel.log_once(f"a file's system calls are not rewritten: {type(e).__name__}: {e}")
+        return None
 
     def for_plan(self, opened: Opened) -> Rewrite | None:
         """What the loader asks for the program and its interpreter."""
