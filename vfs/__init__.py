@@ -1,4 +1,4 @@
-"""The virtual filesystem: paths, mounts, permissions, and one module or folder for each filesystem (docs/filesystem.md).
+"""The virtual filesystem: paths, mounts, permissions, one module or folder a filesystem (docs/filesystem.md).
 
 Layer: beneath the pretend kernel's handlers; it knows nothing of guests but who calls.
 """
