@@ -18,6 +18,7 @@ from harness import (
     run_ring3,
 )
 
+REWRITE_MODES = ("detour", "off")
 SKIP = 77  # exit status of a program that cannot run on this machine; it prints why
 CASES = [
     pytest.param(spec, variant, user, place, id=f"{spec.name}-{variant}-{user}-{place}")
@@ -59,8 +60,9 @@ def test_guest(spec: Spec, variant: str, user: str, place: str, guests: Builder,
 
     opts = ["-e", "CHECK_SIDE=ring3", *(["-u", f"{NOBODY}:{NOBODY}"] if uid else [])]
     opts += ["--tmpfs", "/mem", "-w", "/mem"] if place == "tmpfs" else ["-w", str(guest_dir)]
-    before = host_listing(guest_dir)
-    guest = run_ring3([program], *opts, cwd=guest_dir, timeout=spec.timeout)
-    assert not changed(before, host_listing(guest_dir)), "the host was written"
-    verdict(guest)
-    assert guest.out == native.out, f"native:\n{native.describe()}\nring3:\n{guest.describe()}"
+    for mode in REWRITE_MODES:
+        before = host_listing(guest_dir)
+        guest = run_ring3([program], f"--rewrite={mode}", *opts, cwd=guest_dir, timeout=spec.timeout)
+        assert not changed(before, host_listing(guest_dir)), "the host was written"
+        verdict(guest)
+        assert guest.out == native.out, f"native:\n{native.describe()}\nring3, {mode}:\n{guest.describe()}"
