@@ -174,9 +174,17 @@ _original_soft: list[int] = []
 def raise_fd_limit() -> int:
     """The supervisor holds some descriptors for each process and file, so its soft limit becomes the hard one.
 
-    Returns the soft limit that it had at first, which is what guests get.
+    Returns the soft limit that it had at first, which is what guests get.  Raises SandboxError where the hard limit
+    leaves guests nothing beside the core's own.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2 * _RESERVED_FDS:
+        from ..errors import SandboxError
+
+        raise SandboxError(
+            f"at most {hard} descriptors may be open here, and ring3 needs {2 * _RESERVED_FDS}: "
+            "raise the hard limit (ulimit -Hn)"
+        )
     if not _original_soft:
         _original_soft.append(soft)
     if soft != hard:

@@ -335,3 +335,16 @@ def test_trace_shows_calls(workdir: Path) -> None:
     trace = workdir / "trace"
     assert_ok(ring3("run", "--trace-file", str(trace), "true"))
     assert "exit_group(0)" in trace.read_text()
+
+
+def test_too_few_descriptors_are_one_sentence() -> None:
+    command = shlex.join(ring3_argv(["true"]))
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -n 60; exec {command}"],
+        env=dict(BASE_ENV),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 125
+    assert done.stderr.startswith(b"ring3: at most 60 descriptors") and done.stderr.count(b"\n") == 1
