@@ -45,6 +45,7 @@ _KEEP_SECONDS = 30 * 86400
 """How long an unused cached core is kept once a newer one is compiled."""
 
 _private_dirs: list[str] = []
+_private_owner: list[int] = []
 
 
 def source_dir() -> str:
@@ -218,19 +219,25 @@ def _prune(directory: str, keep: str) -> None:
 def _private_dir() -> str:
     if not _private_dirs:
         import atexit
-        import shutil
         import tempfile
 
         directory = tempfile.mkdtemp(prefix="ring3-")
-        owner = os.getpid()  # a forked child must not remove its parent's
-
-        def remove() -> None:
-            if os.getpid() == owner:
-                shutil.rmtree(directory, ignore_errors=True)
-
-        atexit.register(remove)
         _private_dirs.append(directory)
+        _private_owner.append(os.getpid())
+        atexit.register(remove_private_dir)
     return _private_dirs[0]
+
+
+def remove_private_dir() -> None:
+    """Remove this process's private directory, if it made one; a forked child leaves its parent's alone.
+
+    For whoever ends a process by os._exit(), which does not run atexit's functions.
+    """
+    if _private_dirs and _private_owner[0] == os.getpid():
+        import shutil
+
+        shutil.rmtree(_private_dirs.pop(), ignore_errors=True)
+        _private_owner.clear()
 
 
 def _unlink(path: str) -> None:

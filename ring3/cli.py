@@ -68,6 +68,9 @@ def entry() -> NoReturn:
                 stream.flush()
         except (OSError, ValueError):
             status = status or OWN_FAILURE
+    build = sys.modules.get("ring3.core_native.build")
+    if build is not None:
+        build.remove_private_dir()
     os._exit(status)
 
 
@@ -169,7 +172,11 @@ def _run_parser() -> argparse.ArgumentParser:
         default="detour",
         help="rewrite system call sites before they run (detour: the default), or let every call trap (off)",
     )
-    add("--native-hook", metavar="FILE", help="run with a native hook (docs/native-hooks.md) around every call")
+    add(
+        "--native-hook",
+        metavar="FILE",
+        help="run with a native hook (docs/native-hooks.md) around every call",
+    )
     add("--trace", action="store_true", help="print each system call to standard error")
     add("--trace-file", metavar="FILE", help="write each system call to FILE")
     add("command", nargs="...", metavar="PROGRAM [ARGUMENT]...", help="what to run; looked up in PATH")

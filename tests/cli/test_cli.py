@@ -348,3 +348,13 @@ def test_too_few_descriptors_are_one_sentence() -> None:
     )
     assert done.returncode == 125
     assert done.stderr.startswith(b"ring3: at most 60 descriptors") and done.stderr.count(b"\n") == 1
+
+
+def test_without_a_cache_nothing_is_left(workdir: Path) -> None:
+    env = {**BASE_ENV, "HOME": "/proc/no-home", "TMPDIR": str(workdir)}
+    env.pop("XDG_CACHE_HOME", None)
+    done = subprocess.run(
+        [*ring3_argv(["echo", "hi"])], env=env, capture_output=True, timeout=100, check=False, cwd=workdir
+    )
+    assert done.stdout == b"hi\n", done.stderr
+    assert os.listdir(workdir) == []
