@@ -116,7 +116,6 @@ struct thread {
 	u64 vmask;      /* which of NEVER_BLOCKED the guest believes to have blocked */
 	u64 vpending;   /* those of them that were sent meanwhile */
 	u64 pend_mask;  /* the guest's mask at the recorded signal */
-	u64 trap_ip;
 	struct stack_t_ altstack;
 	u8 pend_info[128];
 	u8 vinfo[3][128];
@@ -152,7 +151,6 @@ struct mm {
 	u64 brk_start, brk;
 	u32 gs_taken; /* the guest uses GS itself: no fast entry any more */
 	u32 tramps;
-	u64 guest_gs;
 	struct tramp_region tramp[TRAMP_MAX];
 	u32 thread_state[THREAD_MAX]; /* 0 never mapped, 1 in use, 2 free */
 	u64 procs[PROC_MAX / 64];

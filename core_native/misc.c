@@ -110,8 +110,10 @@ s64 fn_arch_prctl(struct thread *t, struct call *c)
 		guest_takes_gs();
 		return native(t, c);
 	case 0x1004: /* GET_GS */
-		if (!mm.gs_taken)
-			return copy_out(c->a[1], &mm.guest_gs, 8);
+		if (!mm.gs_taken) { /* what is there is ours; the guest has never set it */
+			u64 none = 0;
+			return copy_out(c->a[1], &none, 8);
+		}
 		return native(t, c);
 	case 0x1002: /* SET_FS */
 		return in_core(c->a[1]) ? -EPERM : native(t, c);

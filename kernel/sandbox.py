@@ -13,7 +13,6 @@ import threading
 from ..netstack.network import Network
 from .channel import MSG, Channel, valid_slot
 from .dispatch import Dispatcher
-from .handlers import InstallFd
 from .images import Images
 from .initproc import Child, Init
 from .layout import CONSTANTS
@@ -200,12 +199,13 @@ class Kernel:
             try:
                 fs.cwd = self.vfs.lookup(task, None, cwd)
                 process.pending_exec = prepare_program(task, None, path, argv, env, 0)
+                theirs = self._open_channel(process)
             except BaseException:
                 self._forks.pop(process.token, None)
+                self._free(process)
                 raise
             child = Child(process)
             self._spawns[process.token] = child
-            theirs = self._open_channel(process)
         flags = CONSTANTS["SPAWN_NEW_SESSION"] if new_session else 0
         flags |= (CONSTANTS["SPAWN_CTTY"] if ctty else 0) | (CONSTANTS["SPAWN_NEW_PGRP"] if new_pgrp else 0)
         self._init.spawn(process.token, flags, ignored, stdio, theirs)
@@ -470,6 +470,3 @@ class Kernel:
         if process.pidfd >= 0:
             os.close(process.pidfd)
             process.pidfd = -1
-
-
-__all__ = ["Child", "InstallFd", "Kernel"]

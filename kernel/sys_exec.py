@@ -13,6 +13,7 @@ import struct
 from ..loader.plan import LayoutContext, Opened
 from ..loader.prepare import prepare
 from ..vfs.inode import OpenContext, err
+from ..vfs.mount import MNT_NOSUID
 from ..vfs.perm import MAY_EXEC, check
 from ..vfs.stat import S_IFMT, S_IFREG
 from .handlers import Exec, syscall
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from .task import FdRef, Process
 
 AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH = 0x100, 0x1000
-_MNT_NOSUID, _MNT_NOEXEC = 2, 8
 _S_ISUID, _S_ISGID, _S_IXGRP = 0o4000, 0o2000, 0o010
 _SEG = struct.Struct("<3Q2IiI")
 assert _SEG.size == SIZES["ring3_seg"]
@@ -36,7 +36,7 @@ assert _SEG.size == SIZES["ring3_seg"]
 def open_exec_path(t: Task, path: Path, name: bytes) -> Opened:
     """do_open_execat(): a regular file with execute permission, which nobody writes."""
     inode = path.inode
-    if inode.mode & S_IFMT != S_IFREG or path.mount.flags & _MNT_NOEXEC:
+    if inode.mode & S_IFMT != S_IFREG or not t.sandbox.vfs.may_exec_mount(path):
         raise err(errno.EACCES)
     check(t.creds, inode, MAY_EXEC)
     if not inode.mode & 0o111:
@@ -134,7 +134,7 @@ def exec_creds(old: Credentials, path: Path) -> tuple[Credentials, bool]:
     """bprm_fill_uid() and cap_bprm_creds_from_file(): the credentials after the exec, and AT_SECURE."""
     new = old.copy()
     inode = path.inode
-    if not path.mount.flags & _MNT_NOSUID:
+    if not path.mount.flags & MNT_NOSUID:
         if inode.mode & _S_ISUID:
             new.euid = inode.uid
         if inode.mode & (_S_ISGID | _S_IXGRP) == _S_ISGID | _S_IXGRP:

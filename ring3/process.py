@@ -1,6 +1,6 @@
 """Popen: a guest program as seen by its caller, in the shape of ``subprocess.Popen``.
 
-Part of: ring3 (the front door). May touch: its own pipes, and the guest through kernel.sandbox.Child.
+Part of: ring3 (the front door). May touch: its own pipes, and the guest through kernel.initproc.Child.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-    from .kernel.sandbox import Child
+    from .kernel.initproc import Child
 
     Stream = int | IO[Any] | None
     Spawn = Callable[[tuple[int, int, int]], Child]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from .kernel.sandbox import Child
+    from .kernel.initproc import Child
 
 _SI_KERNEL = 0x80
 _STOPS = {signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-    from .kernel.sandbox import Child, Kernel
+    from .kernel.initproc import Child
+    from .kernel.sandbox import Kernel
     from .process import CompletedProcess, Popen, Stream
     from .vfs.tree import TreePath
     from .world import MountSpec, User

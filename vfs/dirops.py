@@ -142,11 +142,6 @@ def _safe_source(creds: Creds, inode: Inode) -> bool:
     )
 
 
-def link_source(vfs: Vfs, who: Caller, start: Path | None, name: bytes, follow: bool) -> Path:
-    """The old name of linkat(2)."""
-    return vfs.lookup(who, start, name, follow)
-
-
 def link_needs(who: Caller) -> None:
     """linkat(2) with AT_EMPTY_PATH: ENOENT without CAP_DAC_READ_SEARCH."""
     if not who.creds.capable(CAP_DAC_READ_SEARCH):

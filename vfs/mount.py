@@ -114,10 +114,6 @@ class MountTable:
         mount.mountpoint.mounted -= 1
         mount.parent = mount.mountpoint = None
 
-    def mounted_at(self, mount: Mount, dentry: Dentry) -> Mount | None:
-        """The mount on top of a place. (ids are safe as keys: the table holds both objects.)"""
-        return self._at.get((id(mount), id(dentry)))
-
     def cross(self, path: Path) -> Path:
         """Step onto whatever is mounted on `path`, however high the stack."""
         while path.dentry.mounted:

@@ -87,7 +87,6 @@ class Vfs:
         self.mounts = MountTable()
         self.devices: dict[tuple[int, int], Driver] = {}  # (S_IFCHR or S_IFBLK, rdev) -> its open
         self.fifos: dict[Inode, Fifo] = {}
-        self.protected_symlinks = _sysctl("protected_symlinks")
         self.protected_hardlinks = _sysctl("protected_hardlinks")
         self._anon: Mount | None = None
         mount = self.mounts.create(root, flags)
