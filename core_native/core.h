@@ -135,6 +135,7 @@ _Static_assert(sizeof(struct fast_frame) == 80, "entry.S");
 
 /* Trampoline pages that are mapped somewhere (rewrite.c). */
 #define TRAMP_MAX 512
+#define ROOMY_MAX 64
 struct tramp_region {
 	u64 start, end;
 };
@@ -152,6 +153,8 @@ struct mm {
 	u32 gs_taken; /* the guest uses GS itself: no fast entry any more */
 	u32 tramps;
 	struct tramp_region tramp[TRAMP_MAX];
+	struct tramp_region roomy[ROOMY_MAX]; /* images that were mapped with room behind them, the last ones */
+	u32 roomy_next;
 	u32 thread_state[THREAD_MAX]; /* 0 never mapped, 1 in use, 2 free */
 	u64 procs[PROC_MAX / 64];
 };

@@ -128,12 +128,28 @@ int core_fast(struct fast_frame *f)
 	return 0;
 }
 
+/*
+ * Text that goes to a fixed place outside of an image that map_with_room() placed is put there by somebody with a map of
+ * his own of the address space, who does not run it as it is: valgrind translates it, and knows no trampolines.
+ */
+static int placed_by_us(const struct call *c)
+{
+	if (!(c->a[3] & (MAP_FIXED | MAP_FIXED_NOREPLACE)))
+		return 1;
+	for (u32 i = 0; i < ROOMY_MAX; i++)
+		if (c->a[0] >= mm.roomy[i].start && c->a[0] + c->a[1] <= mm.roomy[i].end)
+			return 1;
+	return 0;
+}
+
 /* mmap of a file's text: its rewritten form instead, with its trampolines behind the image; the file itself on any doubt. */
 s64 map_executable(struct thread *t, struct call *c)
 {
 	struct ring3_slot *s = t->slot;
 	int fd = -1;
 	u32 flags;
+	if (!placed_by_us(c))
+		return native(t, c);
 	if (t->pending)
 		return -ERESTARTSYS;
 	if (request_image(t, (int)c->a[4], c->a[5]) || receive_fds(t, &fd, 1, &flags) != 1)
@@ -166,5 +182,8 @@ s64 map_with_room(struct thread *t, struct call *c)
 	sys(NR_munmap, at + size, ROOM);
 	if (r < 0)
 		sys(NR_munmap, at, size);
+	else
+		mm.roomy[__atomic_fetch_add(&mm.roomy_next, 1, __ATOMIC_RELAXED) % ROOMY_MAX] =
+			(struct tramp_region){r, r + size};
 	return r;
 }

@@ -208,8 +208,9 @@ def _launcher() -> tuple[str, ...]:
 
     The guest inherits the environment, so nothing may be put there.
     """
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     installed = subprocess.run(
-        [sys.executable, "-c", "import ring3"], cwd="/", capture_output=True, check=False
+        [sys.executable, "-c", "import ring3"], cwd="/", env=env, capture_output=True, check=False
     )
     if installed.returncode == 0:
         return (sys.executable, "-m", "ring3")
