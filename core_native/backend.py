@@ -104,7 +104,7 @@ def _builder() -> Any:
     class Builder:
         @staticmethod
         def compile_core(out: str) -> None:
-            _in_one_sentence(CoreBuildError, lambda: build.compile_core(out, strip=True))
+            _in_one_sentence(CoreBuildError, lambda: build.compile_core(out))
 
         @staticmethod
         def core_path() -> None:

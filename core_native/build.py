@@ -107,8 +107,8 @@ def cache_dir() -> str:
     return _private_dir()
 
 
-def compile_core(out: str, here: str | None = None, *, strip: bool = False) -> None:
-    """Compile the core into the file ``out``; stripped, it is the same bytes wherever it is compiled.
+def compile_core(out: str, here: str | None = None) -> None:
+    """Compile the core into the file ``out``: the same bytes, debug information included, wherever it is compiled.
 
     Raises CoreBuildError.
     """
@@ -142,7 +142,7 @@ def compile_core(out: str, here: str | None = None, *, strip: bool = False) -> N
                           here, env)  # fmt: skip
         command = [*compiler, *FLAGS, f"-Wa,-I,{generated}", f"-ffile-prefix-map={root}=."]
         command += [f"-ffile-prefix-map={generated}=generated", "-I", generated, "-I", here, "-o", out]
-        command += [*sources, *(["-s"] if strip else [])]
+        command += sources
         script = os.path.join(here, LINKER_SCRIPT)
         if os.path.exists(script):
             command.append(f"-Wl,-T,{script}")

@@ -5,6 +5,7 @@
  */
 #include "gen_layout_asm.h"
 
+	.file "entry.S" /* else the symbol table names the compiler's temporary file */
 	.text
 
 /* The kernel enters here after execveat; its stack will be the guest's, so the core moves off it at once. */

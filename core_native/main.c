@@ -81,6 +81,36 @@ static void map_segments(const struct ring3_plan *plan, const struct ring3_seg *
 	memcpy((void *)plan->sp, (const u8 *)plan + plan->stack_off, plan->stack_len);
 }
 
+/*
+ * Tell the host whose program this is: ps, gdb and /proc/PID/auxv then show the guest's and not the core's.  A kernel
+ * without CONFIG_CHECKPOINT_RESTORE refuses, and nothing depends on it.
+ */
+static void describe_to_host(const struct ring3_plan *plan)
+{
+	u64 brk = sys(NR_brk, 0); /* never moved: its start is its end */
+	struct {
+		u64 start_code, end_code, start_data, end_data, start_brk, brk, start_stack;
+		u64 arg_start, arg_end, env_start, env_end, auxv;
+		u32 auxv_size, exe_fd;
+	} map = {(u64)core_text_start, (u64)core_text_end, (u64)core_text_end, (u64)core_text_end, brk, brk, plan->sp,
+		 plan->arg_start, plan->arg_end, plan->arg_end, plan->env_end, plan->auxv, plan->auxv_len, -1U};
+	if (plan->auxv)
+		sys(NR_prctl, 35 /* PR_SET_MM */, 14 /* PR_SET_MM_MAP */, &map, sizeof map, 0);
+}
+
+/* Set by the debugger (ring3/gdb_command.py). */
+static u32 debugger_is_there;
+
+/* Stop, so that everybody sees that the program is ready; then wait for a debugger, which need not be an ancestor. */
+static void wait_for_debugger(struct proc *p)
+{
+	static const u64 second[2] = {1, 0};
+	sys(NR_prctl, 0x59616d61 /* PR_SET_PTRACER: Yama's ptrace_scope */, -1L, 0, 0, 0);
+	sys(NR_kill, p->pid, SIGSTOP);
+	while (!__atomic_load_n(&debugger_is_there, __ATOMIC_ACQUIRE))
+		sys(NR_futex, &debugger_is_there, 0 /* FUTEX_WAIT */, 0, second);
+}
+
 static struct proc *first_proc(int sock, int exe)
 {
 	struct proc *p = proc_new();
@@ -132,6 +162,8 @@ void guest_main(int argc, char **argv, u64 stack_top)
 			t->sighand->known |= SIGBIT(sig);
 		}
 	map_segments(plan, (const struct ring3_seg *)(plan + 1), fds + 3);
+	describe_to_host(plan);
+	u32 stop = plan->stop;
 	for (u32 i = 0; i < n; i++)
 		if (i != 1)
 			sys(NR_close, fds[i]);
@@ -144,6 +176,8 @@ void guest_main(int argc, char **argv, u64 stack_top)
 	mask &= ~NEVER_BLOCKED;
 	arm();
 	sys(NR_rt_sigprocmask, SIG_SETMASK, &mask, NULL, 8);
+	if (stop)
+		wait_for_debugger(p);
 	enter_guest(entry, sp);
 }
 

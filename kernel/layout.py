@@ -127,7 +127,13 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("comm", "u8", 16),
         ("creds", "u32", 4),
         ("initial", "u32", 1),
-        ("pad", "u32", 1),
+        ("stop", "u32", 1),  # stop (SIGSTOP) before the first instruction, for a debugger
+        # What the host's tools are told of the process (PR_SET_MM_MAP): the auxiliary vector in the stack image, ...
+        ("auxv", "u64", 1),
+        ("auxv_len", "u64", 1),
+        ("arg_start", "u64", 1),
+        ("arg_end", "u64", 1),
+        ("env_end", "u64", 1),
     ],
     "ring3_seg": [
         ("addr", "u64", 1),

@@ -182,8 +182,12 @@ class Kernel:
         new_pgrp: bool = False,
         ignored: int = 0,
         umask: int = 0o22,
+        stopped: bool = False,
     ) -> Child:
-        """Start a program with the host descriptors `stdio` (-1: closed).  Raises OSError as execve(2)."""
+        """Start a program with the host descriptors `stdio` (-1: closed).  Raises OSError as execve(2).
+
+        `stopped`: it stops (SIGSTOP) before its first instruction, and any process of the user may trace it.
+        """
         from .sys_exec import prepare_program
 
         if threading.current_thread() is self._thread:
@@ -195,6 +199,7 @@ class Kernel:
             fs = FsStruct(self.vfs.root, self.vfs.root, umask)
             process = self._new_process(fs, creds)
             process.initial = True
+            process.stop_at_start = stopped
             task = Task(process, 0, 0, creds)
             try:
                 fs.cwd = self.vfs.lookup(task, None, cwd)

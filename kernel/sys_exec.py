@@ -203,7 +203,8 @@ def commit_exec(
         process.sandbox.log(f"{os.fsdecode(pending.prepared.filename)}: {plan.fatal}")
     channel = process.channel
     assert channel is not None
-    plan_fd = plan_memfd(plan, creds, process.initial)
+    plan_fd = plan_memfd(plan, creds, process.initial, process.stop_at_start)
+    process.stop_at_start = False
     _become(process, pending, plan)
     try:
         channel.send_fds(0, [plan_fd, channel.memfd, world_fd, *plan.files])
@@ -228,7 +229,7 @@ def _become(process: Process, pending: PendingExec, plan: Plan) -> None:
     process.tasks[0] = Task(process, process.pid, 0, pending.creds)
 
 
-def plan_memfd(plan: Plan, creds: Credentials, initial: bool) -> int:
+def plan_memfd(plan: Plan, creds: Credentials, initial: bool, stop: bool = False) -> int:
     """The plan as the core reads it: struct ring3_plan, segments, zero ranges, the stack image."""
     at = OFFSETS["ring3_plan"]
     head = bytearray(SIZES["ring3_plan"])
@@ -236,7 +237,10 @@ def plan_memfd(plan: Plan, creds: Credentials, initial: bool) -> int:
     stack_off = len(head) + _SEG.size * len(plan.segments) + 16 * len(plan.zero)
     struct.pack_into("<5Q", head, at["entry"], plan.entry, plan.sp, plan.brk, stack_off, len(plan.stack))
     head[at["comm"] : at["comm"] + 16] = plan.comm[:15].ljust(16, b"\0")
-    struct.pack_into("<5I", head, at["creds"], creds.uid, creds.euid, creds.gid, creds.egid, int(initial))
+    struct.pack_into("<6I", head, at["creds"], creds.uid, creds.euid, creds.gid, creds.egid, initial, stop)
+    if plan.auxv:
+        auxv = plan.sp + 8 * (len(plan.argv) + len(plan.envp) + 3)  # behind argc and both vectors with their NULLs
+        struct.pack_into("<5Q", head, at["auxv"], auxv, len(plan.auxv), plan.arg_start, plan.arg_end, plan.env_end)
     parts = [bytes(head)]
     parts += [
         _SEG.pack(s.addr, s.length, s.offset, s.prot, s.flags, s.file, s.trampolines) for s in plan.segments

@@ -153,6 +153,7 @@ class Process:
         self.channel: Channel | None = None
         self.alive = True
         self.initial = False
+        self.stop_at_start = False  # for a debugger
         self.exe: Path | None = None
         self.comm = b""
         self.cmdline = b""

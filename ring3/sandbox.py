@@ -212,12 +212,14 @@ class Sandbox(Hooking):
         ctty: bool = False,
         ignored: int = 0,
         umask: int | None = None,
+        stopped: bool = False,
     ) -> Child:
         """Start a program on host descriptors; the level below ``popen``, which the command line uses.
 
         ``stdio`` are host fds (-1: closed); ``ctty`` makes fd 0 the new session's terminal; ``ignored`` is a
-        mask of signals that start ignored (bit N-1 for signal N). The program is looked up in the guest's
-        PATH as execvp(3) does. Raises ProgramNotFound, ProgramNotExecutable, ExecError, SandboxError.
+        mask of signals that start ignored (bit N-1 for signal N); ``stopped`` has it stop (SIGSTOP) before its
+        first instruction, for a debugger. The program is looked up in the guest's PATH as execvp(3) does.
+        Raises ProgramNotFound, ProgramNotExecutable, ExecError, SandboxError.
         """
         kernel = self._running_kernel()
         environ = self._environment(env)
@@ -243,6 +245,7 @@ class Sandbox(Hooking):
                     ctty=ctty,
                     ignored=ignored,
                     umask=_umask() if umask is None else umask,
+                    stopped=stopped,
                 )
             except OSError as e:
                 # execvp(3): go on after what may be right elsewhere in PATH; report EACCES in the end.

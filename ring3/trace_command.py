@@ -101,7 +101,7 @@ def trace(options: argparse.Namespace) -> int:
     if not command:
         raise UsageError("no program given (try: ring3 trace --help)")
     stdio = run._standard_streams()
-    _fill(options)
+    fill_defaults(options)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, run._TAKEN)
     out = _output(options)
     try:
@@ -122,7 +122,7 @@ def trace(options: argparse.Namespace) -> int:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _fill(options: argparse.Namespace) -> None:
+def fill_defaults(options: argparse.Namespace) -> None:
     """What ``ring3 run`` has an option for and this command has not: as by default there."""
     from .cli import _run_parser
 
