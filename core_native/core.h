@@ -155,6 +155,8 @@ struct mm {
 	struct tramp_region tramp[TRAMP_MAX];
 	struct tramp_region roomy[ROOMY_MAX]; /* images that were mapped with room behind them, the last ones */
 	u32 roomy_next;
+	u64 trapped[RING3_TRAP_SITES]; /* sites.c; a forked child has them from its parent */
+	u64 trapped_low, trapped_high;
 	u32 thread_state[THREAD_MAX]; /* 0 never mapped, 1 in use, 2 free */
 	u64 procs[PROC_MAX / 64];
 };
@@ -192,8 +194,13 @@ void tramp_add(u64 start, u64 size);
 void tramp_forget(u64 addr, u64 size);
 u64 tramp_return(u64 rip);
 u64 guest_rip(u64 rip);
+int must_go_on(u64 rip);
 s64 map_executable(struct thread *t, struct call *c);
 s64 map_with_room(struct thread *t, struct call *c);
+
+/* sites.c */
+void note_trap(struct thread *t, u64 site, int rewritten);
+void traps_forget(u64 addr, u64 size);
 
 /* util.c */
 void *memcpy(void *to, const void *from, size_t n);

@@ -14,8 +14,10 @@ s64 fn_munmap(struct thread *t, struct call *c)
 	if (touches_core(c->a[0], c->a[1]))
 		return -EINVAL;
 	s64 r = native(t, c);
-	if (!r)
+	if (!r) {
 		tramp_forget(c->a[0], c->a[1]);
+		traps_forget(c->a[0], c->a[1]);
+	}
 	return r;
 }
 
@@ -32,8 +34,10 @@ s64 fn_mmap(struct thread *t, struct call *c)
 		u32 class = fd_class(t, fd);
 		if (class == FD_PLACEHOLDER)
 			return -ENODEV;
-		if (c->a[3] & (MAP_FIXED | MAP_FIXED_NOREPLACE))
+		if (c->a[3] & (MAP_FIXED | MAP_FIXED_NOREPLACE)) {
 			tramp_forget(c->a[0], c->a[1]);
+			traps_forget(c->a[0], c->a[1]);
+		}
 		if (class == FD_REWRITABLE && (c->a[3] & 0xf) == MAP_PRIVATE) {
 			if (c->a[2] & PROT_EXEC)
 				return map_executable(t, c);

@@ -4,7 +4,8 @@
  *
  * loader/rewrite.py lays a trampoline out:
  *   +0 the displaced mov, or a nop   +5 lea ret,%rcx   +12 lea trap,%r11   +19 jmp *fast_entry   +33 syscall   +35 jmp ret
- *   +48 the site (a vaddr of the file)   +56 its form   +60 how many bytes are displaced here
+ *   +48 the site (a vaddr of the file)   +56 its form   +60 how many bytes are copied here   +62 how many of them the
+ *   jump to here overwrites
  * A site whose preceding instructions are displaced has two: they and a jump to +5 of the next one come first.
  */
 #include "core.h"
@@ -40,10 +41,26 @@ static u32 form_at(u64 base)
 	return *(u32 *)(base + 56);
 }
 
+/* Is `at` in the trampoline at `base` behind the first of several instructions that were overwritten? */
+static int is_head(u64 base, u64 at)
+{
+	return form_at(base) == FORM_BEFORE && at && at < *(u16 *)(base + 62);
+}
+
+/*
+ * Is the guest between two instructions whose own places are overwritten?  There is no address to show for that.  The few that
+ * remain change registers only and lead to a call, so a signal may wait for that.
+ */
+int must_go_on(u64 rip)
+{
+	u64 base = ALIGN_DOWN(rip, RING3_TRAMPOLINE_SIZE);
+	return region_of(rip) && is_head(base, rip - base);
+}
+
 /* The address that the guest knows for a place in the trampoline at `base`. */
 static u64 place_in_trampoline(u64 base, u64 at)
 {
-	u32 displaced = *(u32 *)(base + 60);
+	u32 displaced = *(u16 *)(base + 60);
 	if (form_at(base) == FORM_BEFORE && displaced) {
 		u64 site = site_return(base + RING3_TRAMPOLINE_SIZE) - 2;
 		return at < displaced ? site - displaced + at : site;

@@ -271,8 +271,13 @@ void core_signal(int sig, struct siginfo_ *info, struct ucontext_ *uc)
 	int fault = (sig == SIGSEGV || sig == SIGBUS) && info->si_code > 0;
 	if (uc->mc.rip == (u64)fast_last) /* everything is the guest's again, but for the jump */
 		uc->mc.rip = uc->mc.rcx;
-	else if (mm.tramps)
+	else if (mm.tramps) {
+		if (unlikely(must_go_on(uc->mc.rip))) {
+			record(t, info, uc);
+			return;
+		}
 		uc->mc.rip = guest_rip(uc->mc.rip);
+	}
 	if (in_text(uc->mc.rip)) {
 		if (fault && uc->mc.rip >= (u64)copy_begin && uc->mc.rip < (u64)copy_end)
 			uc->mc.rip = (u64)copy_fault;
@@ -321,6 +326,7 @@ static void trapped_call(struct thread *t, struct ucontext_ *uc)
 		trapped_signal(t, uc);
 		return;
 	}
+	note_trap(t, r->rip - 2, ret != 0);
 	struct call c = {(int)r->rax, {r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9}, r->rip, r->rsp, uc};
 	s64 nr = c.nr, result = dispatch(t, &c);
 	if (nr == NR_rt_sigreturn)

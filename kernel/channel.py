@@ -23,6 +23,7 @@ from .layout import (
     SLOT_DATA,
     SLOT_DATA_SIZE,
     SLOT_SIZE,
+    TRAP_SITES,
 )
 
 TYPE_CHECKING = False
@@ -133,6 +134,13 @@ class Channel:
     def clear_counts(self) -> None:
         start, end = _PROC["clock_ticks"], _PROC["ticks"] + 8 * 512
         self._view[start:end] = bytes(end - start)
+
+    def take_traps(self) -> tuple[int, ...]:
+        """How often each site trapped, by its place in the core's table (core_native/sites.c); set back to 0."""
+        at, size = _PROC["trap_count"], 8 * TRAP_SITES
+        counts = struct.unpack_from(f"<{TRAP_SITES}Q", self._view, at)
+        self._view[at : at + size] = bytes(size)
+        return counts
 
     # -- requests
 

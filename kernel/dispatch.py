@@ -41,7 +41,7 @@ _SIGN = 1 << 63
 _AT_FDCWD = -100
 REQ_CALL, REQ_ENTER, REQ_EXIT = CONSTANTS["REQ_CALL"], CONSTANTS["REQ_ENTER"], CONSTANTS["REQ_EXIT"]
 REQ_CLASSIFY, REQ_FORK = CONSTANTS["REQ_CLASSIFY"], CONSTANTS["REQ_FORK"]
-REQ_UID = CONSTANTS["REQ_UID"]
+REQ_UID, REQ_SITE = CONSTANTS["REQ_UID"], CONSTANTS["REQ_SITE"]
 REQ_EXEC_ARGS, REQ_IMAGE = CONSTANTS["REQ_EXEC_ARGS"], CONSTANTS["REQ_IMAGE"]
 _EXEC_CALLS = (59, 322)
 
@@ -142,6 +142,8 @@ class Dispatcher:
             self.answer(task, request, self.kernel.uid_of(request.args[0], task))
         elif kind == REQ_IMAGE:
             self.kernel.images.serve(task, request)
+        elif kind == REQ_SITE:
+            self.kernel.traps.serve(task, request)
         elif kind == REQ_EXEC_ARGS:
             assert task.process.channel is not None
             data = task.process.channel.data(task.slot, request.in_off[0], request.in_len[0])

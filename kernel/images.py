@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..loader.plan import Opened
     from ..loader.rewrite import Rewrite
-    from ..loader.site_cache import RewriteCache
+    from ..loader.site_cache import Entry, RewriteCache
     from .dispatch import Request
     from .sandbox import Kernel
     from .task import Task
@@ -26,16 +26,15 @@ MODES = ("detour", "off")
 _ACT_FD = CONSTANTS["ACT_FD"]
 
 
-_cache: list[RewriteCache] = []
+MAX_KNOWN = 4096
+"""Files whose sites can be named."""
 
 
 def _shared_cache() -> RewriteCache:
     """The rewritten files of this Python process, whatever the sandbox."""
-    if not _cache:
-        from ..loader.site_cache import RewriteCache
+    from ..loader.site_cache import shared_cache
 
-        _cache.append(RewriteCache())
-    return _cache[0]
+    return shared_cache()
 
 
 class Images:
@@ -43,41 +42,64 @@ class Images:
 
     def __init__(self, kernel: Kernel, mode: str = "detour") -> None:
         self._kernel = kernel
-        self._on = mode == "detour"
+        self.on = mode == "detour"
+        self._known: dict[tuple[int, int], tuple[str, Entry]] = {}  # by (st_dev, st_ino), also of the memfd
 
-    def rewritten(self, fd: int) -> Rewrite | None:
+    def _look(self, fd: int, name: str | None = None) -> Rewrite | None:
         """The rewritten form of an open host file, None where there is none.
 
         Rewriting is an optimisation: where it fails, for whatever reason, the text stays as it is and its calls trap.
         """
-        if not self._on:
+        if not self.on:
             return None
         try:
-            return _shared_cache().get(fd)
+            entry, found = _shared_cache().look(fd)
         except ImportError as e:
-            self._on = False
+            self.on = False
             self._kernel.log_once(f"system calls are not rewritten, which makes them slower: {e}")
         except Exception as e:
             self._kernel.log_once(f"a file's system calls are not rewritten: {type(e).__name__}: {e}")
+        else:
+            if entry.key:
+                self._known_as(os.fstat(fd), entry, found, name)
+            return found
         return None
 
     def for_plan(self, opened: Opened) -> Rewrite | None:
         """What the loader asks for the program and its interpreter."""
-        found = self.rewritten(opened.fd)
-        if found is not None:
-            self._known_as(found, os.fstat(opened.fd))
-        return found
+        return self._look(opened.fd, os.fsdecode(opened.path))
 
-    def _known_as(self, rewrite: Rewrite, original: os.stat_result) -> None:
-        """/proc/PID/maps names a mapping of the memfd after the file."""
+    def _known_as(self, original: os.stat_result, entry: Entry, found: Rewrite | None, name: str | None) -> None:
+        """/proc/PID/maps names a mapping of the memfd after the file, and so does a report of sites."""
         record = self._kernel.vfs.files.get(original.st_dev, original.st_ino)
         if record is not None:
-            st = os.fstat(rewrite.memfd)
-            self._kernel.vfs.files.add_native(st.st_dev, st.st_ino, record.path, record.inode, True)
+            name = os.fsdecode(self._kernel.vfs.path_name(record.path))
+        known = name or "?", entry
+        while len(self._known) > MAX_KNOWN:
+            del self._known[next(iter(self._known))]
+        self._known[original.st_dev, original.st_ino] = known
+        if found is not None:
+            st = os.fstat(found.memfd)
+            self._known[st.st_dev, st.st_ino] = known
+            if record is not None:
+                self._kernel.vfs.files.add_native(st.st_dev, st.st_ino, record.path, record.inode, True)
+
+    def known(self, dev: int, ino: int) -> tuple[str, Entry] | None:
+        """Path and sites of a file that was mapped for execution, or of its rewritten form."""
+        return self._known.get((dev, ino))
+
+    def files(self) -> list[tuple[str, Entry]]:
+        """Path and sites of all of them."""
+        return list(dict(self._known.values()).items())
+
+    @staticmethod
+    def record(key: str, vaddrs: set[int]) -> None:
+        """The syscalls at `vaddrs` of the file with the content `key` trapped."""
+        _shared_cache().record(key, vaddrs)
 
     def is_candidate(self, install: InstallFd, st: os.stat_result) -> bool:
         """Shall the core ask before it maps this file executable?  ELF files that are open for reading."""
-        if not self._on or not stat.S_ISREG(st.st_mode) or st.st_size < 64:
+        if not self.on or not stat.S_ISREG(st.st_mode) or st.st_size < 64:
             return False
         try:
             return os.pread(install.fd, 5, 0) == b"\x7fELF\x02"
@@ -105,9 +127,7 @@ class Images:
         except OSError:
             return None, 0
         try:
-            found = self.rewritten(fd)
-            if found is not None:
-                self._known_as(found, os.fstat(fd))
+            found = self._look(fd)
         finally:
             os.close(fd)
         if found is not None:

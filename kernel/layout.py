@@ -30,6 +30,7 @@ SLOT_DATA = 1536
 SLOT_DATA_SIZE = SLOT_SIZE - SLOT_DATA
 CHANNEL_SIZE = SLOT_SIZE * (SLOT_COUNT + 1)  # the first slot-sized unit is the process header
 MAX_OUT = 32
+TRAP_SITES = 512
 
 #: (field, C type, count); sizes by type below.  Every struct is packed by hand: natural alignment only.
 _SIZES = {"u8": 1, "u16": 2, "u32": 4, "s32": 4, "u64": 8, "s64": 8}
@@ -50,6 +51,9 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("calls", "u64", 512),
         ("errors", "u64", 512),
         ("ticks", "u64", 512),
+        # system call sites that trapped (core_native/sites.c): where they are and how often; 0 where there is none
+        ("trap_site", "u64", TRAP_SITES),
+        ("trap_count", "u64", TRAP_SITES),
     ],
     # One per thread.  Words are grouped by writer, one cache line apart.
     "ring3_slot": [
@@ -96,6 +100,7 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("native_before", "u64", 1),  # its functions, 0 where it has none
         ("native_after", "u64", 1),
         ("virtual_uids", "u32", 1),  # the host's uid of some guest is not the one that guests see
+        ("trap_reports", "u32", 1),  # TRAPS_*
     ],
     # Guest to supervisor over the process's socket.
     "ring3_msg": [
@@ -187,6 +192,7 @@ CONSTANTS: dict[str, int] = {
     "RING3_SLOT_DATA_SIZE": SLOT_DATA_SIZE,
     "RING3_CHANNEL_SIZE": CHANNEL_SIZE,
     "RING3_MAX_OUT": MAX_OUT,
+    "RING3_TRAP_SITES": TRAP_SITES,
     "RING3_NULL": 0xFFFFFFFF,
     # request kinds
     "REQ_CALL": 1,
@@ -197,6 +203,8 @@ CONSTANTS: dict[str, int] = {
     "REQ_EXEC_ARGS": 6,  # a further piece of argv/envp
     "REQ_UID": 8,  # the virtual uid of process args[0], for a siginfo
     "REQ_IMAGE": 7,  # the rewritten text of file id[0], which is mapped executable at file offset args[0]
+    "REQ_SITE": 9,  # the site args[0] trapped for the first time; args[1]: its place in trap_site, and from bit 32
+    # on whether it is rewritten
     "RING3_DELIVER": 0x7FFFFFF3,  # not a call: a trap that only delivers a recorded signal (entry.S)
     # reply actions (low byte) and flags
     "ACT_RESULT": 0,
@@ -217,6 +225,9 @@ CONSTANTS: dict[str, int] = {
     "HOOK_SIGNALS": 2,  # MSG_SIGNAL for each signal that a handler gets
     "ACT_NATIVE_FD": 0x200,  # the descriptor in argument 0 is native from now on
     "ACT_SIGPIPE": 0x400,
+    # trap_reports of the world page
+    "TRAPS_NEW": 1,  # REQ_SITE for each site that traps for the first time
+    "TRAPS_ALL": 2,  # and for those that trap although they are rewritten
     # classes of a descriptor (a byte): the low bits, then what kind of socket a supervised one is
     "CLASS_NATIVE": 1,
     "CLASS_SUPERVISED": 2,

@@ -18,6 +18,7 @@ from .initproc import Child, Init
 from .layout import CONSTANTS
 from .loop import Loop
 from .task import Credentials, FsStruct, Process, Task
+from .traps import Traps
 from .world import make_world, note_virtual_uid, write_uts
 
 TYPE_CHECKING = False
@@ -72,6 +73,7 @@ class Kernel:
         self.core_ident = (0, 0)  # of the core's file, for /proc/PID/maps
         self.dispatcher = Dispatcher(self)
         self.images = Images(self, rewrite)
+        self.traps = Traps(self, self.images)
         self._hooks: Hooks | None = None
         self.native_hook: NativeHook | None = None
 
@@ -104,6 +106,7 @@ class Kernel:
     def _make_world(self) -> None:
         self.world, self._world_fd = make_world(self.init_pid)
         self.write_uts()
+        self.traps.publish()
         if self._trace is not None:
             from .trace import start
 
@@ -129,6 +132,7 @@ class Kernel:
         if threading.current_thread() is not self._thread:
             self._thread.join()
         with self.lock:
+            self.traps.flush()
             self._end_spawns()
             self._init.end_children(9)
             for process in [*self.processes.values(), *self._forks.values()]:
@@ -340,7 +344,7 @@ class Kernel:
             )
             return
         child.parent = parent.parent if flags & _CLONE_PARENT else parent
-        for name in ("exe", "comm", "cmdline", "environ", "auxv", "mm", "dumpable"):
+        for name in ("exe", "comm", "cmdline", "environ", "auxv", "mm", "dumpable", "trapped"):
             setattr(child, name, getattr(parent, name))
         assert child.channel is not None
         try:
@@ -409,6 +413,7 @@ class Kernel:
 
         if not process.pid:
             self._register(process, pid)
+        self.traps.ended(process)
         try:
             if self._hooks is not None:
                 self._hooks.executed(process)
@@ -433,6 +438,7 @@ class Kernel:
         """The last copy of a process's socket is closed: it has ended (a zombie may remain)."""
         process.alive = False
         process.interrupt_all()
+        self.traps.ended(process)
         if self._hooks is not None:
             self._hooks.gone(process)
         self.vfs.pool.reap()  # files that were unlinked while it had them open

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .channel import Channel
     from .loop import Running
     from .sandbox import Kernel
+    from .traps import Place
 
 
 class FdRef:
@@ -164,6 +165,7 @@ class Process:
         self.tasks: dict[int, Task] = {}  # by slot
         self.pending_exec: Any = None
         self.dumpable = 1
+        self.trapped: dict[int, Place] = {}  # sites that trapped, by their place in the core's table
 
     @property
     def ppid(self) -> int:

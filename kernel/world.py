@@ -36,6 +36,11 @@ def write_uts(page: mmap.mmap, hostname: str, domainname: str) -> None:
     page[_WORLD["uts"] : _WORLD["uts"] + len(data)] = data
 
 
+def report_traps(page: mmap.mmap, which: int) -> None:
+    """Which sites that trap the core tells of: TRAPS_*."""
+    struct.pack_into("<I", page, _WORLD["trap_reports"], which)
+
+
 def note_virtual_uid(page: mmap.mmap) -> None:
     """From now on the core asks before it shows a sender's uid in a siginfo."""
     struct.pack_into("<I", page, _WORLD["virtual_uids"], 1)

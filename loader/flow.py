@@ -4,8 +4,9 @@ Part of: loader (rewriting, cold path). May touch: nothing; imports capstone on 
 
 Two passes. The linear one decodes from the function's start onwards, as objdump does; data between the
 instructions can mislead it. The other follows control flow from the start (Kinder and Veith, "Jakstab", CAV
-2008, call it recursive traversal): what it reaches is executed, unless a call never returns. Code that only a jump
-table or an exception leads to is not reached.
+2008, call it recursive traversal): what it reaches is executed, unless a call never returns. Of jump tables those are
+followed that compilers make for a switch, as far as their entries lead to instructions of the linear pass too. Code
+that only another kind of table or an exception leads to is not reached.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     Decode = Callable[[bytes, int], Iterator[tuple[int, int, str, str]]]
+    Read = Callable[[int, int], bytes]
 
 MAX_FUNCTION = 1 << 19
 """Bytes of a function beyond which it is not disassembled."""
+_MAX_TABLE = 1024
+"""Entries of a jump table that are looked at."""
 
 NEXT, JUMP, BRANCH, CALL, END, SYSCALL, INDIRECT = range(7)
 """What follows an instruction: the next one; its target; both; both (a call); nothing; the next (a system call);
@@ -35,22 +39,26 @@ class OverBudget(Exception):
 
 
 class Disassembler:
-    """capstone, with a budget of bytes over its lifetime. `decode` yields (address, size, mnemonic, operands)."""
+    """capstone, with a budget of bytes over its lifetime. `decode` yields (address, size, mnemonic, operands).
 
-    __slots__ = ("decode", "left")
+    `read(vaddr, size)` gives bytes of the file's image for jump tables; fewer where there are none.
+    """
 
-    def __init__(self, budget: int) -> None:
+    __slots__ = ("_read", "decode", "left")
+
+    def __init__(self, budget: int, read: Read = lambda vaddr, size: b"") -> None:
         import capstone
 
         self.decode: Decode = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64).disasm_lite
         self.left = budget
+        self._read = read
 
     def flow(self, code: bytes, start: int) -> Flow:
         """The flow of the function ``code`` at vaddr ``start``. Raises OverBudget."""
         self.left -= len(code)
         if self.left < 0 or len(code) > MAX_FUNCTION:
             raise OverBudget
-        return Flow(self.decode, code, start)
+        return Flow(self.decode, code, start, self._read)
 
 
 class Flow:
@@ -62,7 +70,7 @@ class Flow:
 
     __slots__ = ("_idle", "broken", "code", "end", "linear", "linear_end", "reached", "start", "targets")
 
-    def __init__(self, decode: Decode, code: bytes, start: int) -> None:
+    def __init__(self, decode: Decode, code: bytes, start: int, read: Read = lambda vaddr, size: b"") -> None:
         self.code = code
         self.start = start
         self.end = start + len(code)
@@ -74,7 +82,9 @@ class Flow:
         for at, size, mnemonic, operands in decode(code, start):
             self.linear[at] = _classify(size, mnemonic, operands)
         self.linear_end = at + size if self.linear else start
-        self._traverse(decode)
+        self._traverse(decode, [start])
+        if not self.broken and any(kind == INDIRECT for _, kind, _ in self.reached.values()):
+            self._follow_tables(decode, read)
         if not self.broken:
             self._check_overlap()
 
@@ -114,8 +124,47 @@ class Flow:
                 return at + self.reached[at][0] > vaddr and vaddr not in self.reached
         return False
 
-    def _traverse(self, decode: Decode) -> None:
-        known, pending = self.linear, [self.start]
+    def _follow_tables(self, decode: Decode, read: Read) -> None:
+        done: set[int] = set()
+        while not self.broken:
+            tables = {t for at in self.reached if (t := self._table_of(at)) and t not in done}
+            if not tables:
+                return
+            done |= tables
+            targets = {target for table in tables for target in self._entries(table, read)}
+            self.targets |= targets
+            self._traverse(decode, sorted(targets))
+
+    def _table_of(self, at: int) -> int:
+        """The address that an instruction takes the entries of a jump table from, if it may be one that does; its
+        sign tells the kind: positive for offsets from the table, negative for addresses."""
+        here = at - self.start
+        code = self.code[here : here + 8]
+        if len(code) >= 7 and code[0] & 0xF8 == 0x48 and code[1] == 0x8D and code[2] & 0xC7 == 0x05:
+            return at + 7 + int.from_bytes(code[3:7], "little", signed=True)  # lea table(%rip), %reg
+        if code[:1] == b"\x3e":
+            code = code[1:]  # notrack
+        if len(code) >= 7 and code[:2] == b"\xff\x24" and code[2] & 0xC7 == 0xC5:
+            return -int.from_bytes(code[3:7], "little")  # jmp *table(,%reg,8)
+        return 0
+
+    def _entries(self, table: int, read: Read) -> Iterator[int]:
+        """Where the entries of a jump table lead; none if fewer than two make sense."""
+        if self.start <= abs(table) < self.end:
+            return
+        width, base = (4, table) if table > 0 else (8, 0)
+        raw = read(abs(table), width * _MAX_TABLE)
+        found = []
+        for i in range(0, len(raw) - width + 1, width):
+            target = base + int.from_bytes(raw[i : i + width], "little", signed=True)
+            if not self.start <= target < self.end or target not in self.linear:
+                break
+            found.append(target)
+        if len(found) > 1:
+            yield from found
+
+    def _traverse(self, decode: Decode, pending: list[int]) -> None:
+        known = self.linear
         while pending:
             at = pending.pop()
             while at not in self.reached:

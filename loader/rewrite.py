@@ -33,6 +33,7 @@ from .trampoline import (
     relocated,
     short_mov,
     trampoline,
+    unpack_rips,
 )
 
 TYPE_CHECKING = False
@@ -220,13 +221,13 @@ class _Patcher:
             return trampoline(tramp, vaddr, MOV, first, len(code))
         if (
             form == BEFORE
-            and JUMP_SIZE <= len(code)
+            and JUMP_SIZE <= site.head <= len(code)
             and crc32(code) == site.run
-            and site.slot <= len(code) - 4
+            and all(rip <= len(code) - 4 for rip in unpack_rips(site.slot))
         ):
-            moved = relocated(tramp, vaddr, code, site.slot)
+            moved = relocated(tramp, vaddr, code, site.head, unpack_rips(site.slot))
             if moved is not None:
-                self._image[where:here] = jump(start, tramp, len(code))
+                self._image[where : where + site.head] = jump(start, tramp, site.head)
                 return moved + trampoline(tramp + TRAMPOLINE_SIZE, vaddr, BEFORE, NOP5)
         raise Mismatch(f"other instructions before {vaddr:#x}")
 

@@ -21,7 +21,7 @@ from struct import error as StructError
 
 from . import text as text_module
 from .rewrite import Mismatch, Rewrite, build, content_hash
-from .sites import REASONS, Analysis, Site, find_sites
+from .sites import LEARNABLE, REASONS, Analysis, Site, find_sites
 from .trampoline import FORMS
 
 TYPE_CHECKING = False
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from .text import Text
 
-VERSION = 2
+VERSION = 3
 """Of the files and of the rules by which sites are judged: change it with either, and everything is made anew."""
 MAX_ENTRIES, MAX_BYTES = 256, 1 << 30
 """Bounds of what is kept in memory: files, and bytes of their memfds."""
@@ -43,14 +43,13 @@ _RACY = 2_000_000_000
 _HEAD = Struct(
     "<8sHHIIII16s"
 )  # magic, version, flags, sites, learned, checksum of all behind the head, 0, key
-_SITE = Struct("<QQIHBB")
+_SITE = Struct("<QQHHHBB")  # vaddr, run, length, head, slot, form, reason
 _MAGIC = b"r3sites\0"
 _USES_GS, _STALE = 1, 2
 _FORM_NAMES = {number: name for name, number in FORMS.items()}
 _REASON_NUMBERS = {reason: i for i, reason in enumerate(REASONS)}
 
 Identity = tuple[int, int, int, int, int]
-Entry = tuple[str, Rewrite | None, Analysis | None]
 
 _shared: list[RewriteCache] = []
 
@@ -60,6 +59,45 @@ def shared_cache() -> RewriteCache:
     if not _shared:
         _shared.append(RewriteCache())
     return _shared[0]
+
+
+class Entry:
+    """What is known of a file: ``key``, the hash of its content, "" for what is no program or library of ours;
+    ``analysis``, None then; ``learned``, the vaddrs that the analysis knew to have trapped; ``segments``, (file
+    offset, length, vaddr) of its executable pages."""
+
+    __slots__ = ("_by_vaddr", "analysis", "key", "learned", "segments")
+
+    def __init__(self, key: str, analysis: Analysis | None, learned: frozenset[int], text: Text | None) -> None:
+        self.key = key
+        self.analysis = analysis
+        self.learned = learned
+        self.segments = [] if text is None else [(s.offset, s.length, s.vaddr) for s in text.segments]
+        self._by_vaddr: dict[int, Site] | None = None
+
+    def vaddr_of(self, offset: int) -> int:
+        """The vaddr of a byte of the file; -1 if that is not in its text."""
+        for start, length, vaddr in self.segments:
+            if start <= offset < start + length:
+                return offset - start + vaddr
+        return -1
+
+    def site(self, vaddr: int) -> Site | None:
+        """What was decided about the site at ``vaddr``; None if it was not taken for one."""
+        if self._by_vaddr is None:
+            found = (*self.analysis.sites, *self.analysis.refused) if self.analysis is not None else ()
+            self._by_vaddr = {s.vaddr: s for s in found}
+        return self._by_vaddr.get(vaddr)
+
+    def is_news(self, vaddr: int) -> bool:
+        """Whether it changes what is known that the syscall at ``vaddr`` trapped."""
+        if not self.key or vaddr in self.learned:
+            return False
+        site = self.site(vaddr)
+        return site is None or site.reason in LEARNABLE
+
+
+_NOTHING = Entry("", None, frozenset(), None)
 
 
 class RewriteCache:
@@ -72,7 +110,7 @@ class RewriteCache:
     def __init__(self, directory: str | None = None) -> None:
         self._directory = directory
         self._lock = threading.Lock()
-        self._entries: dict[Identity, Entry] = {}  # the least recently used first
+        self._entries: dict[Identity, tuple[Entry, Rewrite | None]] = {}  # the least recently used first
         self._bytes = 0
 
     def get(self, fd: int) -> Rewrite | None:
@@ -81,15 +119,19 @@ class RewriteCache:
         The cache owns the Rewrite, and drops it when it is full: keep the reference while the memfd is needed.
         Raises OSError if the host has no memory or descriptors left.
         """
-        return self._entry(fd)[1]
+        return self.look(fd)[1]
+
+    def look(self, fd: int) -> tuple[Entry, Rewrite | None]:
+        """What is known of the file ``fd`` (borrowed), and what ``get`` gives."""
+        return self._entry(fd)
 
     def info(self, fd: int) -> Analysis | None:
         """What is known of the sites of ``fd``, also where ``get`` gives None; None if that is no file of ours."""
-        return self._entry(fd)[2]
+        return self._entry(fd)[0].analysis
 
     def learn(self, fd: int, vaddrs: Iterable[int]) -> bool:
         """``record`` for the file ``fd``, also where ``get`` gives None."""
-        key = self._entry(fd)[0]
+        key = self._entry(fd)[0].key
         return bool(key) and self.record(key, vaddrs)
 
     def record(self, key: str, vaddrs: Iterable[int]) -> bool:
@@ -108,7 +150,7 @@ class RewriteCache:
     def close(self) -> None:
         """Drop everything that is kept in memory."""
         with self._lock:
-            for _, made, _ in self._entries.values():
+            for _, made in self._entries.values():
                 if made is not None:
                     made.close()
             self._entries.clear()
@@ -116,15 +158,17 @@ class RewriteCache:
 
     # --- in memory --------------------------------------------------------------------------------------------
 
-    def _entry(self, fd: int) -> Entry:
+    def _entry(self, fd: int) -> tuple[Entry, Rewrite | None]:
         st = os.fstat(fd)
         identity = (st.st_dev, st.st_ino, st.st_mtime_ns, st.st_ctime_ns, st.st_size)
         with self._lock:
-            entry = self._entries.get(identity)
+            known = self._entries.get(identity)
             steady = _steady(fd)
-            if entry is not None and (steady or not entry[0] or self._same(fd, st.st_size, entry[0])):
+            if known is not None and (
+                steady or not known[0].key or self._same(fd, st.st_size, known[0].key)
+            ):
                 self._entries[identity] = self._entries.pop(identity)
-                return entry
+                return known
             made = self._make(fd, identity if steady else None)
             old = self._entries.pop(identity, None)
             self._entries[identity] = made
@@ -141,10 +185,10 @@ class RewriteCache:
         except OSError:
             return False
 
-    def _make(self, fd: int, identity: Identity | None) -> Entry:
+    def _make(self, fd: int, identity: Identity | None) -> tuple[Entry, Rewrite | None]:
         text = text_module.read(fd)
         if text is None:
-            return "", None, None
+            return _NOTHING, None
         try:
             key = self._known_key(identity)
             made = self._from_disk(text, key) if key else None
@@ -153,20 +197,20 @@ class RewriteCache:
                 made = self._from_disk(text, key) or self._analyse(text, key)
                 if identity is not None:
                     self._link(identity, key)
-            return key, *made
+            return made
         except Mismatch:  # written while we looked at it
-            return "", None, None
+            return _NOTHING, None
 
-    def _from_disk(self, text: Text, key: str) -> tuple[Rewrite | None, Analysis] | None:
+    def _from_disk(self, text: Text, key: str) -> tuple[Entry, Rewrite | None] | None:
         loaded = self._load(key)
         if loaded is None or loaded[2]:
             return None
         try:
-            return build(text, loaded[0], key), loaded[0]
+            return Entry(key, loaded[0], loaded[1], text), build(text, loaded[0], key)
         except Mismatch:
             return None
 
-    def _analyse(self, text: Text, key: str) -> tuple[Rewrite | None, Analysis]:
+    def _analyse(self, text: Text, key: str) -> tuple[Entry, Rewrite | None]:
         loaded = self._load(key)
         learned = loaded[1] if loaded else frozenset[int]()
         try:
@@ -177,7 +221,7 @@ class RewriteCache:
         loaded = self._load(key)  # another process may have learned more meanwhile
         known = learned | loaded[1] if loaded else learned
         self._save(key, analysis, known, stale=known != learned)
-        return made, analysis
+        return Entry(key, analysis, learned, text), made
 
     # --- on disk ----------------------------------------------------------------------------------------------
 
@@ -290,7 +334,7 @@ def _is_key(key: str) -> bool:
 
 def _encode(key: bytes, analysis: Analysis, learned: frozenset[int], stale: bool) -> bytes:
     rows = [
-        _SITE.pack(s.vaddr, s.run, s.length, s.slot, FORMS.get(s.form, 0), _REASON_NUMBERS[s.reason])
+        _SITE.pack(s.vaddr, s.run, s.length, s.head, s.slot, FORMS.get(s.form, 0), _REASON_NUMBERS[s.reason])
         for s in (*analysis.sites, *analysis.refused)
     ]
     body = b"".join(rows) + Struct(f"<{len(learned)}Q").pack(*sorted(learned))
@@ -307,9 +351,9 @@ def _decode(raw: bytes, key: bytes) -> tuple[Analysis, frozenset[int], bool] | N
         return None
     sites: list[Site] = []
     refused: list[Site] = []
-    for vaddr, run, length, slot, form, reason in _SITE.iter_unpack(memoryview(raw)[_HEAD.size : split]):
+    for vaddr, run, length, head, slot, form, reason in _SITE.iter_unpack(memoryview(raw)[_HEAD.size : split]):
         if form:
-            sites.append(Site(vaddr, _FORM_NAMES.get(form, "?"), "", length, run, slot))
+            sites.append(Site(vaddr, _FORM_NAMES.get(form, "?"), "", length, run, slot, head))
         elif 0 < reason < len(REASONS):
             refused.append(Site(vaddr, "", REASONS[reason]))
         else:

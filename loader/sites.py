@@ -8,7 +8,7 @@ forms, and what each needs:
 
 mov     ``mov $nr,%eax; syscall``: the mov becomes a jump, the syscall stays, so that whoever branches to it traps.
 hop     ``syscall`` becomes a jump to padding between functions, which jumps on; nothing else moves.
-before  other instructions of together at least five bytes before the syscall, as ``mov`` (displace.py).
+before  other instructions before the syscall are copied, and a jump overwrites the first of them (displace.py).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .flow import END, INDIRECT, JUMP, NEXT, SYSCALL, Disassembler, Flow, OverBu
 from .functions import Functions, Range, read_functions
 from .padding import MAX_RUN, is_padding
 from .text import Text
-from .trampoline import JUMP_SIZE
+from .trampoline import JUMP_SIZE, pack_rips
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,10 +36,6 @@ if TYPE_CHECKING:
 
 MAX_SITES = 4096
 """Rewritten in one file: their trampolines must fit where the core makes room for them (core_native/rewrite.c)."""
-MOVE_SEVERAL = False
-"""Whether more than one instruction may be moved. It needs a core that holds a signal back which comes between them:
-core_signal() records it when rip is in a "before" trampoline behind its first byte and within the displaced ones.
-site_cache.VERSION changes with this."""
 _MAX_CANDIDATES = 2 * MAX_SITES
 _BUDGET = 4 << 20
 """Bytes of functions disassembled for one file: 3 s and 250 MB at most; glibc needs 0.08 and 6 MB."""
@@ -63,18 +59,30 @@ REASONS = (
 """Why a site is refused. The order is that of the cache's files: append only, or change its version."""
 
 
+LEARNABLE = frozenset((NO_FUNCTION, NOT_REACHED, OVERLAPPING, UNDECODED, BUDGET, TOO_MANY))
+"""Reasons that may no longer hold once the site is known to have been executed."""
+
+
 class Site:
     """A syscall instruction at ``vaddr``: ``form`` is how it is rewritten ("mov", "hop", "before"), or "" with
     the ``reason``.
 
     ``length``: bytes displaced before the instruction (mov, before), or of the padding run at ``run``, whose
-    slot number ``slot`` the hop uses.
+    slot number ``slot`` the hop uses. before: ``head``, how many of those bytes are overwritten; ``run``, their
+    checksum; ``slot``, pack_rips().
     """
 
-    __slots__ = ("form", "length", "reason", "run", "slot", "vaddr")
+    __slots__ = ("form", "head", "length", "reason", "run", "slot", "vaddr")
 
     def __init__(
-        self, vaddr: int, form: str = "", reason: str = "", length: int = 0, run: int = 0, slot: int = 0
+        self,
+        vaddr: int,
+        form: str = "",
+        reason: str = "",
+        length: int = 0,
+        run: int = 0,
+        slot: int = 0,
+        head: int = 0,
     ) -> None:
         self.vaddr = vaddr
         self.form = form
@@ -82,6 +90,7 @@ class Site:
         self.length = length
         self.run = run
         self.slot = slot
+        self.head = head
 
     def __repr__(self) -> str:
         return f"<{self.vaddr:#x} {self.form or self.reason}>"
@@ -151,7 +160,7 @@ class _Finder:
         self.text = text
         self.data = data
         self.functions = functions
-        self.disassembler = Disassembler(_BUDGET)
+        self.disassembler = Disassembler(_BUDGET, text.image)
         self.flows: dict[Range, Flow | None] = {}
         self.hops: dict[int, Site | None] = {}  # vaddr: what to do if no hop has room
         self.placed: list[Site] = []
@@ -234,22 +243,27 @@ class _Finder:
         """Find the sites for which the form "before" is an alternative to a hop."""
         found: list[tuple[Displaced, Range]] = []
         for vaddr in [v for v, otherwise in self.hops.items() if otherwise is None]:
-            covering = self.functions.covering(vaddr)
+            covering = self.functions.covering(vaddr) or self._continued(vaddr)
             flow = self.flow(covering) if covering else None
             if covering is None or flow is None or flow.broken or vaddr not in flow.reached:
                 continue
-            displaced = displaceable(self.disassembler.decode, flow, vaddr)
-            if displaced is None or (displaced.inside and not MOVE_SEVERAL):
-                continue
-            if not displaced.inside or self._is_closed(flow, covering):
-                found.append((displaced, covering))
+            for displaced in displaceable(self.disassembler.decode, flow, vaddr):
+                if not displaced.inside:
+                    self._may_displace(displaced)
+                    break
+                if self._is_closed(flow, covering):
+                    found.append((displaced, covering))
+                    break
         own = {at: covering for displaced, covering in found for at in displaced.inside}
         entered = self._entered_from_anywhere(own)
         for displaced, _ in found:
             if entered.isdisjoint(displaced.inside):
-                vaddr, length = displaced.vaddr, displaced.length
-                code = self.bytes_at(vaddr - length, vaddr)
-                self.hops[vaddr] = Site(vaddr, "before", "", length, crc32(code), displaced.rip_at)
+                self._may_displace(displaced)
+
+    def _may_displace(self, d: Displaced) -> None:
+        code = self.bytes_at(d.vaddr - d.length, d.vaddr)
+        rips = pack_rips(d.rips)
+        self.hops[d.vaddr] = Site(d.vaddr, "before", "", d.length, crc32(code), rips, d.head)
 
     def _is_closed(self, flow: Flow, covering: Range) -> bool:
         """Whether every way into the middle of the function is a branch that is seen."""

@@ -89,6 +89,14 @@ class Text:
                 return vaddr - s.vaddr + s.offset
         return -1
 
+    def image(self, vaddr: int, size: int) -> bytes:
+        """Bytes of the file's image, at most ``size``: as many as one PT_LOAD holds from ``vaddr`` on."""
+        for h in self.headers:
+            if h.p_type == elf.PT_LOAD and h.p_vaddr <= vaddr < h.p_vaddr + h.p_filesz:
+                skip = vaddr - h.p_vaddr
+                return self.content(h.p_offset + skip, min(size, h.p_filesz - skip))
+        return b""
+
     def load(self) -> list[bytes]:
         """The bytes of each segment. Raises OSError if the file has become shorter."""
         return [elf.pread_exactly(self.fd, s.length, s.offset) for s in self.segments]

@@ -10,7 +10,8 @@ A trampoline is 64 bytes, and aligned so (core_native/rewrite.c reads them, core
     +19  jmp *FAST_ENTRY
     +33  syscall                   the slow way: it traps
     +35  jmp ret
-    +48  u64 the site (the vaddr of its syscall), u32 the form, u32 how many bytes of the text are displaced here
+    +48  u64 the site (the vaddr of its syscall), u32 the form, u16 how many bytes of the text are copied here,
+         u16 how many of those are overwritten there
 
 rcx and r11 are the kernel's to destroy at a syscall. A site with displaced instructions other than that mov has two:
 the first is those instructions, a jump to +5 of the second, and the same tail.
@@ -27,13 +28,15 @@ FORMS = {"mov": MOV, "hop": HOP, "before": BEFORE}
 """Numbers of the forms, in trampolines and in the cache's files."""
 JUMP_SIZE = 5
 MAX_DISPLACED = 40
+MAX_RIPS = 2
+"""Displacements from rip among the displaced instructions."""
 NOP5 = b"\x0f\x1f\x44\0\0"
 
 _ENTRY = b"\xff\x25\0\0\0\0" + FAST_ENTRY.to_bytes(8, "little")
-_TRAMPOLINE = Struct("<5s3si7s14s3si8sQII")
+_TRAMPOLINE = Struct("<5s3si7s14s3si8sQIHH")
 _LEA_RCX, _LEA_R11, _TRAP, _INT3X8 = b"\x48\x8d\x0d", b"\x4c\x8d\x1d\x0e\0\0\0", b"\x0f\x05\xe9", b"\xcc" * 8
 _AFTER_LEA, _AFTER_JMP = 12, 40
-_RELOCATED = Struct("<48sQII")
+_RELOCATED = Struct("<48sQIHH")
 _JMP = Struct("<BI")
 assert _TRAMPOLINE.size == _RELOCATED.size == TRAMPOLINE_SIZE
 
@@ -59,14 +62,16 @@ def trampoline(at: int, site: int, form: int, first: bytes = NOP5, displaced: in
         site,
         form,
         displaced,
+        displaced,
     )
 
 
-def relocated(at: int, site: int, code: bytes, rip_at: int) -> bytes | None:
-    """The trampoline at ``at`` with the instructions ``code`` displaced from before ``site``, which jumps into the
-    next one. ``rip_at``: where in ``code`` a displacement from rip is, 0 for nowhere. None if that is out of reach."""
+def relocated(at: int, site: int, code: bytes, head: int, rips: list[int]) -> bytes | None:
+    """The trampoline at ``at`` with the instructions ``code`` from before ``site``, the first ``head`` bytes of which
+    are overwritten there; it jumps into the next one. ``rips``: where in ``code`` displacements from rip are. None if
+    what they lead to is out of reach."""
     moved = bytearray(code)
-    if rip_at:
+    for rip_at in rips:
         old = int.from_bytes(code[rip_at : rip_at + 4], "little", signed=True)
         new = old + site - len(code) - at
         if not -1 << 31 <= new < 1 << 31:
@@ -74,7 +79,17 @@ def relocated(at: int, site: int, code: bytes, rip_at: int) -> bytes | None:
         moved[rip_at : rip_at + 4] = (new & 0xFFFFFFFF).to_bytes(4, "little")
     # Into the next one behind its nop: an address in this one stands for a displaced byte or the site itself.
     moved += jump(at + len(code), at + TRAMPOLINE_SIZE + 5)
-    return _RELOCATED.pack(bytes(moved).ljust(48, b"\xcc"), site, BEFORE, len(code))
+    return _RELOCATED.pack(bytes(moved).ljust(48, b"\xcc"), site, BEFORE, len(code), head)
+
+
+def pack_rips(rips: list[int]) -> int:
+    """Displacements' places in one number; none is at 0."""
+    return sum(rip << 6 * i for i, rip in enumerate(rips))
+
+
+def unpack_rips(packed: int) -> list[int]:
+    """What pack_rips was given."""
+    return [rip for i in range(MAX_RIPS) if (rip := packed >> 6 * i & 63)]
 
 
 def short_mov(code: bytes) -> bytes | None:

@@ -53,6 +53,11 @@ def parser_of(make: Callable[[str, str], argparse.ArgumentParser]) -> argparse.A
     add(
         "-c", "--summary-only", dest="count", action="store_true", help="count calls, errors and time instead"
     )
+    add(
+        "--sites",
+        action="store_true",
+        help="report the system call instructions that trapped instead, and what became of those of each file",
+    )
     add("-S", dest="sort", metavar="BY", default="time", help="with -c: sort by time, calls, errors or name")
     add("-o", "--output", metavar="FILE", help="write to FILE")
     add("-y", "--decode-fds", action="count", default=0, help="show the paths of descriptors")
@@ -159,6 +164,9 @@ def install(box: Sandbox, options: argparse.Namespace, out: Any) -> Callable[[],
             raise ValueError(f"-S {options.sort}: there are {', '.join(SORTS)}")
     except ValueError as e:
         raise UsageError(str(e)) from None
+    if options.sites:
+        kernel.traps.count()
+        return lambda: out.write(kernel.traps.report())
     if options.count:
         summary = count(kernel, wanted)
         return lambda: out.write(summary.table(options.sort))

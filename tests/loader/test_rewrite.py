@@ -13,6 +13,7 @@ import mmap
 import os
 import subprocess
 import sys
+from binascii import crc32
 from pathlib import Path
 
 import capstone
@@ -23,7 +24,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 from rewriting import assemble, content, function, go_program, image, patched_copy, real_files
 
 from ring3.kernel.layout import FAST_ENTRY, TRAMPOLINE_SIZE
-from ring3.loader import sites as sites_module
 from ring3.loader import text as text_module
 from ring3.loader.plan import PAGE
 from ring3.loader.rewrite import Mismatch, Rewrite, build, rewrite
@@ -93,7 +93,7 @@ class Checked:
             self.touch(slot, 5)
             return self.target(slot)
         self.decode(vaddr, "syscall")
-        self.touch(vaddr - site.length, site.length)
+        self.touch(vaddr - site.length, site.head if site.form == "before" else site.length)
         return self.target(vaddr - site.length)
 
     def trampoline(self, site: Site, start: int) -> None:
@@ -114,7 +114,7 @@ class Checked:
             old = self.offset(vaddr - site.length)
             number = self.old[old + site.length - 4 : old + site.length]
             assert operands == f"eax, {hex_or_small(int.from_bytes(number, 'little'))}"
-            assert int.from_bytes(tail[12:], "little") == site.length
+            assert tail[12:14] == tail[14:] == site.length.to_bytes(2, "little")
         else:
             at = self.decode(start, "nop")[1]
             assert int.from_bytes(tail[12:], "little") == 0
@@ -131,11 +131,14 @@ class Checked:
 
     def displaced(self, site: Site, start: int, tail: bytes) -> None:
         length = site.length
-        assert [int.from_bytes(tail[i : i + n], "little") for i, n in ((0, 8), (8, 4), (12, 4))] == [
+        fields = (0, 8), (8, 4), (12, 2), (14, 2)
+        assert [int.from_bytes(tail[i : i + n], "little") for i, n in fields] == [
             site.vaddr,
             FORMS["before"],
             length,
+            site.head,
         ]
+        assert 5 <= site.head <= length
         old, new = self.offset(site.vaddr - length), self.offset(start)
         before = list(self.decoder.disasm(self.old[old : old + length], site.vaddr - length))
         after = list(self.decoder.disasm(self.new[new : new + length], start))
@@ -169,15 +172,8 @@ def hex_or_small(n: int) -> str:
     return hex(n) if n > 9 else str(n)
 
 
-@pytest.fixture(params=[False, True], ids=["one", "several"])
-def several(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether several instructions may be moved before a syscall."""
-    monkeypatch.setattr(sites_module, "MOVE_SEVERAL", request.param)
-    return bool(request.param)
-
-
 @pytest.mark.parametrize("name", FILES)
-def test_every_patch_leads_through_its_trampoline_and_back(name: str, several: bool) -> None:
+def test_every_patch_leads_through_its_trampoline_and_back(name: str) -> None:
     path = real_files().get(name)
     if path is None:
         pytest.skip(f"{name} is not on this machine")
@@ -238,6 +234,7 @@ def test_the_offset_of_the_file_stays(tmp_path: Path) -> None:
         assert os.lseek(f.fileno(), 0, os.SEEK_CUR) == 7
 
 
+MOV_39 = crc32(b"\xb8\x27\0\0\0")
 FORGED = {
     "no syscall there": [Site(0x1001, "mov", length=5)],
     "outside": [Site(1 << 40, "mov", length=5)],
@@ -259,8 +256,11 @@ FORGED = {
         Site(0x1005, "hop", length=24, run=0x1008),
         Site(0x1025, "hop", length=24, run=0x1008),
     ],
-    "displaced bytes of another file": [Site(0x1005, "before", length=5, run=1)],
-    "too much displaced": [Site(0x1085, "before", length=60, run=1)],
+    "displaced bytes of another file": [Site(0x1005, "before", length=5, run=1, head=5)],
+    "too much displaced": [Site(0x1085, "before", length=60, run=1, head=5)],
+    "a head that is too short": [Site(0x1005, "before", length=5, run=MOV_39, head=4)],
+    "a head that is too long": [Site(0x1005, "before", length=5, run=MOV_39, head=6)],
+    "a displacement out of them": [Site(0x1005, "before", length=5, run=MOV_39, head=5, slot=2)],
 }
 
 
@@ -281,24 +281,29 @@ def test_sites_that_do_not_fit_the_file(what: str, tmp_path: Path) -> None:
 # --- running it -----------------------------------------------------------------------------------------------
 
 
-def test_functions_of_a_library_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_functions_of_a_library_run(tmp_path: Path) -> None:
     """Mapped by hand behind a hole for the trampolines, in a process of its own, with an entry that counts."""
-    monkeypatch.setattr(sites_module, "MOVE_SEVERAL", True)
+    far = ".fill 320, 1, 0xf4; .balign 32, 0xf4"  # from any padding
     path = assemble(
         tmp_path,
         "functions",
         function("mov5", "mov $39, %eax; syscall; ret")
         + function("mov7", ".byte 0x48, 0xc7, 0xc0, 39, 0, 0, 0; syscall; ret")
         + function("hop", "lea 39(%rdi), %rax; syscall; ret")
+        + function("between", f"ret; {far}")
         + function(
-            "before",
-            "lea before(%rip), %rdx; mov %edi, %eax; syscall; mov %rdx, %rax; ret; .fill 24, 1, 0xf4",
+            "before", f"lea before(%rip), %rdx; mov %edi, %eax; syscall; mov %rdx, %rax; ret; {far}"
+        )
+        + function(
+            "entered",
+            "movq $39, -16(%rsp); 1: mov -16(%rsp), %eax; push %rax; pop %rdx; syscall; dec %edi; jnz 1b; ret;"
+            + far,
         )
         + function("flags", "mov $39, %eax; stc; syscall; sbb %rax, %rax; ret")
         + function("args", "mov $9, %eax; mov %rcx, %r10; syscall; ret"),
     )
     made = must_rewrite(path)
-    assert len(made.sites) == 6
+    assert [s.form for s in made.sites] == ["mov", "mov", "hop", "before", "before", "hop", "hop"]
     code = f"import sys; sys.path[:0] = {sys.path!r}; import test_rewrite; test_rewrite.call_functions({str(path)!r})"
     done = subprocess.run([sys.executable, "-c", code], timeout=60, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "right\n"), done.stderr
@@ -308,7 +313,6 @@ def call_functions(path: str) -> None:
     """In a child: map the rewritten library at ``path`` and call what it has."""
     from elftools.elf.elffile import ELFFile
 
-    sites_module.MOVE_SEVERAL = True
     made = must_rewrite(Path(path))
     with open(path, "rb") as f:
         names = {s.name: int(s["st_value"]) for s in ELFFile(f).get_section_by_name(".symtab").iter_symbols()}
@@ -348,8 +352,9 @@ def call_functions(path: str) -> None:
     assert call("hop", 100000) == -errno.ENOSYS
     assert call("hop", -40) == -errno.ENOSYS
     assert call("before", 39) == base + names["before"]
+    assert call("entered", 3) == os.getpid(), "twice past the jump, to instructions that still stand there"
     assert call("flags") == -1, "the carry flag is as it was before the call"
-    assert ctypes.c_long.from_address(counter).value == 7
+    assert ctypes.c_long.from_address(counter).value == 8
     address = call("args", 0, PAGE, 3, 0x22, -1, 0)
     assert address & -PAGE == address > 0
     print("right", flush=True)
@@ -413,7 +418,7 @@ int main(void)
 """
 
 
-def test_glibc_and_its_loader_run_rewritten(tmp_path: Path, several: bool) -> None:
+def test_glibc_and_its_loader_run_rewritten(tmp_path: Path) -> None:
     """Threads, signals, fork and exec, all through trampolines: a program whose interpreter and libc are rewritten."""
     files = real_files()
     if not {"libc", "ld.so"} <= set(files):
@@ -431,7 +436,7 @@ def test_glibc_and_its_loader_run_rewritten(tmp_path: Path, several: bool) -> No
         assert (done.returncode, done.stdout, done.stderr) == (0, "800 5 1 hello 0 3\n", "")
 
 
-def test_busybox_runs_rewritten(tmp_path: Path, several: bool) -> None:
+def test_busybox_runs_rewritten(tmp_path: Path) -> None:
     path = real_files().get("busybox")
     if path is None:
         pytest.skip("busybox is not on this machine")

@@ -126,54 +126,59 @@ def test_a_padding_run_holds_several_hops(tmp_path: Path) -> None:
 FILL = "; .balign 32, 0xf4"  # no padding within reach
 
 MOVED = {
-    "one long enough": ("lea 0x1000(%rbx), %rsi; syscall; ret", 7),
-    "one that counts from rip": ("lea f(%rip), %rsi; syscall; ret", 7),
-    "several": ("mov $1, %esi; mov %r9d, %eax; xor %edx, %edx; syscall; ret", 5),
-    "several with an operand from rip": (
-        "xor %eax, %eax; lea f(%rip), %rsi; mov %rsi, %rdx; syscall; ret",
-        10,
+    "one": ("lea 0x1000(%rbx), %rsi; syscall; ret", 7, 7),
+    "one that counts from rip": ("lea f(%rip), %rsi; syscall; ret", 7, 7),
+    "a load that counts from rip": ("mov f(%rip), %rsi; syscall; ret", 7, 7),
+    "a store": ("movups %xmm0, 0x2d8(%rbx); syscall; ret", 7, 7),
+    "of the stack pointer": ("sub $0x1000, %rsp; syscall; ret", 7, 7),
+    "of the stack pointer, by lea": ("lea 0x1000(%rsp), %rsp; syscall; ret", 8, 8),
+    "one of two": ("mov $1, %esi; mov (%rdi), %edi; syscall; ret", 7, 5),
+    "entered behind it": ("mov $60, %edx; 1: xor %edi, %edi; mov %edx, %eax; syscall; jmp 1b", 9, 5),
+    "the nearest": ("mov $1, %esi; mov $2, %edx; mov %r9d, %eax; syscall; ret", 8, 5),
+    "two from rip": ("mov f(%rip), %rsi; lea f(%rip), %rdx; mov (%rdx), %eax; syscall; ret", 9, 7),
+    "several": ("mov %r9d, %eax; mov %r9, %rdi; syscall; ret", 6, 6),
+    "several, of which the first may fault": ("mov (%r9), %eax; mov %r9, %rdi; syscall; ret", 6, 6),
+    "several with an operand from rip": ("xor %eax, %eax; mov %edi, %esi; xor %edx, %edx; syscall; ret", 6, 6),
+    "several, the first being branched to": ("1: mov %r9d, %eax; mov %r9, %rdi; syscall; jmp 1b", 6, 6),
+    "before a branch to the syscall": ("mov %r9d, %eax; mov %r9, %rdi; 1: syscall; jmp 1b", 6, 6),
+    "several, entered behind them": (
+        "mov %r9d, %eax; mov %r9, %rdi; 1: mov (%rsi), %edx; syscall; jmp 1b",
+        8,
+        6,
     ),
-    "a branch to the first": ("1: mov %r9d, %eax; mov %r9, %rdi; syscall; jmp 1b", 6),
-    "a branch to the syscall": ("mov %r9d, %eax; mov %r9, %rdi; 1: syscall; jmp 1b", 6),
+    "behind a call": ("call g; mov (%rdi), %eax; mov %eax, %edx; xor %esi, %esi; syscall; ret", 6, 6),
 }
 NOT_MOVED = {
-    "memory": "mov (%rdi), %eax; mov 8(%rdi), %rdx; syscall; ret",
-    "the thread's memory": "mov %fs:0, %rdx; syscall; ret",
-    "the stack": "pop %rax; pop %rdi; pop %rsi; pop %rdx; pop %r10; syscall; ret",
-    "the stack pointer": "sub $0x1000, %rsp; syscall; ret",
-    "the stack pointer, by lea": "lea 0x1000(%rsp), %rsp; syscall; ret",
+    "what may fault, not at first": "xor %eax, %eax; mov (%rdi), %rdx; syscall; ret",
+    "the thread's register": "rdfsbase %rdi; syscall; ret",
+    "a pop, not at first": "pop %rax; pop %rdi; pop %rsi; pop %rdx; pop %r10; syscall; ret",
     "a segment": "mov %eax, %fs; mov %eax, %ds; mov %eax, %es; syscall; ret",
     "a call": "call f; syscall; ret",
+    "an immediate behind a displacement from rip": "cmpl $5, f(%rip); syscall; ret",
     "a branch between": "mov %r9d, %eax; 1: mov %r9, %rdi; syscall; jmp 1b",
     "a branch out of them": "mov %r9d, %eax; jz f + 1000; syscall; ret",
     "an indirect jump": "test %edi, %edi; jz 1f; jmp *%rsi; 1: mov %r9d, %eax; mov %r9, %rdi; syscall; ret",
     "two syscalls": "nop; syscall; xor %eax, %eax; syscall; ret",
+    "too many": "mov $5, %eax; " + "push %rax; pop %rax; " * 18 + "syscall; ret",
 }
 
 
 @pytest.mark.parametrize("what", MOVED)
-def test_instructions_that_may_be_moved(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    body, length = MOVED[what]
-    path = assemble(tmp_path, "moved", function("f", body + FILL))
-    several = "several" in what or "branch" in what
-    assert [s.form for s in analyse(path).sites] == ([] if several else ["before"])
-    monkeypatch.setattr(sites, "MOVE_SEVERAL", True)
-    assert [(s.form, s.length) for s in analyse(path).sites] == [("before", length)]
+def test_instructions_that_may_be_moved(what: str, tmp_path: Path) -> None:
+    body, length, head = MOVED[what]
+    path = assemble(tmp_path, "moved", function("f", body + FILL) + function("g", "ret" + FILL))
+    assert [(s.form, s.length, s.head) for s in analyse(path).sites] == [("before", length, head)]
 
 
 @pytest.mark.parametrize("what", NOT_MOVED)
-def test_instructions_that_may_not_be_moved(
-    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sites, "MOVE_SEVERAL", True)
+def test_instructions_that_may_not_be_moved(what: str, tmp_path: Path) -> None:
     path = assemble(tmp_path, "unmoved", function("f", NOT_MOVED[what] + FILL))
     got = analyse(path)
     assert got.sites == []
     assert {s.reason for s in got.refused} == {sites.NO_ROOM}
 
 
-def test_entries_from_elsewhere_forbid_a_move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sites, "MOVE_SEVERAL", True)
+def test_entries_from_elsewhere_forbid_a_move(tmp_path: Path) -> None:
     body = function("f", "mov %r9d, %eax; inside: mov %r9, %rdi; syscall; ret" + FILL)
     near, far = "; ret" + FILL, "; ret; .fill 300, 1, 0xf4" + FILL
     table = (
