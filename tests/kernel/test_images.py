@@ -12,7 +12,7 @@ class _Broken:
     def __init__(self, failure: Exception) -> None:
         self.failure = failure
 
-    def get(self, fd: int) -> None:
+    def look(self, fd: int) -> None:
         raise self.failure
 
 
