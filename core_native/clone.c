@@ -166,6 +166,7 @@ static struct start *prepare_stack(struct thread *nt, struct ucontext_ *uc, stru
 static void inherit(struct thread *nt, struct thread *t, u64 flags)
 {
 	nt->vmask = t->vmask;
+	filters_inherit(nt, t);
 	for (int i = 0; i < 4; i++)
 		nt->creds[i] = t->creds[i];
 	if (flags & CLONE_VFORK)
@@ -243,6 +244,8 @@ static s64 clone_vm_process(struct thread *t, struct call *c, struct clone_args 
 static void forget_siblings(struct thread *t)
 {
 	mm.lock = 0;
+	mm.filter_lock = 0;
+	t->dispatch = 0;
 	t->sighand->lock = 0;
 	for (u32 i = 0; i < THREAD_MAX && mm.thread_state[i]; i++)
 		if (i != t->index)

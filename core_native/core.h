@@ -113,6 +113,11 @@ struct thread {
 	u32 cancelled;
 	u32 spin_rounds;
 	u32 creds[4];
+	u32 guarded;    /* it has seccomp filters or is in strict mode (seccomp.c) */
+	u32 strict;
+	struct filter *filters;
+	u32 dispatch; /* the guest's own Syscall User Dispatch is on */
+	u64 dispatch_start, dispatch_size, dispatch_selector;
 	u64 vmask;      /* which of NEVER_BLOCKED the guest believes to have blocked */
 	u64 vpending;   /* those of them that were sent meanwhile */
 	u64 pend_mask;  /* the guest's mask at the recorded signal */
@@ -157,6 +162,8 @@ struct mm {
 	u32 roomy_next;
 	u64 trapped[RING3_TRAP_SITES]; /* sites.c; a forked child has them from its parent */
 	u64 trapped_low, trapped_high;
+	u32 filter_lock;
+	u64 filter_bytes;
 	u32 thread_state[THREAD_MAX]; /* 0 never mapped, 1 in use, 2 free */
 	u64 procs[PROC_MAX / 64];
 };
@@ -190,6 +197,7 @@ extern u64 fast_target;
 /* rewrite.c */
 void use_gs(struct thread *t);
 void guest_takes_gs(void);
+void no_fast_entry(void);
 void tramp_add(u64 start, u64 size);
 void tramp_forget(u64 addr, u64 size);
 u64 tramp_return(u64 rip);
@@ -266,6 +274,18 @@ void show_virtual_uid(struct thread *t, struct siginfo_ *info);
 /* net.c */
 s64 net_call(struct thread *t, struct call *c);
 s64 net_fionread(int fd, u64 to);
+
+__attribute__((noreturn)) void die_of(struct thread *t, int sig);
+int force_at_boundary(struct thread *t, struct ucontext_ *uc, const struct siginfo_ *info);
+
+/* seccomp.c */
+int seccomp_allows(struct thread *t, struct call *c, u32 arch, s64 *result);
+s64 seccomp_prctl(struct thread *t, struct call *c);
+void filters_inherit(struct thread *nt, struct thread *t);
+int filters_save(struct thread *t);
+void filters_restore(struct thread *t, int fd);
+s64 user_dispatch_prctl(struct thread *t, struct call *c);
+int user_dispatched(struct thread *t, struct ucontext_ *uc, u64 ip, s64 nr, u32 arch);
 
 /* frame.c */
 s64 push_frame(struct thread *t, struct ucontext_ *uc, const struct siginfo_ *info, const struct ksigaction *act, u64 mask);

@@ -264,6 +264,9 @@ static s64 kernel_lane(struct thread *t, struct call *c, const struct sysdesc *d
 s64 run_lane(struct thread *t, struct call *c)
 {
 	const struct sysdesc *d = describe(c->nr);
+	s64 result;
+	if (unlikely(t->guarded) && !seccomp_allows(t, c, AUDIT_ARCH_X86_64, &result))
+		return result;
 	switch (d->lane) {
 	case LANE_CORE:
 		return functions[d->fn](t, c);

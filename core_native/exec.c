@@ -105,16 +105,19 @@ static s64 put_path(struct thread *t, struct call *c, u32 arg, u32 *used)
 
 static void become_core(struct thread *t, u64 mask, u64 ignored)
 {
-	char numbers[5][24];
-	const s64 values[5] = {t->proc->sock, t->proc->exe, mask & 0x7fffffffffffffff, mask >> 63, ignored};
-	char *argv[8] = {"ring3", "guest"};
+	char numbers[6][24];
+	int filters = filters_save(t);
+	const s64 values[6] = {t->proc->sock, t->proc->exe, mask & 0x7fffffffffffffff, mask >> 63, ignored, filters};
+	char *argv[9] = {"ring3", "guest"};
 	char *envp[1] = {NULL};
-	for (int i = 0; i < 5; i++) {
+	for (int i = 0; i < 6; i++) {
 		format_number(numbers[i], values[i]);
 		argv[i + 2] = numbers[i];
 	}
-	argv[7] = NULL;
+	argv[8] = NULL;
 	sys(NR_execveat, t->proc->exe, "", argv, envp, AT_EMPTY_PATH);
+	if (filters >= 0)
+		sys(NR_close, filters);
 }
 
 static s64 do_exec(struct thread *t, struct call *c, u32 path)

@@ -90,14 +90,15 @@ __attribute__((noreturn)) static void become_guest(const struct ring3_spawn *spa
 	sys(NR_rt_sigprocmask, SIG_SETMASK, &none, NULL, 8);
 	char numbers[4][24];
 	const s64 values[4] = {sock, exe, spawn->blocked & 0x7fffffffffffffff, spawn->blocked >> 63};
-	char *argv[8] = {"ring3", "guest"};
+	char *argv[9] = {"ring3", "guest"};
 	char *envp[1] = {NULL};
 	for (int i = 0; i < 4; i++) {
 		format_number(numbers[i], values[i]);
 		argv[i + 2] = numbers[i];
 	}
 	argv[6] = "0";
-	argv[7] = NULL;
+	argv[7] = "-1";
+	argv[8] = NULL;
 	sys(NR_execveat, exe, "", argv, envp, AT_EMPTY_PATH);
 	die("cannot execute the core", exe);
 }

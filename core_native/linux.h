@@ -36,6 +36,7 @@ enum {
 #define SI_USER 0
 #define SI_KERNEL 0x80
 #define SYS_USER_DISPATCH 2
+#define AUDIT_ARCH_X86_64 0xc000003eU
 
 #define PROT_READ 1
 #define PROT_WRITE 2

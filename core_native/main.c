@@ -135,7 +135,7 @@ static void set_core_stack(struct thread *t)
 void guest_main(int argc, char **argv, u64 stack_top)
 {
 	int fds[8];
-	if (argc < 7)
+	if (argc < 8)
 		die("a guest is started by the supervisor only", argc);
 	struct proc *p = first_proc(parse_number(argv[2]), parse_number(argv[3]));
 	u64 mask = (u64)parse_number(argv[4]) | (u64)parse_number(argv[5]) << 63;
@@ -161,6 +161,7 @@ void guest_main(int argc, char **argv, u64 stack_top)
 			t->sighand->act[sig].handler = SIG_IGN;
 			t->sighand->known |= SIGBIT(sig);
 		}
+	filters_restore(t, parse_number(argv[7]));
 	map_segments(plan, (const struct ring3_seg *)(plan + 1), fds + 3);
 	describe_to_host(plan);
 	u32 stop = plan->stop;

@@ -93,10 +93,11 @@ s64 fn_prctl(struct thread *t, struct call *c)
 	case 0x53564d41:  /* SET_VMA */
 		return native(t, c);
 	case 59: /* SYSCALL_USER_DISPATCH */
+		return user_dispatch_prctl(t, c);
 	case 22: /* SECCOMP */
-		return -EINVAL;
-	case 21: /* GET_SECCOMP */
-		return 0;
+		return seccomp_prctl(t, c);
+	case 21: /* GET_SECCOMP: whoever is in strict mode cannot ask */
+		return t->filters ? 2 : 0;
 	}
 	return supervise(t, c, REQ_CALL);
 }

@@ -124,9 +124,15 @@ void use_gs(struct thread *t)
 		sys(NR_arch_prctl, 0x1001 /* ARCH_SET_GS */, t);
 }
 
-void guest_takes_gs(void)
+/* From now on every call of the process traps. */
+void no_fast_entry(void)
 {
 	__atomic_store_n(&fast_target, (u64)fast_slow, __ATOMIC_RELEASE);
+}
+
+void guest_takes_gs(void)
+{
+	no_fast_entry();
 	mm.gs_taken = 1;
 }
 

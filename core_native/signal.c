@@ -151,14 +151,32 @@ s64 fn_sigpending(struct thread *t, struct call *c)
 }
 
 /* Die of `sig` as the guest would: the host's default action, with nothing of ours in between. */
-static void die_of(struct thread *t, int sig)
+void die_of(struct thread *t, int sig)
 {
 	struct ksigaction dfl = {SIG_DFL, SA_RESTORER, (u64)tail_start, 0};
 	u64 only = ~SIGBIT(sig);
 	sys(NR_rt_sigaction, sig, &dfl, NULL, 8);
 	sys(NR_rt_sigprocmask, SIG_SETMASK, &only, NULL, 8);
 	sys(NR_tgkill, t->proc->pid, t->tid, sig);
-	sys(NR_exit_group, 128 + sig);
+	for (;;)
+		sys(NR_exit_group, 128 + sig);
+}
+
+/*
+ * A signal that the call itself brings, before the return to the guest: force_sig_info().  Non-zero: another one was
+ * recorded, which comes first.
+ */
+int force_at_boundary(struct thread *t, struct ucontext_ *uc, const struct siginfo_ *info)
+{
+	block_all();
+	if (t->pending)
+		return 1;
+	t->pend_mask = guest_mask(t, uc);
+	if ((t->pend_mask & SIGBIT(info->si_signo)) || t->sighand->act[info->si_signo].handler <= SIG_IGN)
+		die_of(t, info->si_signo);
+	memcpy(t->pend_info, info, sizeof *info);
+	t->pending = 1;
+	return 0;
 }
 
 /* The sender's uid as guests see it.  The slot is free: no call of this thread is under way where signals are delivered. */
@@ -327,11 +345,30 @@ static void trapped_call(struct thread *t, struct ucontext_ *uc)
 		return;
 	}
 	note_trap(t, r->rip - 2, ret != 0);
+	if (unlikely(t->dispatch) && user_dispatched(t, uc, r->rip, (int)r->rax, AUDIT_ARCH_X86_64))
+		return;
 	struct call c = {(int)r->rax, {r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9}, r->rip, r->rsp, uc};
 	s64 nr = c.nr, result = dispatch(t, &c);
 	if (nr == NR_rt_sigreturn)
 		return;
 	if (result == -ERESTARTSYS) /* anew, after the handler: rax still holds the number */
+		r->rip -= 2;
+	else
+		r->rax = result;
+}
+
+/* int 0x80 is another kernel interface, which is not there; the guest's own filters may have their say. */
+static void int80(struct thread *t, struct ucontext_ *uc, u32 arch)
+{
+	struct sigcontext_ *r = &uc->mc;
+	struct call c = {(int)r->rax, {(u32)r->rbx, (u32)r->rcx, (u32)r->rdx, (u32)r->rsi, (u32)r->rdi, (u32)r->rbp}, r->rip,
+			 r->rsp, uc};
+	s64 result = -ENOSYS;
+	if (t->dispatch && user_dispatched(t, uc, r->rip, c.nr, arch))
+		return;
+	if (!t->guarded || seccomp_allows(t, &c, arch, &result))
+		ring(t, MSG_INT80, r->rip, 0, -1);
+	if (result == -ERESTARTSYS)
 		r->rip -= 2;
 	else
 		r->rax = result;
@@ -344,10 +381,9 @@ int core_sigsys(int sig, struct siginfo_ *info, struct ucontext_ *uc)
 		core_signal(sig, info, uc);
 		return 1;
 	}
-	if (info->sys.arch != 0xc000003e) { /* AUDIT_ARCH_X86_64: int 0x80 is another kernel interface */
-		ring(thread_of((u64)uc), MSG_INT80, uc->mc.rip, 0, -1);
-		uc->mc.rax = (u64)-ENOSYS;
-	} else
+	if (info->sys.arch != AUDIT_ARCH_X86_64)
+		int80(thread_of((u64)uc), uc, info->sys.arch);
+	else
 		trapped_call(thread_of((u64)uc), uc);
 	return 0;
 }

@@ -242,6 +242,8 @@ CONSTANTS: dict[str, int] = {
     "MSG_FORKED": 4,
     "MSG_CHILD": 5,
     "MSG_INT80": 6,
+    "MSG_UNSUPPORTED": 8,  # the core refuses what a: UNSUPPORTED_*
+    "UNSUPPORTED_LISTENER": 1,
     "MSG_SIGNAL": 7,
     # descriptor message flags
     "FD_CLOEXEC": 1,

@@ -388,6 +388,9 @@ class Kernel:
             elif kind == CONSTANTS["MSG_SIGNAL"]:
                 if self._hooks is not None:
                     self._hooks.signalled(process, slot, (a, b, c, d))
+            elif kind == CONSTANTS["MSG_UNSUPPORTED"]:
+                name = process.comm.decode("utf-8", "replace")
+                self.log_once(f"seccomp: no listener (SECCOMP_FILTER_FLAG_NEW_LISTENER) for {name}; refused (EINVAL)")
             elif kind == 6:
                 name = process.comm.decode("utf-8", "replace")
                 self.log_once(f"{name}: calls by int 0x80 (the 32-bit interface) are not supported; ENOSYS")
