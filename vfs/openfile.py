@@ -274,7 +274,8 @@ class OpenDir(OpenFile):
         entries = self.listing()
         out: list[bytes] = []
         pos = self.pos
-        for name, ino, kind in entries[pos:]:
+        while pos < len(entries):  # (not a slice: a big directory is read in many calls)
+            name, ino, kind = entries[pos]
             # ino, offset of the next entry, record length, type, name, padding to 8 (fs/readdir.c)
             if old:
                 length = 18 + len(name) + 2 + 7 & ~7

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vfsworlds import WORLDS, JailedWorld, VfsWorld, layered_world, populate, tree
+from vfsworlds import WORLDS, JailedWorld, VfsWorld, layered_overlay, layered_world, populate, tree
 
 W, C, X, T, A = os.O_WRONLY, os.O_CREAT, os.O_EXCL, os.O_TRUNC, os.O_APPEND
 NAMES = [b"a", b"b", b"c", b"d", b"d", b"e", b"empty", b"link", b"hard", b"script", b"dirlink", b"pipe"]
@@ -105,10 +105,11 @@ def test_random_calls(kind: str, seed: int) -> None:
         world.close()
 
 
+@pytest.mark.parametrize("kind", ["cow", "overlay"])
 @pytest.mark.parametrize("seed", range(100, 108))
-def test_random_calls_on_a_lower_tree(seed: int) -> None:
-    """The same on a copy-on-write view of a directory that has something in it."""
-    native, world = JailedWorld(), layered_world()
+def test_random_calls_on_a_lower_tree(kind: str, seed: int) -> None:
+    """The same on a copy-on-write view of a directory, and on layers, that have something in them."""
+    native, world = JailedWorld(), layered_world() if kind == "cow" else layered_overlay()
     populate(Path(os.fsdecode(native.base)))
     try:
         run(native, world, seed, STEPS)

@@ -23,6 +23,7 @@ from ring3.vfs.hostfs import HostFS
 from ring3.vfs.inode import SuperBlock
 from ring3.vfs.memfs import MemoryFS
 from ring3.vfs.openfile import OpenDir, OpenFile, OpenPath
+from ring3.vfs.overlayfs import OverlayFS
 from ring3.vfs.perm import SimpleCreds
 from ring3.vfs.vfs import LocalCaller, LocalFs, Vfs
 
@@ -435,7 +436,68 @@ def host_world() -> VfsWorld:
     return VfsWorld(HostFS(path, read_only=False), cleanup)
 
 
-WORLDS = {"memory": memory_world, "cow": cow_world, "rw": host_world}
+class OverlayWorld(VfsWorld):
+    """An overlay. The link count of a merged directory is 1 there, as overlayfs has it; here it is counted, to be
+    comparable."""
+
+    def stat(self, name: bytes, follow: bool = True) -> tuple[Any, ...]:
+        st = super().stat(name, follow)
+        if stat.S_ISDIR(st[0]) and st[1] == 1:
+            place = self.place(name, follow)
+            folders = sum(kind == stat.S_IFDIR for _, _, kind in place.inode.readdir())
+            return (st[0], 2 + folders, *st[2:])
+        return st
+
+
+def overlay_world() -> VfsWorld:
+    """An overlay over two empty layers."""
+    own = {"mode": 0o755, "uid": os.geteuid(), "gid": os.getegid()}
+    return OverlayWorld(OverlayFS([MemoryFS(**own), MemoryFS(**own)]))
+
+
+def oci_world() -> VfsWorld:
+    """An overlay whose upper layer is a host directory, marked as container layers are."""
+    path, cleanup = _empty_dir()
+    own = {"mode": 0o755, "uid": os.geteuid(), "gid": os.getegid()}
+    return OverlayWorld(OverlayFS([MemoryFS(**own)], HostFS(path, read_only=False)), cleanup)
+
+
+def layered_overlay() -> VfsWorld:
+    """An overlay over populate()'s tree, split over two layers and a third with what they hide."""
+    tops = [_empty_dir() for _ in range(2)]
+    top, bottom = (Path(path) for path, _ in tops)
+    (bottom / "t").mkdir()
+    populate(bottom / "t")
+    (bottom / "t/gone").mkdir()
+    (bottom / "t/gone/x").write_bytes(b"hidden")
+    (bottom / "t/d/hidden").write_bytes(b"hidden")
+    (bottom / "t/empty/hidden").write_bytes(b"hidden")
+    (top / "t/d").mkdir(parents=True)
+    (top / "t/empty").mkdir()
+    (top / "t/.wh.gone").touch()
+    (top / "t/d/.wh.hidden").touch()
+    (top / "t/empty/.wh..wh..opq").touch()
+    (bottom / "t/script").unlink()
+    (top / "t/script").write_bytes(b"#!/bin/sh\n")
+    (top / "t/script").chmod(0o755)
+    before = [_host_listing(path) for path, _ in tops]
+
+    def check() -> None:
+        after = [_host_listing(path) for path, _ in tops]
+        for _, cleanup in tops:
+            cleanup()
+        assert after == before, "a lower layer was written"
+
+    return OverlayWorld(OverlayFS([HostFS(top), HostFS(bottom)], redirect_dir=True), check)
+
+
+WORLDS = {
+    "memory": memory_world,
+    "cow": cow_world,
+    "rw": host_world,
+    "overlay": overlay_world,
+    "oci": oci_world,
+}
 
 
 def populate(base: Path) -> None:
