@@ -165,7 +165,20 @@ def _run_parser() -> argparse.ArgumentParser:
         default=[],
         help="see a host path in the world; MODE is rw (the default: writes reach the host), ro, or cow",
     )
-    add("--tmpfs", metavar="DIR", action="append", default=[], help="mount an empty memory filesystem")
+    add(
+        "--tmpfs",
+        metavar="DIR[:OPTIONS]",
+        action="append",
+        default=[],
+        help="mount an empty memory filesystem; OPTIONS are size=64m,nr_inodes=1k,mode=755 (as docker)",
+    )
+    add(
+        "--mount",
+        metavar="type=TYPE,target=DIR,...",
+        action="append",
+        default=[],
+        help="mount a filesystem: bind, tmpfs, tar, zip, overlay (docs/filesystem.md has their options)",
+    )
     add("-e", "--env", metavar="K[=V]", action="append", default=[], help="set an environment variable")
     add("-w", "--workdir", metavar="DIR", help="the working directory in the world")
     add("-u", "--user", metavar="UID[:GID]", help="who the program is (names of the world work too)")

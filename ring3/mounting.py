@@ -31,7 +31,9 @@ def mount(box: Sandbox, spec: str) -> None:
     kind = options.pop("type", "bind")
     make = _TYPES.get(kind)
     if make is None:
-        raise UsageError(f"--mount {spec!r}: there is no type {kind!r} (there are {', '.join(sorted(_TYPES))})")
+        raise UsageError(
+            f"--mount {spec!r}: there is no type {kind!r} (there are {', '.join(sorted(_TYPES))})"
+        )
     mode = [flag for flag in ("ro", "rw", "cow") if options.pop(flag, None) is not None]
     if len(mode) > 1:
         raise UsageError(f"--mount {spec!r}: one of {' and '.join(mode)} only")

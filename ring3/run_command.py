@@ -86,8 +86,18 @@ def _sandbox(options: argparse.Namespace, trace_file: Any) -> Sandbox:
     for spec in options.volume:
         host, guest, mode = _volume(spec)
         box.mount(guest, host, mode)
-    for guest in options.tmpfs:
-        box.mount_tmpfs(guest)
+    for spec in options.tmpfs:
+        guest, colon, rest = spec.partition(":")
+        if colon:
+            from . import mounting
+
+            mounting.mount(box, f"type=tmpfs,target={guest},{rest}")
+        else:
+            box.mount_tmpfs(guest)
+    for spec in options.mount:
+        from . import mounting
+
+        mounting.mount(box, spec)
     for item in options.env:
         name, equals, value = item.partition("=")
         if not name:

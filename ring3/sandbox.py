@@ -17,6 +17,7 @@ from .errors import (
     ProgramNotExecutable,
     ProgramNotFound,
     SandboxClosed,
+    SandboxError,
     UnsupportedHost,
     UsageError,
 )
@@ -105,19 +106,34 @@ class Sandbox(Hooking):
         """Mount ``what`` at the guest's ``path``, which is made if it is not there.
 
         ``what`` is a host directory or file, or a filesystem object of ring3.vfs. ``mode`` for a host path:
-        "cow" (the default: writes stay in memory), "ro", or "rw" (writes reach the host). Raises SandboxError
-        if the host path does not exist or the mode is unknown.
+        "cow" (the default: writes stay in memory), "ro", or "rw" (writes reach the host); for a filesystem
+        object: "cow" (an overlay over it takes the writes) or "ro". Raises SandboxError if the host path does
+        not exist or the mode is unknown.
         """
         if self._closed:
             raise SandboxClosed("the sandbox is closed")
         with self.lock:
             world.mount(self.vfs, os.fspath(path), what, mode)
 
-    def mount_tmpfs(self, path: str | os.PathLike[str]) -> None:
-        """Mount an empty filesystem in memory, which everybody may write, at the guest's ``path``."""
+    def mount_tmpfs(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        size: int | str | None = None,
+        nr_inodes: int | str | None = None,
+    ) -> None:
+        """Mount an empty filesystem in memory, which everybody may write, at the guest's ``path``.
+
+        ``size`` and ``nr_inodes`` limit it as tmpfs(5)'s options do (bytes and inodes, or "64m", "10%"): beyond them
+        guests get ENOSPC. Raises SandboxError where the host cannot enforce a size.
+        """
         from .vfs.memfs import MemoryFS
 
-        self.mount(path, MemoryFS())
+        try:
+            filesystem = MemoryFS(size=size, nr_inodes=nr_inodes)
+        except (OSError, ValueError) as e:
+            raise SandboxError(f"mount on {os.fspath(path)}: {getattr(e, 'strerror', None) or e}") from None
+        self.mount(path, filesystem)
 
     @property
     def root(self) -> TreePath:

@@ -75,10 +75,14 @@ def mount(vfs: Vfs, path: str, what: Any, mode: str | None) -> None:
         what, mode = what
     if isinstance(what, (str, os.PathLike)):
         filesystem = host_filesystem(os.fspath(what), mode or "cow", f"mount on {path}")
-    elif mode is None:
+    elif mode in (None, "ro"):
         filesystem = what
+    elif mode == "cow":
+        from .vfs.overlayfs import OverlayFS
+
+        filesystem = OverlayFS([what], redirect_dir=True)
     else:
-        raise SandboxError(f"mount on {path}: a mode is for host paths only")
+        raise SandboxError(f"mount on {path}: the mode of a filesystem object is cow or ro, not {mode!r}")
     name = os.fsencode(path)
     try:
         make_directories(vfs, name if filesystem.root.is_dir else os.path.dirname(name))

@@ -61,6 +61,17 @@ def is_idle(fd: int) -> bool:
         os.close(probe)
 
 
+def is_idle_own(fd: int) -> bool:
+    """is_idle() of an ordinary tmpfs file: there our own descriptor counts (memfd_create's does not), so that the
+    lease is tried on it."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        return True
+    except OSError:
+        return False
+
+
 class MemData:
     """Contents and times of one file. `atime`, `mtime`, `ctime` hold while idle; the memfd's while it
     exists."""
@@ -90,11 +101,12 @@ class MemData:
     def fd(self) -> int:
         """Our own descriptor of the memfd, made now if the file was idle."""
         if self._fd < 0:
-            fd = self._pool.make()
-            data = self._data
-            if data:
-                _write_all(fd, data)
-                self._data = b""
+            fd = self._pool.make(self.create())
+            try:
+                self.fill(fd)
+            except BaseException:
+                os.close(fd)
+                raise
             st = os.fstat(fd)
             self._fd = fd
             self._ident = (st.st_dev, st.st_ino)
@@ -103,6 +115,17 @@ class MemData:
             if not self.linked:
                 self._pool.orphans[self] = None
         return self._fd
+
+    def create(self) -> Callable[[], int]:
+        """What makes the descriptor."""
+        return new_memfd
+
+    def fill(self, fd: int) -> None:
+        """Put the bytes into the new memfd, whose they are from then on."""
+        data = self._data
+        if data:
+            write_all(fd, data)
+            self._data = b""
 
     def open(self, flags: int) -> int:
         """A new open file description with open(2)'s access mode and status flags, and O_TRUNC."""
@@ -121,13 +144,18 @@ class MemData:
     def stat(self) -> tuple[int, int, int, int, int]:
         """(size in bytes, 512-byte blocks, atime, mtime, ctime)."""
         if self._fd < 0:
-            size = len(self._data)
-            return size, size + 4095 >> 12 << 3, self.atime, self.mtime, self.ctime
+            size, blocks = self.idle_size()
+            return size, blocks, self.atime, self.mtime, self.ctime
         st = os.fstat(self._fd)
         if st.st_ctime_ns != self._base_ctime:  # a guest wrote
             self._base_ctime = st.st_ctime_ns
             self.ctime = max(self.ctime, st.st_ctime_ns)
         return st.st_size, st.st_blocks, st.st_atime_ns, st.st_mtime_ns, self.ctime
+
+    def idle_size(self) -> tuple[int, int]:
+        """(size, 512-byte blocks) while there is no memfd."""
+        size = len(self._data)
+        return size, size + 4095 >> 12 << 3
 
     def set_times(self, now: int, atime: int | None = None, mtime: int | None = None) -> None:
         """utimensat(2); `now` is the new ctime."""
@@ -165,11 +193,11 @@ class MemData:
             self._data = data
         else:
             os.ftruncate(self._fd, 0)
-            _write_all(self._fd, data)
+            write_all(self._fd, data)
 
     def read(self) -> bytes:
         """The whole contents."""
-        return self._data if self._fd < 0 else _read_all(self._fd)
+        return self._data if self._fd < 0 else read_all(self._fd)
 
     def try_idle(self, hard: bool = False) -> bool:
         """Turn the memfd back into bytes if nobody uses it; True if the descriptor was given back.
@@ -187,7 +215,7 @@ class MemData:
             return False
         if self.linked:
             _, _, self.atime, self.mtime, self.ctime = self.stat()
-            self._data = _read_all(fd)
+            self._data = read_all(fd)
         self._drop()
         return True
 
@@ -235,8 +263,9 @@ class MemfdPool:
         self._reap_at = 0
         self._spare = -1
 
-    def make(self) -> int:
-        """A new memfd; sweeps when there are too many, and when the process has no descriptor left."""
+    def make(self, create: Callable[[], int] = new_memfd) -> int:
+        """A new memfd (or what `create` gives); sweeps when there are too many, and when the process has no
+        descriptor left."""
         if len(self._live) >= self._threshold:
             self.sweep(self.limit * 3 // 4)
             self._threshold = max(self.limit, len(self._live) * 5 // 4)
@@ -246,7 +275,7 @@ class MemfdPool:
                 self.reap()
         if self._spare < 0:
             self._spare = os.open("/", os.O_PATH | os.O_CLOEXEC)
-        return self.retry(new_memfd)
+        return self.retry(create)
 
     def retry(self, make: Callable[[], int]) -> int:
         """`make()` a descriptor; when there is none left, free idle memfds and try again. ENFILE if that
@@ -300,7 +329,7 @@ class MemfdPool:
         return len(self._live)
 
 
-def _write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes) -> None:
     """Write at offset 0 of a fresh or truncated memfd, in spite of short writes."""
     view = memoryview(data)
     done = 0
@@ -308,7 +337,8 @@ def _write_all(fd: int, data: bytes) -> None:
         done += os.pwrite(fd, view[done : done + _CHUNK], done)
 
 
-def _read_all(fd: int) -> bytes:
+def read_all(fd: int) -> bytes:
+    """The whole contents of a memfd."""
     size = os.fstat(fd).st_size
     parts: list[bytes] = []
     done = 0

@@ -18,6 +18,7 @@ TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
     from typing import Any
 
+    from .shm import Shm
     from .vfs import Vfs
 
 RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT = 1, 2, 4
@@ -26,34 +27,92 @@ _XATTR_MAX = 65536
 
 
 class MemoryFS(SuperBlock):
-    """An empty in-memory filesystem; its root directory has `mode`, `uid`, `gid`."""
+    """An empty in-memory filesystem; its root directory has `mode`, `uid`, `gid`.
+
+    `size` and `nr_inodes` limit it as tmpfs(5)'s options of these names do: numbers, or text with a suffix ("64m",
+    "1g", and for `size` "25%" of the machine's memory). Beyond them guests get ENOSPC. None: no limit. Raises
+    ValueError for other text, and OSError where the host cannot enforce a size (see shm.py).
+    """
 
     fstype = "tmpfs"
     magic = 0x01021994
 
-    def __init__(self, source: str = "tmpfs", *, mode: int = 0o1777, uid: int = 0, gid: int = 0) -> None:
+    def __init__(
+        self,
+        source: str = "tmpfs",
+        *,
+        mode: int = 0o1777,
+        uid: int = 0,
+        gid: int = 0,
+        size: int | str | None = None,
+        nr_inodes: int | str | None = None,
+    ) -> None:
         super().__init__(source)
         self.pool = MemfdPool()
         self.inodes = 0
+        self.nr_inodes = None if nr_inodes is None else parse_size(nr_inodes)
+        self.shm: Shm | None = None
+        if size is not None:
+            from .shm import Shm
+
+            self.shm = Shm(max(4096, parse_size(size) + 4095 & ~4095))
         self.root = MemDir(self, mode, uid, gid)
 
     def attached(self, vfs: Vfs) -> None:
         self.pool = vfs.pool
 
+    def close(self) -> None:
+        if self.shm is not None:
+            self.shm.close()
+
+    @property
+    def options(self) -> str:
+        words = [] if self.shm is None else [f"size={self.shm.size // 1024}k"]
+        return ",".join(words if self.nr_inodes is None else [*words, f"nr_inodes={self.nr_inodes}"])
+
+    def new_data(self, now: int) -> MemData:
+        """Where the bytes of a new file go."""
+        if self.shm is None:
+            return MemData(self.pool, now)
+        from .shm import ShmData
+
+        return ShmData(self.shm, self.pool, now)
+
+    def count_inode(self) -> None:
+        """One more inode. ENOSPC beyond nr_inodes."""
+        if self.nr_inodes is not None and self.inodes >= self.nr_inodes:
+            raise err(errno.ENOSPC)
+        self.inodes += 1
+
+    def settle(self) -> None:
+        """Room may be needed: give back that of removed files which nobody has open any more. (Of a close nobody
+        tells us.)"""
+        if self.shm is not None and self.pool.orphans:
+            self.pool.reap()
+
     def statfs(self) -> StatFs:
-        """As a tmpfs of half the memory."""
-        pages = total_pages()
-        # What is used is not known without asking each memfd; free(1)-like tools only look for "enough".
-        return StatFs(
-            self.magic,
-            4096,
-            pages // 2,
-            pages // 2,
-            pages // 2,
-            pages // 2,
-            max(0, pages // 2 - self.inodes),
-            fsid=self.dev,
-        )
+        """As a tmpfs of half the memory, or of its own size."""
+        pages = free = total_pages() // 2
+        if self.shm is not None:
+            self.settle()
+            pages, free = self.shm.size // 4096, self.shm.free() // 4096
+        # Without a size, what is used is not known but by asking each memfd; tools only look for "enough".
+        files = total_pages() // 2 if self.nr_inodes is None else self.nr_inodes
+        return StatFs(self.magic, 4096, pages, free, free, files, max(0, files - self.inodes), fsid=self.dev)
+
+
+def parse_size(text: int | str) -> int:
+    """A number with tmpfs' suffixes (memparse(), and % of the memory). ValueError for others."""
+    if isinstance(text, int):
+        value = text
+    elif text.endswith("%"):
+        value = total_pages() * 4096 * int(text[:-1]) // 100
+    else:
+        shift = {"k": 10, "m": 20, "g": 30, "t": 40}.get(text[-1:].lower(), 0)
+        value = int(text[:-1] if shift else text, 0) << shift
+    if value <= 0:
+        raise ValueError(f"a limit of {text} makes no sense")
+    return value
 
 
 def total_pages() -> int:
@@ -73,9 +132,9 @@ class MemInode(Inode):
     def __init__(
         self, sb: MemoryFS, mode: int, uid: int, gid: int, *, nlink: int = 1, rdev: int = 0, size: int = 0
     ) -> None:
+        sb.count_inode()
         super().__init__(sb, sb.new_ino(), mode, uid, gid, nlink=nlink, rdev=rdev, size=size)
         self.xattrs: dict[bytes, bytes] | None = None
-        sb.inodes += 1
 
     def touched(self, now: int) -> None:
         """The inode changed: ctime."""
@@ -121,7 +180,7 @@ class MemFile(MemInode):
 
     def __init__(self, sb: MemoryFS, mode: int, uid: int, gid: int, *, nlink: int = 1) -> None:
         super().__init__(sb, mode & 0o7777 | S_IFREG, uid, gid, nlink=nlink)
-        self.data = MemData(sb.pool, self.ctime)
+        self.data = sb.new_data(self.ctime)
         self.linkable = False
 
     def getattr(self) -> Stat:
@@ -170,6 +229,8 @@ class MemFile(MemInode):
         self.data.unlinked()
 
     def open(self, ctx: OpenContext) -> int:
+        if self.sb.shm is not None:
+            self.sb.settle()
         return self.data.open(ctx.flags)
 
 
@@ -210,6 +271,7 @@ class MemDir(MemInode):
 
     def tmpfile(self, mode: int, uid: int, gid: int, linkable: bool) -> Inode:
         inode = MemFile(self.sb, mode, uid, gid, nlink=0)
+        self.sb.inodes -= 1  # counted once it has a name: of its end nobody tells us
         inode.data.linked = False  # lives as long as someone has it open
         inode.linkable = linkable
         return inode
@@ -227,10 +289,10 @@ class MemDir(MemInode):
 
     def link(self, name: bytes, inode: Inode) -> None:
         assert isinstance(inode, MemInode)
-        inode.nlink += 1
-        if inode.nlink == 1 and isinstance(inode, MemFile):
+        if inode.nlink == 0 and isinstance(inode, MemFile):
+            self.sb.count_inode()
             inode.data.relinked()
-            self.sb.inodes += 1
+        inode.nlink += 1
         self._add(name, inode)
         inode.touched(self.ctime)
 

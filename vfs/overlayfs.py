@@ -298,7 +298,10 @@ class OverlayNode(Inode):
         if place is not None:
             parent, name = place[0].copy_up(), place[1]
         elif self.nlink:
-            parent, name = self.sb.root_dir.links_dir(), b"new"  # the name it was found by is gone, others are not
+            parent, name = (
+                self.sb.root_dir.links_dir(),
+                b"new",
+            )  # the name it was found by is gone, others are not
         else:
             # Removed, and still open somewhere: a copy without a name, outside the upper layer's tree.
             scratch = MemoryFS()
