@@ -153,10 +153,25 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 
 def _run_parser() -> argparse.ArgumentParser:
     parser = _parser("ring3 run", RUN_DESCRIPTION)
-    parser.usage = "ring3 run [OPTION]... [--] PROGRAM [ARGUMENT]..."
+    parser.usage = (
+        "ring3 run [OPTION]... [--] PROGRAM [ARGUMENT]...\n"
+        "       ring3 run --image FILE [OPTION]... [--] [ARGUMENT]..."
+    )
     parser.epilog = RUN_EPILOG
     add = parser.add_argument
-    add("-r", "--root", metavar="DIR", help="the host directory to see copy-on-write as / (default: /)")
+    add(
+        "-r",
+        "--root",
+        metavar="DIR",
+        help="the host directory, or tar or zip archive, to see copy-on-write as / (default: /)",
+    )
+    add(
+        "--image",
+        metavar="FILE[#NAME]",
+        help="run an image: an OCI layout (a directory or a tar) or a docker save archive; no PROGRAM, or "
+        "arguments alone, run what it says",
+    )
+    add("--entrypoint", metavar="PROGRAM", help="with --image: run this instead of the image's entrypoint")
     add(
         "-v",
         "--volume",

@@ -47,15 +47,14 @@ def run(options: argparse.Namespace) -> int:
     command = options.command
     if command and command[0] == "--":
         command = command[1:]
-    if not command:
-        raise UsageError("no program given (try: ring3 run --help)")
+    check_command(command, options)
     stdio = _standard_streams()
     ignored = _ignored_signals()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _TAKEN)  # before any thread is started
     trace_file = _open_trace(options)
     try:
         with _sandbox(options, trace_file) as box:
-            return _run(box, command, options, ignored, stdio)
+            return _run(box, _command(box, command, options), options, ignored, stdio)
     except ExecError as e:
         return complain(f"cannot run {e.filename!r}: {e.strerror}", _status_of(e))
     finally:
@@ -71,9 +70,33 @@ def _status_of(e: ExecError) -> int:
     return OWN_FAILURE if e.errno == errno.ENOENT else NOT_EXECUTABLE
 
 
+def check_command(command: list[str], options: argparse.Namespace) -> None:
+    """UsageError unless there is something to run, in one world."""
+    if not command and options.image is None:
+        raise UsageError("no program given (try: ring3 run --help)")
+    if options.image is not None and options.root is not None:
+        raise UsageError("--root and --image exclude each other")
+    if options.entrypoint is not None and options.image is None:
+        raise UsageError("--entrypoint is for images (--image)")
+
+
+def _command(box: Sandbox, command: list[str], options: argparse.Namespace) -> list[str]:
+    """What to run: with an image what docker run would, the entrypoint with these arguments or its own."""
+    if box.image is None:
+        return command
+    if options.entrypoint is not None:
+        box.image.entrypoint = [options.entrypoint] if options.entrypoint else []
+        box.image.cmd = []  # as docker: the image's arguments are for its own entrypoint
+    whole = box.image.command(command)
+    if not whole:
+        raise UsageError(f"the image {options.image} does not say what to run: give a program")
+    return whole
+
+
 def _sandbox(options: argparse.Namespace, trace_file: Any) -> Sandbox:
     box = Sandbox(
         options.root if options.root is not None else "/",
+        image=options.image,
         user=options.user,
         hostname=options.hostname,
         cwd=options.workdir,

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .kernel.initproc import Child
     from .kernel.sandbox import Kernel
     from .process import CompletedProcess, Popen, Stream
+    from .vfs.image import Image
     from .vfs.tree import TreePath
     from .world import MountSpec, User
 
@@ -44,7 +45,11 @@ class Sandbox(Hooking):
 
     Arguments:
         root: what the guests see at "/": the host's root copy-on-write by default; a host directory, seen
-            copy-on-write; None for an empty filesystem in memory; or a filesystem object of ring3.vfs.
+            copy-on-write; a tar or zip archive; None for an empty filesystem in memory; or a filesystem object of
+            ring3.vfs.
+        image: instead of a root, an OCI layout or a `docker save` archive on the host (`PATH#NAME` if it holds
+            several), or a ring3.vfs.image.Image. Environment, user and working directory are then the image's,
+            unless given; the user is root where the image names none.
         mounts: {guest path: what}; see ``mount``.
         user: who the guests are: a uid, (uid, gid), or "uid[:gid]" (names of the guest's /etc/passwd work
             too). The caller by default.
@@ -64,6 +69,7 @@ class Sandbox(Hooking):
         self,
         root: str | os.PathLike[str] | object | None = "/",
         *,
+        image: str | os.PathLike[str] | Image | None = None,
         mounts: Mapping[str, MountSpec] | None = None,
         user: User | None = None,
         env: Mapping[str, str] | None = None,
@@ -78,7 +84,15 @@ class Sandbox(Hooking):
         self._closed = self._started = False
         self._starting = threading.Lock()
         self._cwd = os.fspath(cwd) if cwd is not None else None
-        self.env: dict[str, str] = dict(env) if env is not None else world.environment(root)
+        self.image: Image | None = None
+        if image is not None:
+            if root != "/":
+                raise UsageError("a sandbox has a root or an image, not both")
+            self.image = world.open_image(image)
+            root = self.image.filesystem()
+            self._cwd = self._cwd or self.image.cwd
+            user = user if user is not None else self.image.user or (0, 0)
+        self.env: dict[str, str] = dict(env) if env is not None else world.environment(root, self.image)
         self.vfs, self._standard = world.make_vfs(root)
         write = getattr(trace, "write", trace)
         self._kernel = Kernel(self.vfs, hostname=hostname, log=log or _log, trace=write, rewrite=rewrite)
@@ -88,6 +102,10 @@ class Sandbox(Hooking):
             for path, what in (mounts or {}).items():
                 self.mount(path, what)
             self.creds = world.credentials(user, self._read_guest_file)
+            if self.image is not None:
+                world.prepare_image(self.vfs, self.image, hostname or os.uname().nodename)
+                if env is None:
+                    self.env.setdefault("HOME", world.home_of(self.creds, self._read_guest_file))
         except BaseException:
             self._free()
             raise
@@ -150,7 +168,7 @@ class Sandbox(Hooking):
 
     def run(
         self,
-        args: Sequence[str | bytes | os.PathLike[str]],
+        args: Sequence[str | bytes | os.PathLike[str]] | None = None,
         *,
         input: bytes | str | None = None,
         capture_output: bool = False,
@@ -161,7 +179,10 @@ class Sandbox(Hooking):
         stderr: Stream = None,
         **popen: Any,
     ) -> CompletedProcess[Any]:
-        """Run a program and wait for it: ``subprocess.run``. Further arguments are those of ``popen``."""
+        """Run a program and wait for it: ``subprocess.run``. Further arguments are those of ``popen``.
+
+        Without ``args`` an image runs what it says, its entrypoint and command.
+        """
         from .process import PIPE, finish
 
         if capture_output:
@@ -177,7 +198,7 @@ class Sandbox(Hooking):
 
     def popen(
         self,
-        args: Sequence[str | bytes | os.PathLike[str]],
+        args: Sequence[str | bytes | os.PathLike[str]] | None = None,
         *,
         stdin: Stream = None,
         stdout: Stream = None,
@@ -195,16 +216,19 @@ class Sandbox(Hooking):
         """Start a program: ``subprocess.Popen``. ``user`` replaces the sandbox's user for this program."""
         from .process import Popen
 
+        if args is None:
+            args = self.image.command() if self.image is not None else None
         if isinstance(args, (str, bytes)) or not args:
             raise UsageError("args must be a list: the program and its arguments")
+        argv: Sequence[str | bytes | os.PathLike[str]] = args
 
         def spawn(stdio: tuple[int, int, int]) -> Child:
             return self.spawn(
-                args, stdio, cwd=cwd, env=env, executable=executable, user=user, new_session=new_session
+                argv, stdio, cwd=cwd, env=env, executable=executable, user=user, new_session=new_session
             )
 
         return Popen(
-            args,
+            argv,
             spawn,
             stdin=stdin,
             stdout=stdout,

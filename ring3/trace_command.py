@@ -88,7 +88,10 @@ def parser_of(make: Callable[[str, str], argparse.ArgumentParser]) -> argparse.A
     add("-u", "--user", metavar="UID[:GID]", help="who the program is")
     add("--root", metavar="DIR", help="the host directory to see copy-on-write as / (default: /)")
     add("--volume", metavar="HOST:GUEST[:MODE]", action="append", default=[], help="as ring3 run -v")
-    add("--tmpfs", metavar="DIR", action="append", default=[], help="mount an empty memory filesystem")
+    add("--tmpfs", metavar="DIR[:OPTIONS]", action="append", default=[], help="as ring3 run")
+    add("--mount", metavar="type=TYPE,...", action="append", default=[], help="as ring3 run")
+    add("--image", metavar="FILE[#NAME]", help="as ring3 run")
+    add("--entrypoint", metavar="PROGRAM", help="as ring3 run")
     add("--workdir", metavar="DIR", help="the working directory in the world")
     add("--hostname", metavar="NAME", help="what the world's host is called")
     add("--rewrite", choices=("detour", "off"), default="detour", help="as ring3 run")
@@ -103,8 +106,7 @@ def trace(options: argparse.Namespace) -> int:
     command = options.command
     if command and command[0] == "--":
         command = command[1:]
-    if not command:
-        raise UsageError("no program given (try: ring3 trace --help)")
+    run.check_command(command, options)
     stdio = run._standard_streams()
     fill_defaults(options)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, run._TAKEN)
@@ -113,7 +115,7 @@ def trace(options: argparse.Namespace) -> int:
         box = run._sandbox(options, None)
         finish = install(box, options, out)
         with box:
-            status = run._run(box, command, options, run._ignored_signals(), stdio)
+            status = run._run(box, run._command(box, command, options), options, run._ignored_signals(), stdio)
         finish()
         return status
     except ExecError as e:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from .kernel.task import Credentials
     from .sandbox import Sandbox
+    from .vfs.image import Image
     from .vfs.inode import SuperBlock
     from .vfs.standard import Standard
     from .vfs.vfs import Vfs
@@ -42,9 +43,75 @@ def _root_filesystem(root: Any) -> SuperBlock:
 
         return MemoryFS(mode=0o755)
     if isinstance(root, (str, os.PathLike)):
+        if os.path.isfile(root):
+            return _archive_root(os.fspath(root))
         return host_filesystem(os.fspath(root), "cow", "the root")
     filesystem: SuperBlock = root
     return filesystem
+
+
+def _archive_root(path: str) -> SuperBlock:
+    """A tar or zip archive of a tree, with changes in memory."""
+    from .vfs.archive import BadArchive, open_archive
+    from .vfs.overlayfs import OverlayFS
+
+    try:
+        return OverlayFS([open_archive(path)], redirect_dir=True)
+    except BadArchive as e:
+        raise SandboxError(f"the root: {e}") from None
+    except OSError as e:
+        raise SandboxError(f"the root: cannot open {path}: {e.strerror}") from None
+
+
+def open_image(image: str | os.PathLike[str] | Image) -> Image:
+    """An image, or the one at a host path, with ``#NAME`` if it holds several. Raises SandboxError."""
+    if not isinstance(image, (str, os.PathLike)):
+        return image
+    from .vfs.image import Image
+    from .vfs.streams import BadArchive
+
+    path = os.fspath(image)
+    name = None
+    if not os.path.exists(path) and "#" in path:
+        path, _, name = path.rpartition("#")
+    try:
+        return Image(path, name)
+    except BadArchive as e:
+        raise SandboxError(str(e)) from None
+    except OSError as e:
+        raise SandboxError(f"the image {path}: {(e.strerror or str(e)).lower()}") from None
+
+
+def image_environment(image: Image) -> dict[str, str]:
+    """What docker gives a container: a PATH, and what the image says."""
+    base = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+    return base | {k: os.environ[k] for k in ("TERM",) if k in os.environ} | image.env
+
+
+def prepare_image(vfs: Vfs, image: Image, hostname: str) -> None:
+    """What docker adds to the tree: the working directory, /etc/hosts, /etc/hostname. As far as that is possible."""
+    from .vfs.tree import TreePath
+
+    root = TreePath(vfs)
+    hosts = f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n"
+    try:
+        (root / image.cwd).mkdir(0o755, parents=True, exist_ok=True)
+        (root / "etc").mkdir(0o755, parents=True, exist_ok=True)
+        for path, text in (("etc/hosts", hosts), ("etc/hostname", f"{hostname}\n")):
+            file = root / path
+            if not file.exists() or file.is_file() and file.stat().st_size == 0:
+                file.write_text(text)
+    except OSError:
+        return  # an image that has a file there: the programs will tell
+
+
+def home_of(creds: Credentials, read_file: Callable[[str], str]) -> str:
+    """The home directory of a user of the world, "/" if passwd(5) does not know it."""
+    for line in read_file("/etc/passwd").splitlines():
+        fields = line.split(":")
+        if len(fields) >= 6 and fields[2] == str(creds.uid):
+            return fields[5] or "/"
+    return "/"
 
 
 def host_filesystem(path: str, mode: str, what: str) -> SuperBlock:
@@ -149,8 +216,10 @@ def write_file(box: Sandbox, path: str, content: bytes) -> None:
             raise SandboxError(f"cannot write {path} into the world: {e.strerror}") from e
 
 
-def environment(root: Any) -> dict[str, str]:
-    """The default environment: the caller's if the guest sees the host's root, else a bare one."""
+def environment(root: Any, image: Image | None = None) -> dict[str, str]:
+    """The default environment: the caller's if the guest sees the host's root, else the image's or a bare one."""
+    if image is not None:
+        return image_environment(image)
     if root == "/":
         return dict(os.environ)
     kept = {k: os.environ[k] for k in ("TERM", "TZ", "LANG") if k in os.environ}

@@ -61,6 +61,11 @@ class TarFS(ArchiveFS):
             self.close()
             raise
 
+    @property
+    def bytes_of_all(self) -> Source:
+        """The archive itself, unpacked: what the members' offsets are in."""
+        return self._source
+
     def _index(self) -> None:
         import tarfile
 
