@@ -138,10 +138,13 @@ struct fast_frame {
 };
 _Static_assert(sizeof(struct fast_frame) == 80, "entry.S");
 
-/* Trampoline pages that are mapped somewhere (rewrite.c). */
+/* Trampoline pages that are mapped somewhere, and the text that jumps there (tramps.c). */
 #define TRAMP_MAX 512
 #define ROOMY_MAX 64
 struct tramp_region {
+	u64 start, end, text, text_end; /* end 0: unused */
+};
+struct range {
 	u64 start, end;
 };
 
@@ -158,7 +161,7 @@ struct mm {
 	u32 gs_taken; /* the guest uses GS itself: no fast entry any more */
 	u32 tramps;
 	struct tramp_region tramp[TRAMP_MAX];
-	struct tramp_region roomy[ROOMY_MAX]; /* images that were mapped with room behind them, the last ones */
+	struct range roomy[ROOMY_MAX]; /* images that were mapped with room behind them, the last ones */
 	u32 roomy_next;
 	u64 trapped[RING3_TRAP_SITES]; /* sites.c; a forked child has them from its parent */
 	u64 trapped_low, trapped_high;
@@ -198,13 +201,18 @@ extern u64 fast_target;
 void use_gs(struct thread *t);
 void guest_takes_gs(void);
 void no_fast_entry(void);
-void tramp_add(u64 start, u64 size);
-void tramp_forget(u64 addr, u64 size);
+s64 map_executable(struct thread *t, struct call *c);
+s64 map_with_room(struct thread *t, struct call *c);
+
+/* tramps.c */
+int tramp_add(u64 start, u64 size, u64 text, u64 text_end);
+u64 tramps_needed(u64 addr, u64 size);
+s64 unmap_around(struct thread *t, struct call *c);
+int is_rewritten(u64 addr, u64 size);
+void tramp_restore(u64 addr, u64 size);
 u64 tramp_return(u64 rip);
 u64 guest_rip(u64 rip);
 int must_go_on(u64 rip);
-s64 map_executable(struct thread *t, struct call *c);
-s64 map_with_room(struct thread *t, struct call *c);
 
 /* sites.c */
 void note_trap(struct thread *t, u64 site, int rewritten);

@@ -63,6 +63,20 @@ static u64 map_at(u64 addr, u64 size, u32 prot, u32 flags, int fd, u64 offset)
 	return r;
 }
 
+/* The text of the file that the trampolines `seg` belong to comes from the same descriptor. */
+static void note_trampolines(const struct ring3_plan *plan, const struct ring3_seg *seg)
+{
+	const struct ring3_seg *s = (const struct ring3_seg *)(plan + 1);
+	u64 start = ~0UL, end = 0;
+	for (u32 i = 0; i < plan->nseg; i++) {
+		if (s[i].file != seg->file || s[i].trampolines)
+			continue;
+		start = s[i].addr < start ? s[i].addr : start;
+		end = s[i].addr + s[i].length > end ? s[i].addr + s[i].length : end;
+	}
+	tramp_add(seg->addr, seg->length, start, ALIGN_UP(end, PAGE));
+}
+
 static void map_segments(const struct ring3_plan *plan, const struct ring3_seg *seg, const int *files)
 {
 	for (u32 i = 0; i < plan->nseg; i++, seg++) {
@@ -71,7 +85,7 @@ static void map_segments(const struct ring3_plan *plan, const struct ring3_seg *
 		if (r != (s64)seg->addr)
 			die("cannot map a segment of the program:", r);
 		if (seg->trampolines)
-			tramp_add(seg->addr, seg->length);
+			note_trampolines(plan, seg);
 	}
 	const struct ring3_zero *zero = (const struct ring3_zero *)seg;
 	for (u32 i = 0; i < plan->nzero; i++, zero++)

@@ -7,17 +7,26 @@ s64 fn_range(struct thread *t, struct call *c)
 	return touches_core(c->a[0], c->a[1]) ? -ENOMEM : native(t, c);
 }
 
-s64 fn_mprotect(struct thread *t, struct call *c) { return fn_range(t, c); }
+s64 fn_mprotect(struct thread *t, struct call *c)
+{
+	u64 tramps = tramps_needed(c->a[0], c->a[1]);
+	if (unlikely(tramps)) { /* where the guest knows of nothing: Linux gets as far as the hole */
+		c->a[1] = tramps > c->a[0] ? tramps - c->a[0] : 0;
+		s64 r = c->a[1] ? fn_mprotect(t, c) : 0;
+		return r ? r : -ENOMEM;
+	}
+	if ((c->a[2] & PROT_WRITE) && unlikely(is_rewritten(c->a[0], c->a[1])) && c->a[0] % PAGE == 0)
+		tramp_restore(c->a[0], c->a[1]);
+	return fn_range(t, c);
+}
 
 s64 fn_munmap(struct thread *t, struct call *c)
 {
 	if (touches_core(c->a[0], c->a[1]))
 		return -EINVAL;
-	s64 r = native(t, c);
-	if (!r) {
-		tramp_forget(c->a[0], c->a[1]);
+	s64 r = unmap_around(t, c);
+	if (!r)
 		traps_forget(c->a[0], c->a[1]);
-	}
 	return r;
 }
 
@@ -28,16 +37,17 @@ s64 fn_mmap(struct thread *t, struct call *c)
 		return -ENOMEM;
 	if (touches_core(c->a[0], c->a[1]))
 		c->a[0] = 0; /* a hint that cannot be met */
+	if (c->a[3] & (MAP_FIXED | MAP_FIXED_NOREPLACE)) {
+		if (unlikely(tramps_needed(c->a[0], c->a[1])))
+			return c->a[3] & MAP_FIXED_NOREPLACE ? -EEXIST : -ENOMEM;
+		traps_forget(c->a[0], c->a[1]);
+	}
 	if (!(c->a[3] & MAP_ANONYMOUS)) {
 		if (is_core_fd(t, fd))
 			return -EBADF;
 		u32 class = fd_class(t, fd);
 		if (class == FD_PLACEHOLDER)
 			return -ENODEV;
-		if (c->a[3] & (MAP_FIXED | MAP_FIXED_NOREPLACE)) {
-			tramp_forget(c->a[0], c->a[1]);
-			traps_forget(c->a[0], c->a[1]);
-		}
 		if (class == FD_REWRITABLE && (c->a[3] & 0xf) == MAP_PRIVATE) {
 			if (c->a[2] & PROT_EXEC)
 				return map_executable(t, c);
@@ -52,6 +62,14 @@ s64 fn_mremap(struct thread *t, struct call *c)
 {
 	if (touches_core(c->a[0], c->a[1]) || ((c->a[3] & MREMAP_FIXED) && touches_core(c->a[4], c->a[2])))
 		return -EFAULT;
+	/* Rewritten text works only where it is. */
+	if (is_rewritten(c->a[0], c->a[1])) {
+		if (c->a[3] & (MREMAP_FIXED | MREMAP_DONTUNMAP))
+			return -ENOMEM;
+		c->a[3] &= ~(u64)MREMAP_MAYMOVE;
+	}
+	if (tramps_needed(c->a[0], c->a[1]) || ((c->a[3] & MREMAP_FIXED) && tramps_needed(c->a[4], c->a[2])))
+		return -ENOMEM;
 	return native(t, c);
 }
 

@@ -10,7 +10,7 @@ way of the trap at last. An instruction of five bytes or more at the head leaves
 Otherwise the head is several instructions. Then no branch of the function may lead between them, no displacement
 anywhere in the text may, the function must have no landing pads, and neither it nor a part of it that stands
 elsewhere (gcc's .cold) an indirect jump whose targets are not known. None but the first of them may fault, and the
-core holds a signal back that comes between them (core_native/rewrite.c): their own places are gone.
+core holds a signal back that comes between them (core_native/tramps.c): their own places are gone.
 """
 
 from __future__ import annotations

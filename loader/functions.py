@@ -20,7 +20,8 @@ MAX_FUNCTIONS = 2_000_000
 _MAX_TABLE = 256 << 20
 _U32X2, _S32X2, _U64, _U32 = Struct("<II"), Struct("<ii"), Struct("<Q"), Struct("<I")
 _SYM = Struct("<IBBHQQ")
-_SHT_SYMTAB, _SHT_DYNSYM = 2, 11
+_RELA = Struct("<QQq")
+_SHT_SYMTAB, _SHT_RELA, _SHT_DYNSYM = 2, 4, 11
 #: pointer encodings (DW_EH_PE_*, low four bits): size in bytes and whether it is signed
 _ENCODINGS = {0x0: (8, False), 0x3: (4, False), 0x4: (8, False), 0xB: (4, True), 0xC: (8, True)}
 _PCREL, _OMIT = 0x10, 0xFF
@@ -66,6 +67,12 @@ class Functions:
         if not 0 < i < len(self.starts) or self._furthest[i - 1] > vaddr:
             return None
         return self.ranges[i - 1], self.starts[i]
+
+    def gap_around(self, vaddr: int) -> Range:
+        """The range without functions that ``vaddr``, which lies in none, belongs to."""
+        i = bisect_right(self.starts, vaddr)
+        before = self._furthest[i - 1] if i else 0
+        return before, self.starts[i] if i < len(self.starts) else 1 << 64
 
     def overlaps(self, r: Range) -> bool:
         """Whether a function has a byte in the range ``r``."""
@@ -285,6 +292,21 @@ def _without_int3(text: Text, data: list[bytes], start: int, end: int) -> int:
                 at -= 1
             return at + s.vaddr
     return end
+
+
+# --- pointers -------------------------------------------------------------------------------------------------
+
+
+def pointers(text: Text) -> list[int]:
+    """What the file's relative relocations (R_X86_64_RELATIVE) point to in its text: functions, most of them."""
+    found = set()
+    for s in text.sections():
+        if s.kind == _SHT_RELA:
+            raw = text.content(s.offset, min(s.size, MAX_FUNCTIONS * _RELA.size))
+            for _, info, addend in _RELA.iter_unpack(raw[: len(raw) // _RELA.size * _RELA.size]):
+                if info & 0xFFFFFFFF == 8 and text.offset_of(addend) >= 0:
+                    found.add(addend)
+    return sorted(found)
 
 
 # --- symbols --------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from .text import Text
 
-VERSION = 3
+VERSION = 6
 """Of the files and of the rules by which sites are judged: change it with either, and everything is made anew."""
 MAX_ENTRIES, MAX_BYTES = 256, 1 << 30
 """Bounds of what is kept in memory: files, and bytes of their memfds."""

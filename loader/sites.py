@@ -16,6 +16,7 @@ from __future__ import annotations
 from binascii import crc32
 from itertools import islice
 
+from .callers import called, computed
 from .displace import (
     MAX_SCANNED,
     Displaced,
@@ -25,7 +26,7 @@ from .displace import (
     leads_elsewhere,
 )
 from .flow import END, INDIRECT, JUMP, NEXT, SYSCALL, Disassembler, Flow, OverBudget
-from .functions import Functions, Range, read_functions
+from .functions import Functions, Range, pointers, read_functions
 from .padding import MAX_RUN, is_padding
 from .text import Text
 from .trampoline import JUMP_SIZE, pack_rips
@@ -59,7 +60,7 @@ REASONS = (
 """Why a site is refused. The order is that of the cache's files: append only, or change its version."""
 
 
-LEARNABLE = frozenset((NO_FUNCTION, NOT_REACHED, OVERLAPPING, UNDECODED, BUDGET, TOO_MANY))
+LEARNABLE = frozenset((NO_FUNCTION, NOT_REACHED, TOO_MANY))
 """Reasons that may no longer hold once the site is known to have been executed."""
 
 
@@ -108,8 +109,8 @@ class Analysis:
 
 
 def find_sites(text: Text, learned: frozenset[int] = frozenset()) -> Analysis:
-    """Find the sites of ``text``. ``learned`` are vaddrs whose syscall was executed: no proof is needed that they
-    are instructions, unless the disassembly proves that they are not.
+    """Find the sites of ``text``. ``learned`` are vaddrs whose syscall was executed: it is enough then
+    that the linear pass takes them for instructions too. (A guest may jump to any bytes: that alone proves nothing.)
 
     Raises OSError if the file shrinks meanwhile.
     """
@@ -122,6 +123,7 @@ def find_sites(text: Text, learned: frozenset[int] = frozenset()) -> Analysis:
     if not candidates:
         return Analysis([], [], uses_gs)
     finder = _Finder(text, data, read_functions(text, candidates, data))
+    finder.find_called(candidates)
     sites: list[Site] = []
     refused: list[Site] = []
     candidates.sort(key=lambda v: v not in learned)  # what is executed has the first claim on the bounds
@@ -165,6 +167,7 @@ class _Finder:
         self.hops: dict[int, Site | None] = {}  # vaddr: what to do if no hop has room
         self.placed: list[Site] = []
         self.runs: dict[Range, int] = {}  # padding: slots in use
+        self.called: list[Range] = []
 
     def bytes_at(self, start: int, end: int) -> bytes:
         """The bytes of [start, end), or b"" if they are not all in one segment."""
@@ -186,23 +189,53 @@ class _Finder:
         """Decide about one candidate. None: it is no site, or a hop whose place is chosen later."""
         if self.bytes_at(vaddr - 5, vaddr) in _SIGRETURN or self.bytes_at(vaddr - 7, vaddr) in _SIGRETURN:
             return Site(vaddr, reason=SIGRETURN)
-        covering = self.functions.covering(vaddr) or self._continued(vaddr)
+        covering = self._covering(vaddr)
+        if covering is None and executed:
+            covering = computed(self._segments(), self.functions, self.flow, vaddr)
+            if covering is not None:
+                self.called.append(covering)
         if covering is None:
-            return self._want_hop(vaddr, None) if executed else Site(vaddr, reason=NO_FUNCTION)
+            return Site(vaddr, reason=NO_FUNCTION)
         flow = self.flow(covering)
         if flow is None:
-            return self._want_hop(vaddr, None) if executed else Site(vaddr, reason=BUDGET)
+            return Site(vaddr, reason=BUDGET)
         if not flow.broken and flow.within_another(vaddr):
             return Site(vaddr, reason=INSIDE) if executed else None
-        proved = not flow.broken and flow.reached.get(vaddr, (0, 0, 0))[1] == SYSCALL
-        if not proved and not executed:
-            if vaddr not in flow.linear:
-                return None  # an operand, as far as anyone knows
-            return Site(vaddr, reason=flow.broken or NOT_REACHED)
+        if vaddr not in flow.linear and vaddr not in flow.reached:
+            return Site(vaddr, reason=INSIDE) if executed else None  # an operand, as far as anyone knows
+        if flow.broken:
+            return Site(vaddr, reason=flow.broken)
+        if flow.reached.get(vaddr, (0, 0, 0))[1] != SYSCALL:
+            # Executed, and an instruction to the linear pass too: what stands before it is as uncertain as ever.
+            return self._want_hop(vaddr, None) if executed else Site(vaddr, reason=NOT_REACHED)
         before = self._before(flow, vaddr)
         if before is None or executed or vaddr in flow.targets:
             return self._want_hop(vaddr, before)
         return before
+
+    def _covering(self, vaddr: int) -> Range | None:
+        """The function that ``vaddr`` is examined in: that of a table, or one that is called and reaches it."""
+        known = self.functions.covering(vaddr) or self._continued(vaddr)
+        if known is not None:
+            return known
+        covering = None
+        for r in self.called:
+            if r[0] <= vaddr < r[1]:
+                covering = r
+                flow = self.flow(r)
+                if flow is not None and not flow.broken and vaddr in flow.reached:
+                    return r
+        return covering
+
+    def find_called(self, vaddrs: list[int]) -> None:
+        """Look for functions around those of ``vaddrs`` that no table covers."""
+        missing = [v for v in vaddrs if self._covering(v) is None]
+        if missing:
+            known = [self.text.entry, *pointers(self.text)]
+            self.called = called(self._segments(), known, self.functions, self.flow, missing)
+
+    def _segments(self) -> list[tuple[int, bytes]]:
+        return [(s.vaddr, code) for s, code in zip(self.text.segments, self.data, strict=True)]
 
     def _continued(self, vaddr: int) -> Range | None:
         """A function whose frame information ends before its code does, as that of glibc's clone3: there no
@@ -243,7 +276,7 @@ class _Finder:
         """Find the sites for which the form "before" is an alternative to a hop."""
         found: list[tuple[Displaced, Range]] = []
         for vaddr in [v for v, otherwise in self.hops.items() if otherwise is None]:
-            covering = self.functions.covering(vaddr) or self._continued(vaddr)
+            covering = self._covering(vaddr)
             flow = self.flow(covering) if covering else None
             if covering is None or flow is None or flow.broken or vaddr not in flow.reached:
                 continue
@@ -324,7 +357,7 @@ class _Finder:
 
         Compilers align the targets of jumps with them. A jump table leads to such a target, not to its padding.
         """
-        covering = self.functions.covering(vaddr)
+        covering = self._covering(vaddr)
         flow = self.flow(covering) if covering is not None else None
         if flow is None or flow.broken:
             return []

@@ -61,10 +61,10 @@ class Text:
     """The executable part of the ELF file ``fd`` (borrowed).
 
     ``segments`` in the order of their addresses; ``size`` of the file in bytes; ``delta`` the page behind the whole
-    image, as a vaddr: where trampolines go; ``headers`` all program headers.
+    image, as a vaddr: where trampolines go; ``headers`` all program headers; ``entry`` where it starts.
     """
 
-    __slots__ = ("_shdrs", "delta", "fd", "headers", "segments", "size")
+    __slots__ = ("_shdrs", "delta", "entry", "fd", "headers", "segments", "size")
 
     def __init__(
         self,
@@ -74,6 +74,7 @@ class Text:
         delta: int,
         headers: list[elf.ProgramHeader],
         shdrs: tuple[int, int, int],
+        entry: int,
     ) -> None:
         self.fd = fd
         self.size = size
@@ -81,6 +82,7 @@ class Text:
         self.delta = delta
         self.headers = headers
         self._shdrs = shdrs
+        self.entry = entry
 
     def offset_of(self, vaddr: int, length: int = 1) -> int:
         """File offset of [vaddr, vaddr + length), which must lie in one segment; -1 otherwise."""
@@ -155,7 +157,8 @@ def _read(fd: int, size: int) -> Text | None:
         return None
     shoff = int.from_bytes(head[40:48], "little")
     entsize, count, names = (int.from_bytes(head[i : i + 2], "little") for i in (58, 60, 62))
-    return Text(fd, size, segments, delta, headers, (shoff, count if entsize == _SHDR.size else 0, names))
+    shdrs = (shoff, count if entsize == _SHDR.size else 0, names)
+    return Text(fd, size, segments, delta, headers, shdrs, image.e_entry)
 
 
 def _segments(headers: list[elf.ProgramHeader], size: int) -> list[Segment]:

@@ -2,7 +2,7 @@
 
 Part of: loader (rewriting). May touch: nothing.
 
-A trampoline is 64 bytes, and aligned so (core_native/rewrite.c reads them, core_native/entry.S is where they lead):
+A trampoline is 64 bytes, and aligned so (core_native/tramps.c reads them, core_native/entry.S is where they lead):
 
     +0   the displaced mov, or a nop of 5 bytes
     +5   lea ret(%rip),%rcx        ret: behind the site's syscall
@@ -14,7 +14,8 @@ A trampoline is 64 bytes, and aligned so (core_native/rewrite.c reads them, core
          u16 how many of those are overwritten there
 
 rcx and r11 are the kernel's to destroy at a syscall. A site with displaced instructions other than that mov has two:
-the first is those instructions, a jump to +5 of the second, and the same tail.
+the first is those instructions, a jump to +5 of the second, at +46 and +47 where among them displacements from rip are
+(0: none), and the same tail.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _ENTRY = b"\xff\x25\0\0\0\0" + FAST_ENTRY.to_bytes(8, "little")
 _TRAMPOLINE = Struct("<5s3si7s14s3si8sQIHH")
 _LEA_RCX, _LEA_R11, _TRAP, _INT3X8 = b"\x48\x8d\x0d", b"\x4c\x8d\x1d\x0e\0\0\0", b"\x0f\x05\xe9", b"\xcc" * 8
 _AFTER_LEA, _AFTER_JMP = 12, 40
-_RELOCATED = Struct("<48sQIHH")
+_RELOCATED = Struct("<46s2BQIHH")
 _JMP = Struct("<BI")
 assert _TRAMPOLINE.size == _RELOCATED.size == TRAMPOLINE_SIZE
 
@@ -79,7 +80,8 @@ def relocated(at: int, site: int, code: bytes, head: int, rips: list[int]) -> by
         moved[rip_at : rip_at + 4] = (new & 0xFFFFFFFF).to_bytes(4, "little")
     # Into the next one behind its nop: an address in this one stands for a displaced byte or the site itself.
     moved += jump(at + len(code), at + TRAMPOLINE_SIZE + 5)
-    return _RELOCATED.pack(bytes(moved).ljust(48, b"\xcc"), site, BEFORE, len(code), head)
+    first, second, *_ = [*rips, 0, 0]
+    return _RELOCATED.pack(bytes(moved).ljust(46, b"\xcc"), first, second, site, BEFORE, len(code), head)
 
 
 def pack_rips(rips: list[int]) -> int:

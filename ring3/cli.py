@@ -100,7 +100,17 @@ def _dispatch(arguments: list[str]) -> int:
         return debug(gdb_parser(_parser).parse_args(arguments[1:]))
     if command == "doctor":
         parser = _parser("ring3 doctor", "Say what this machine offers and what ring3 will use.")
-        parser.parse_args(arguments[1:])
+        parser.add_argument(
+            "files",
+            nargs="*",
+            metavar="FILE",
+            help="say instead how the system call instructions of these programs and libraries are rewritten",
+        )
+        files = parser.parse_args(arguments[1:]).files
+        if files:
+            from .doctor_files import main as sites
+
+            return sites(files)
         from .doctor import main as doctor
 
         return doctor()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -443,3 +444,64 @@ def test_importing_costs_no_disassembler() -> None:
     subprocess.run(
         [sys.executable, "-S", "-E", "-c", code], check=True, timeout=60, cwd=Path(__file__).parents[2]
     )
+
+
+def test_functions_that_only_calls_tell_of(tmp_path: Path) -> None:
+    """As in a stripped musl: no frame information, no symbols but the exported ones."""
+    site = "mov $39, %eax; syscall; ret"
+
+    def hidden(name: str, body: str) -> str:
+        return function(name, body, frame=False).replace(f".globl {name}", "")
+
+    cases = {
+        "called": (function("f", "call inner; ret") + hidden("inner", site), "mov"),
+        "called by one that is called": (
+            function("f", "call outer; ret") + hidden("outer", "nop; call inner; ret") + hidden("inner", site),
+            "mov",
+        ),
+        "a tail call": (
+            function("f", "test %edi, %edi; .byte 0x0f, 0x84; .long inner - . - 4; ret") + hidden("inner", site),
+            "mov",
+        ),
+        "pointed to": (
+            hidden("inner", site) + function("f", "ret") + '.section .data.rel, "aw"; .quad inner; .text\n',
+            "mov",
+        ),
+        "not called": (function("f", "ret") + hidden("inner", site), sites.NO_FUNCTION),
+        "called by data": (
+            function("f", "ret; call inner; nop") + hidden("inner", site),
+            sites.NO_FUNCTION,
+        ),
+        "called by what is not called": (
+            function("f", "ret") + hidden("outer", "call inner; ret") + hidden("inner", site),
+            sites.NO_FUNCTION,
+        ),
+        "its address is taken": (
+            function("f", "lea inner(%rip), %rax; ret") + hidden("inner", site),
+            sites.NO_FUNCTION,
+        ),
+    }
+    for name, (source, expected) in cases.items():
+        path = assemble(tmp_path, name.replace(" ", "_"), source)
+        subprocess.run(["strip", "-s", path], check=True, timeout=60)
+        assert list(forms(path).values()) == [expected], name
+        learned = forms(path, frozenset(forms(path)))
+        proved = expected == "mov" or name == "its address is taken"
+        assert (sites.NO_FUNCTION not in learned.values()) is proved, name
+
+
+def test_jump_tables_are_followed(tmp_path: Path) -> None:
+    cases = "; ".join(f"{i}: mov ${i + 100}, %eax; xor %edx, %edx; syscall; ret" for i in range(1, 5))
+    body = (
+        "cmp $3, %edi; ja 9f; mov %edi, %edi; lea table(%rip), %rdx; movslq (%rdx,%rdi,4), %rax; add %rdx, %rax;"
+        f"notrack jmp *%rax; {cases}; 9: ret;"
+    )
+    table = ".section .rodata; table: " + "; ".join(f".long case{i} - table" for i in range(1, 5)) + "; .text\n"
+    named = re.sub(r"\b([1-4]): mov", r"case\1: mov", body)
+    path = assemble(tmp_path, "switch", table + function("f", named) + function("g", "ret"))
+    assert len(forms(path)) == 4
+    assert set(forms(path).values()) <= {"hop", "before", sites.NO_ROOM}, forms(path)
+    # A table whose entries lead into the middle of instructions tells nothing.
+    broken = table.replace("case2 -", "1 + case2 -").replace("case1 -", "1 + case1 -")
+    path = assemble(tmp_path, "broken", broken + function("f", named) + function("g", "ret"))
+    assert set(forms(path).values()) == {sites.NOT_REACHED}
