@@ -1,5 +1,7 @@
 """`python -m benchmarks [--json FILE] [--quick] [NAME...]`: native and ring3 side by side, a table, JSON.
 
+`python -m benchmarks interposers` compares ring3 with bare SUD and with strace, its hooks too (interposers.py).
+
 Layer: benchmarks. Native and guest runs are interleaved within one run, so that a machine which slows down
 slows both; what is printed are medians, their ratio, and the spread (the quartiles) of the guest's.
 """
@@ -27,6 +29,9 @@ REPO = HERE.parent
 LOOPS = {
     "getpid": (300_000, 300_000),
     "unknown": (300_000, 300_000),
+    "call500": (300_000, 300_000),
+    "clock": (1_000_000, 1_000_000),
+    "futex-wake": (300_000, 300_000),
     "read": (200_000, 200_000),
     "pread4k": (100_000, 100_000),
     "write4k": (100_000, 100_000),
@@ -158,7 +163,7 @@ def main() -> int:
     """Runs what is asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "names", nargs="*", help="start, shell, or a loop: " + " ".join(LOOPS) + " (default: all)"
+        "names", nargs="*", help="interposers (alone), start, shell, or a loop: " + " ".join(LOOPS) + " (default: all)"
     )
     parser.add_argument("--json", metavar="FILE", help="also write the rows to FILE")
     parser.add_argument("--samples", type=int, default=7, help="samples of each (default 7)")
@@ -166,6 +171,10 @@ def main() -> int:
     options = parser.parse_args()
     samples = 3 if options.quick else options.samples
     share = 5 if options.quick else 1
+    if options.names == ["interposers"]:
+        from .interposers import compare
+
+        return compare(samples, share, options.json)
     wanted = set(options.names)
     unknown = wanted - {"start", "shell", *LOOPS}
     if unknown:

@@ -158,6 +158,7 @@ struct mm {
 	u32 lock;
 	u32 init_pid;
 	u64 brk_start, brk;
+	u32 native_hook; /* it is mapped (native_hook.c) */
 	u32 gs_taken; /* the guest uses GS itself: no fast entry any more */
 	u32 tramps;
 	struct tramp_region tramp[TRAMP_MAX];

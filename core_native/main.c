@@ -162,6 +162,7 @@ void guest_main(int argc, char **argv, u64 stack_top)
 	mm.init_pid = ((struct ring3_world *)WORLD_ADDR)->init_pid;
 	mm.brk_start = mm.brk = plan->brk;
 	p->initial = plan->initial;
+	mm.native_hook = plan->native_hook;
 	adopt_channel(p, fds[1]);
 	struct thread *t = thread_new(p);
 	if (!t)

@@ -27,7 +27,8 @@ static long hook_write(unsigned long guest, const void *from, unsigned long size
 int natively_hooked(s64 nr)
 {
 	struct ring3_world *w = (struct ring3_world *)WORLD_ADDR;
-	return (u64)nr < 512 ? w->native_calls[nr / 64] >> (nr % 64) & 1 : w->native_calls[0] && nr >= 512;
+	u64 named = (u64)nr < 512 ? w->native_calls[nr / 64] >> (nr % 64) & 1 : w->native_beyond;
+	return unlikely(named) && mm.native_hook; /* which not every program has */
 }
 
 /* A call with hooks around it; `go_on` makes it. */

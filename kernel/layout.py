@@ -99,6 +99,7 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("native_calls", "u64", 8),  # bitmap of the calls that go through the native hook
         ("native_before", "u64", 1),  # its functions, 0 where it has none
         ("native_after", "u64", 1),
+        ("native_beyond", "u64", 1),  # numbers outside of [0, 512) go through it too
         ("virtual_uids", "u32", 1),  # the host's uid of some guest is not the one that guests see
         ("trap_reports", "u32", 1),  # TRAPS_*
     ],
@@ -132,6 +133,8 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("comm", "u8", 16),
         ("creds", "u32", 4),
         ("initial", "u32", 1),
+        ("native_hook", "u32", 1),  # the program has the native hook
+        ("pad", "u32", 1),
         ("stop", "u32", 1),  # stop (SIGSTOP) before the first instruction, for a debugger
         # What the host's tools are told of the process (PR_SET_MM_MAP): the auxiliary vector in the stack image, ...
         ("auxv", "u64", 1),

@@ -12,7 +12,6 @@ import struct
 from ..errors import UsageError
 from ..loader.plan import MAP_FIXED, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE, Segment
 from .layout import NATIVE_HOOK, NATIVE_HOOK_SIZE, OFFSETS
-from .table import BY_NAME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..loader.plan import Plan
+    from .hooks.filters import Pattern
 
 _PAGE = 4096
 _R_64, _R_GLOB_DAT, _R_JUMP_SLOT, _R_RELATIVE = 1, 6, 7, 8
@@ -29,13 +29,20 @@ _WORLD = OFFSETS["ring3_world"]
 class NativeHook:
     """A linked hook.  Raises UsageError for a file that is no such thing, saying what is wrong with it.
 
-    Arguments: `path` of the shared object; `names` of the calls that go through it ("*": every call, numbers that Linux
-    does not know included).
+    Arguments: `path` of the shared object; `names` of the calls that go through it (hooks/names.py; "*": every call,
+    numbers that Linux does not know included); `program`: patterns of the programs that have it (hooks/filters.py).
     """
 
-    def __init__(self, path: str, names: Iterable[str] = ("*",)) -> None:
+    def __init__(self, path: str, names: Iterable[str | int] = ("*",), program: Pattern = None) -> None:
+        from .hooks.filters import Patterns
+        from .hooks.names import numbers_of
+
         self.path = path
-        self.numbers = _numbers(names)
+        try:
+            self.numbers = numbers_of(names)
+        except ValueError as e:
+            raise UsageError(str(e)) from None
+        self._programs = Patterns(program) if program is not None else None
         self.before = self.after = 0
         self.segments: list[
             tuple[int, int, int, int]
@@ -128,28 +135,20 @@ class NativeHook:
 
     def install(self, world: Any) -> None:
         """Name the calls and the functions in the world page."""
-        words = [0] * 8
-        for nr in self.numbers:
-            words[nr // 64] |= 1 << nr % 64
-        struct.pack_into("<8Q", world, _WORLD["native_calls"], *words)
+        struct.pack_into("<8Q", world, _WORLD["native_calls"], *self.numbers.words())
+        struct.pack_into("<Q", world, _WORLD["native_beyond"], int(self.numbers.beyond))
         struct.pack_into("<QQ", world, _WORLD["native_before"], self.before, self.after)
+
+    def is_for(self, program: str) -> bool:
+        """Does the program of this path have it?"""
+        return self._programs is None or self._programs.match([program, os.path.basename(program)])
 
     def add_to(self, plan: Plan) -> None:
         """A program that starts gets the hook mapped."""
+        plan.native_hook = True
         plan.files.append(self.memfd)
         index = len(plan.files) - 1
         plan.segments += [
             Segment(address, length, prot, MAP_PRIVATE | MAP_FIXED, index, offset)
             for address, length, prot, offset in self.segments
         ]
-
-
-def _numbers(names: Iterable[str]) -> list[int]:
-    numbers: set[int] = set()
-    for name in names:
-        if name == "*":
-            return list(range(512))
-        if name not in BY_NAME:
-            raise UsageError(f"there is no system call named {name!r}")
-        numbers.add(BY_NAME[name].nr)
-    return sorted(numbers)

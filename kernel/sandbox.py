@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from ..vfs.vfs import Vfs
     from .hooks import Hooks
+    from .hooks.filters import Pattern
     from .native_hook import NativeHook
 
 _CLONE_VM, _CLONE_FS, _CLONE_THREAD, _CLONE_PARENT = 0x100, 0x200, 0x10000, 0x8000
@@ -304,17 +305,19 @@ class Kernel:
             return False
         return any(task.tid == pid for p in self.processes.values() for task in p.tasks.values())
 
-    def use_native_hook(self, path: str, names: Iterable[str] = ("*",)) -> None:
+    def use_native_hook(
+        self, path: str, names: Iterable[str | int] = ("*",), program: Pattern = None
+    ) -> None:
         """Programs that start from now on run with the native hook `path` around the calls `names`.
 
-        Raises UsageError for a file that is no hook, or when there is one already.
+        `program`: patterns of the programs that do.  Raises UsageError for a file that is no hook, or when there is one already.
         """
         from ..errors import UsageError
         from .native_hook import NativeHook
 
         if self.native_hook is not None:
             raise UsageError(f"the sandbox has a native hook already: {self.native_hook.path}")
-        self.native_hook = NativeHook(path, names)
+        self.native_hook = NativeHook(path, names, program)
         if self._thread is not None:
             self.native_hook.install(self.world)
 

@@ -197,8 +197,9 @@ def commit_exec(
         ),
         process.sandbox.images.for_plan,
     )
-    if process.sandbox.native_hook is not None:
-        process.sandbox.native_hook.add_to(plan)
+    hook = process.sandbox.native_hook
+    if hook is not None and hook.is_for(os.fsdecode(process.sandbox.vfs.path_name(pending.path))):
+        hook.add_to(plan)
     if plan.fatal is not None:
         process.sandbox.log(f"{os.fsdecode(pending.prepared.filename)}: {plan.fatal}")
     channel = process.channel
@@ -237,7 +238,8 @@ def plan_memfd(plan: Plan, creds: Credentials, initial: bool, stop: bool = False
     stack_off = len(head) + _SEG.size * len(plan.segments) + 16 * len(plan.zero)
     struct.pack_into("<5Q", head, at["entry"], plan.entry, plan.sp, plan.brk, stack_off, len(plan.stack))
     head[at["comm"] : at["comm"] + 16] = plan.comm[:15].ljust(16, b"\0")
-    struct.pack_into("<6I", head, at["creds"], creds.uid, creds.euid, creds.gid, creds.egid, initial, stop)
+    struct.pack_into("<5I", head, at["creds"], creds.uid, creds.euid, creds.gid, creds.egid, initial)
+    struct.pack_into("<3I", head, at["native_hook"], plan.native_hook, 0, stop)
     if plan.auxv:
         auxv = plan.sp + 8 * (len(plan.argv) + len(plan.envp) + 3)  # behind argc and both vectors with their NULLs
         struct.pack_into("<5Q", head, at["auxv"], auxv, len(plan.auxv), plan.arg_start, plan.arg_end, plan.env_end)

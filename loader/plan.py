@@ -134,6 +134,8 @@ class Plan:
     the task's name, ``auxv`` the content of /proc/PID/auxv, ``argv``/``envp`` as the program sees them,
     ``exe`` the file behind /proc/PID/exe, the other numbers are those of /proc/PID/stat.
 
+    ``native_hook`` says that one is among the segments.
+
     ``files`` are host fds, owned by the plan; ``close`` when the core has them. ``fatal`` is None, or says
     why this program cannot be mapped: such a plan maps nothing and starts at address 0, so that the process
     dies of SIGSEGV, as it would natively.
@@ -156,6 +158,7 @@ class Plan:
         "fatal",
         "files",
         "interp",
+        "native_hook",
         "segments",
         "sp",
         "stack",
@@ -181,6 +184,7 @@ class Plan:
         self.arg_start = self.arg_end = self.env_start = self.env_end = 0
         self.start_code = self.end_code = 0
         self.fatal: str | None = None
+        self.native_hook = False
 
     def close(self) -> None:
         """Close the plan's host fds (exe and interp stay as names)."""

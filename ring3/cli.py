@@ -221,6 +221,13 @@ def _run_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="run with a native hook (docs/native-hooks.md) around every call",
     )
+    add(
+        "--only",
+        metavar="PROGRAM",
+        action="append",
+        default=[],
+        help="the native hook and the trace are for this program alone (a pattern)",
+    )
     add("--trace", action="store_true", help="print each system call to standard error")
     add("--trace-file", metavar="FILE", help="write each system call to FILE")
     add("command", nargs="...", metavar="PROGRAM [ARGUMENT]...", help="what to run; looked up in PATH")

@@ -100,12 +100,16 @@ def _sandbox(options: argparse.Namespace, trace_file: Any) -> Sandbox:
         user=options.user,
         hostname=options.hostname,
         cwd=options.workdir,
-        trace=trace_file,
+        trace=trace_file if not options.only else None,
         rewrite=options.rewrite,
         log=_complain,
     )
     if options.native_hook is not None:
-        box.native_hook(options.native_hook)
+        box.native_hook(options.native_hook, program=options.only or None)
+    if options.only and trace_file is not None:
+        from .kernel.hooks.filters import Filter
+
+        box.trace(trace_file.write, only=Filter(program=options.only))
     for spec in options.volume:
         host, guest, mode = _volume(spec)
         box.mount(guest, host, mode)

@@ -110,13 +110,19 @@ class Sandbox(Hooking):
             self._free()
             raise
 
-    def native_hook(self, path: str | os.PathLike[str], calls: Sequence[str] = ("*",)) -> None:
-        """Run every program that is started from now on with a native hook around ``calls`` ("*": all).
+    def native_hook(
+        self,
+        path: str | os.PathLike[str],
+        calls: Sequence[str | int] = ("*",),
+        program: str | Sequence[str] | None = None,
+    ) -> None:
+        """Run programs that are started from now on with a native hook around ``calls`` ("*": all).
 
-        ``path`` is what ring3.native.compile() made. Raises UsageError for a file that is no native hook.
+        ``path`` is what ring3.native.compile() made; ``calls`` and ``program`` are those of ``hook``: without
+        ``program`` every program has it. Raises UsageError for a file that is no native hook.
         """
         with self.lock:
-            self._kernel.use_native_hook(os.fspath(path), calls)
+            self._kernel.use_native_hook(os.fspath(path), calls, program)
 
     # ---- the world
 

@@ -161,7 +161,9 @@ def install(box: Sandbox, options: argparse.Namespace, out: Any) -> Callable[[],
         wanted = Options(shown, **settings)
         for text in injections:
             names, injection = parse(text)
-            kernel.hooks.add(names, injection.before)
+            kernel.hooks.add(
+                names, injection.before, path=options.paths or None, program=options.only or None
+            )
         if options.sort not in SORTS:
             raise ValueError(f"-S {options.sort}: there are {', '.join(SORTS)}")
     except ValueError as e:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from harness import assert_ok, run_ring3
 
 import ring3
 import ring3.native
@@ -118,7 +119,7 @@ def test_bad_files_are_refused(tmp_path: Path) -> None:
         (tmp_path / "text.so").write_text("no ELF file")
         with pytest.raises(UsageError, match="not an ELF file"):
             box.native_hook(tmp_path / "text.so")
-        with pytest.raises(UsageError, match="no system call named"):
+        with pytest.raises(UsageError, match="no system call or class named"):
             box.native_hook(compiled(tmp_path, BEFORE), ["getpidd"])
     finally:
         box.close()
@@ -133,3 +134,52 @@ def test_the_example_of_the_documentation(tmp_path: Path) -> None:
         box.native_hook(compiled(tmp_path, source), ["getdents64", "getpid"])
         assert "not supported" in box.run(["ls", "/"], capture_output=True, text=True).stderr
         assert box.run(["sh", "-c", "echo $$"], capture_output=True, text=True).stdout == "42\n"
+
+
+def shell(box: ring3.Sandbox, code: str) -> list[str]:
+    done = box.run(["/bin/sh", "-c", code], capture_output=True, text=True, timeout=60)
+    return str(done.stdout).split()
+
+
+def test_a_hook_for_some_programs_of_a_tree(tmp_path: Path) -> None:
+    """Patterns on the path or its last part, as Python's hooks have them; a fork inherits, an exec decides anew."""
+    code = "echo $$; dash -c 'echo $$'; bash -c 'echo $$; (echo $BASHPID)'"
+    for program, expected in (("dash", [True, True, False, False]), ("!dash", [False, False, True, True])):
+        with ring3.Sandbox() as box:
+            box.native_hook(compiled(tmp_path, BEFORE), ["getpid"], program=program)
+            assert [pid == "42" for pid in shell(box, code)] == expected
+
+
+def test_numbers_classes_and_patterns(tmp_path: Path) -> None:
+    answers = '#include "ring3_hook.h"\n'
+    answers += "int ring3_hook(struct ring3_call *c) { c->result = 1000 + c->nr; return RING3_ANSWERED; }\n"
+    program = "import ctypes; f = ctypes.CDLL(None).syscall; print(f(500), f(10001), f(10002), f(110), f(-5))"
+    for calls, expected in (
+        ([500, "10_001"], "1500 11001 11002 {ppid} 995"),  # beyond the table there is one switch for all
+        (["/^getppid$"], "-1 -1 -1 1110 -1"),
+    ):
+        with ring3.Sandbox() as box:
+            box.native_hook(compiled(tmp_path, answers), calls)
+            got = box.run(["/usr/bin/python3", "-c", program], capture_output=True, text=True, timeout=60)
+            assert got.stdout == expected.format(ppid=0) + "\n", got.stderr
+
+
+def test_programs_that_run_already_go_on_without_it(tmp_path: Path) -> None:
+    with ring3.Sandbox() as box:
+        words = ["bash", "-c", "read x; echo $BASHPID; exec dash -c 'echo $$'"]
+        with box.popen(words, stdin=ring3.PIPE, stdout=ring3.PIPE, text=True) as running:
+            box.native_hook(compiled(tmp_path, BEFORE), ["getpid"])
+            out, _ = running.communicate("go\n", timeout=60)
+        assert out == f"{running.pid}\n42\n"
+
+
+def test_the_command_lines_filter(tmp_path: Path) -> None:
+    code = "bash -c 'echo $BASHPID'; dash -c 'echo $$'"
+    hook = compiled(tmp_path, BEFORE)
+    result = run_ring3(["bash", "-c", code], "--native-hook", hook, "--only", "dash")
+    assert_ok(result)
+    first, second = result.out.split()
+    assert first != b"42" and second == b"42"
+    log = tmp_path / "trace"
+    assert_ok(run_ring3(["bash", "-c", code], "--only", "*/dash", "--trace-file", str(log)))
+    assert "exit_group(0)" in log.read_text() and log.read_text().count("exit_group(") == 1

@@ -193,6 +193,12 @@ def test_only_some_calls() -> None:
     assert calls(text)[:1] == ["openat"] and "read" not in calls(text) and "ld.so" not in text
     text = trace(["cat", "/nowhere"], "-Z", "-q", "-e", "trace=%file", status=1)
     assert set(re.findall(r"= (\S+ \w+)", text)) == {"-1 ENOENT"}
+    text = trace(
+        ["sh", "-c", "echo a || exit 9; /bin/echo b || echo c"],
+        *("--only", "echo", "-e", "inject=write:error=ENOSPC:when=1", "-e", "write"),
+    )
+    written = [line for line in text.splitlines() if "write(1," in line]  # of echo's alone, which alone fails
+    assert len(written) == 1 and '"b\\n"' in written[0] and "ENOSPC" in written[0] and "INJECTED" in written[0]
     text = trace(["sh", "-c", "/bin/true; exec /bin/echo"], "--only", "echo", "-e", "exit_group")
     assert calls(re.sub(r"\[pid +\d+\] ", "", text)) == ["exit_group"]
 
