@@ -310,7 +310,8 @@ class Kernel:
     ) -> None:
         """Programs that start from now on run with the native hook `path` around the calls `names`.
 
-        `program`: patterns of the programs that do.  Raises UsageError for a file that is no hook, or when there is one already.
+        `program`: patterns of the programs that do.  Raises UsageError for a file that is no hook, or when there is one
+        already.
         """
         from ..errors import UsageError
         from .native_hook import NativeHook

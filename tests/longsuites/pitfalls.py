@@ -109,7 +109,7 @@ PROOFS = (
     Proof(
         "SUD switched off by prctl",
         (("core_native/misc.c", "	case 59: /* SYSCALL_USER_DISPATCH */\n",
-          "	case 59:\n		return native(t, c);\n"),),
+          "	case 59:\n		if (c->a[1] < 2)\n			return native(t, c);\n"),),
         guest("pitfalls", "dispatch_switched_off"), "dispatch_switched_off|the host was written",
     ),
     Proof(
