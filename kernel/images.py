@@ -12,12 +12,16 @@ import stat
 
 from .handlers import InstallFd
 from .layout import CONSTANTS
+from .loop import Running
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..loader.plan import Opened
     from ..loader.rewrite import Rewrite
     from ..loader.site_cache import Entry, RewriteCache
+    from .analyses import Analysis
     from .dispatch import Request
     from .sandbox import Kernel
     from .task import Task
@@ -26,6 +30,8 @@ MODES = ("detour", "off")
 _ACT_FD = CONSTANTS["ACT_FD"]
 
 
+LARGE = 512 << 10
+"""Bytes of text from which on a file is analysed by a process of its own."""
 MAX_KNOWN = 4096
 """Files whose sites can be named."""
 
@@ -43,6 +49,8 @@ class Images:
     def __init__(self, kernel: Kernel, mode: str = "detour") -> None:
         self._kernel = kernel
         self.on = mode == "detour"
+        self._analyses: dict[tuple[int, int, int], Analysis] = {}
+        self._ready: set[tuple[int, int, int]] = set()  # files that nobody has to wait for
         self._known: dict[tuple[int, int], tuple[str, Entry]] = {}  # by (st_dev, st_ino), also of the memfd
 
     def _look(self, fd: int, name: str | None = None) -> Rewrite | None:
@@ -52,8 +60,12 @@ class Images:
         """
         if not self.on:
             return None
+        from ..loader.site_cache import Large
+
         try:
-            entry, found = _shared_cache().look(fd)
+            entry, found = _shared_cache().look(fd, LARGE)
+        except Large:
+            return None  # whose analysis takes long, or failed
         except ImportError as e:
             self.on = False
             self._kernel.log_once(f"system calls are not rewritten, which makes them slower: {e}")
@@ -64,6 +76,41 @@ class Images:
                 self._known_as(os.fstat(fd), entry, found, name)
             return found
         return None
+
+    def _analysis(self, fd: int) -> Analysis | None:
+        """The analysis of a large file under way, begun if need be; None where nobody has to wait."""
+        st = os.fstat(fd)
+        identity = st.st_dev, st.st_ino, st.st_mtime_ns
+        if not self.on or identity in self._ready:
+            return None
+        from ..loader.site_cache import Large
+
+        try:
+            cache = _shared_cache()
+            cache.look(fd, LARGE)
+        except Large:
+            known = self._analyses.get(identity)
+            if known is None:
+                from .analyses import Analysis
+
+                known = self._analyses[identity] = Analysis(self._kernel, fd, cache)
+            return None if known.over else known
+        except Exception:
+            return None  # who asks for the file says so
+        if len(self._ready) > MAX_KNOWN:
+            self._ready.clear()
+        self._ready.add(identity)
+        return None
+
+    def to_wait_for(self, files: Iterable[Opened | None]) -> list[Analysis]:
+        """The analyses that a program waits for before it starts: of itself and of its interpreter."""
+        found = [self._analysis(opened.fd) for opened in files if opened is not None]
+        return [analysis for analysis in found if analysis is not None]
+
+    def close(self) -> None:
+        """End what is under way."""
+        for analysis in self._analyses.values():
+            analysis.close()
 
     def for_plan(self, opened: Opened) -> Rewrite | None:
         """What the loader asks for the program and its interpreter."""
@@ -108,8 +155,39 @@ class Images:
 
     def serve(self, task: Task, request: Request) -> None:
         """REQ_IMAGE: the text of file id[0], about to be mapped executable from offset args[0]."""
+        analysis = self._wanted(task, request)
+        if analysis is None:
+            self._answer(task, request)
+            return
+        number = task.request
+
+        def over(_result: object, _failure: BaseException | None) -> None:
+            task.blocked = None
+            if task.request == number:
+                self._answer(task, request)  # interrupted: the text as it is
+
+        running = Running(analysis.wait(), over)
+        if running.waiting:
+            task.blocked = running
+
+    def _wanted(self, task: Task, request: Request) -> Analysis | None:
+        """The analysis that is to be waited for before REQ_IMAGE is answered."""
+        ref = request.fds[0]
+        if ref is None or not self.on:
+            return None
+        try:
+            fd = task.host_fd(ref.fd)
+        except OSError:
+            return None
+        try:
+            return self._analysis(fd)
+        finally:
+            os.close(fd)
+
+    def _answer(self, task: Task, request: Request) -> None:
         channel = task.process.channel
-        assert channel is not None
+        if channel is None or channel.closed:
+            return
         found, vaddr = self._find(task, request)
         if found is None:
             channel.reply(task.slot, task.request, -errno.ENOENT)

@@ -16,7 +16,7 @@ from .dispatch import Dispatcher
 from .images import Images
 from .initproc import Child, Init
 from .layout import CONSTANTS
-from .loop import Loop
+from .loop import Loop, Running
 from .task import Credentials, FsStruct, Process, Task
 from .traps import Traps
 from .world import make_world, note_virtual_uid, write_uts
@@ -134,6 +134,7 @@ class Kernel:
             self._thread.join()
         with self.lock:
             self.traps.flush()
+            self.images.close()
             self._end_spawns()
             self._init.end_children(9)
             for process in [*self.processes.values(), *self._forks.values()]:
@@ -416,11 +417,26 @@ class Kernel:
         self, process: Process, stack_top: int, mmap_top: int, pid: int, vdso: int, personality: int
     ) -> None:
         """A fresh core asks for its plan: this is where execve(2) takes effect."""
-        from .sys_exec import commit_exec
-
         if not process.pid:
             self._register(process, pid)
         self.traps.ended(process)
+        pending = process.pending_exec
+        waiting = self.images.to_wait_for((pending.prepared.exe, pending.prepared.interp)) if pending else []
+        if waiting:
+
+            async def later() -> None:
+                for analysis in waiting:
+                    await analysis.wait()
+                if process.pending_exec is pending:  # else it was killed meanwhile
+                    self._commit(process, stack_top, mmap_top, vdso, personality)
+
+            Running(later(), lambda _result, failure: self._loop_failed(failure) if failure else None)
+        else:
+            self._commit(process, stack_top, mmap_top, vdso, personality)
+
+    def _commit(self, process: Process, stack_top: int, mmap_top: int, vdso: int, personality: int) -> None:
+        from .sys_exec import commit_exec
+
         try:
             if self._hooks is not None:
                 self._hooks.executed(process)
@@ -428,7 +444,7 @@ class Kernel:
         except BrokenPipeError:
             self._gone(process)  # killed meanwhile
         except BaseException as e:
-            self.report(e, f"while starting a program in process {pid}")
+            self.report(e, f"while starting a program in process {process.pid}")
             self._kill(process)
 
     def _kill(self, process: Process) -> None:

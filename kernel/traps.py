@@ -26,6 +26,7 @@ FLUSH_AFTER = 0.5
 """Seconds for which learned sites are gathered before they are written to the cache."""
 MAX_PENDING = 4096
 ANONYMOUS = "memory that is no file's: code that the program made"
+VDSO = "a clock that only the kernel can read"
 NO_TEXT = "not mapped as the text of a program or library"
 
 
@@ -108,7 +109,7 @@ class Traps:
         inode = int(fields[4])
         if not inode:
             name = os.fsdecode(fields[5]) if len(fields) > 5 else "[anonymous]"
-            return Place(name, address, None, ANONYMOUS)
+            return Place(name, address, None, VDSO if name == "[vdso]" else ANONYMOUS)
         major, minor = (int(n, 16) for n in fields[3].split(b":"))
         known = self._images.known(os.makedev(major, minor), inode)
         if known is None:

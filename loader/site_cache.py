@@ -7,13 +7,15 @@ rewritten or why not, and those that were learned because they trapped; never te
 file's identity (device, inode, times, size) says which content it has, so that a known file is not read to be
 hashed. Files and links appear by rename, so writers need no lock: of two, the later wins, and what the other
 had learned is learned again. Nothing read from disk is believed: a file of another version, with a wrong
-checksum or wrong numbers is ignored and made anew, and build() compares each patch with the bytes it replaces.
+checksum or wrong numbers, or that another user made or may write, is ignored and made anew, and build() compares each
+patch with the bytes it replaces. What was learned from guests is no proof either (sites.py).
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import threading
 from binascii import crc32
 from struct import Struct
@@ -100,6 +102,17 @@ class Entry:
 _NOTHING = Entry("", None, frozenset(), None)
 
 
+class Large(Exception):
+    """The file is to be analysed first, and has more text than the caller has patience for."""
+
+
+def encode(entry: Entry) -> bytes:
+    """What ``RewriteCache.adopt`` takes."""
+    if entry.analysis is None:
+        return b""
+    return _encode(bytes.fromhex(entry.key), entry.analysis, entry.learned, stale=False)
+
+
 class RewriteCache:
     """Gives the Rewrite of a file, made at most once per content. May be used from several threads.
 
@@ -121,9 +134,33 @@ class RewriteCache:
         """
         return self.look(fd)[1]
 
-    def look(self, fd: int) -> tuple[Entry, Rewrite | None]:
-        """What is known of the file ``fd`` (borrowed), and what ``get`` gives."""
-        return self._entry(fd)
+    def look(self, fd: int, limit: int = 1 << 62) -> tuple[Entry, Rewrite | None]:
+        """What is known of the file ``fd`` (borrowed), and what ``get`` gives.
+
+        Raises Large if that would take the analysis of more than ``limit`` bytes of text.
+        """
+        return self._entry(fd, limit)
+
+    @property
+    def directory(self) -> str:
+        """Where the entries are kept."""
+        return os.path.dirname(self._path("x"))
+
+    def adopt(self, fd: int, raw: bytes) -> None:
+        """Another process has analysed the file ``fd``, with the result ``raw``; b"" if it could not."""
+        st = os.fstat(fd)
+        text = text_module.read(fd)
+        made: tuple[Entry, Rewrite | None] = (_NOTHING, None)
+        try:
+            key = raw[_HEAD.size - 16 : _HEAD.size]
+            found = _decode(raw, key)
+            if found is not None and text is not None:
+                entry = Entry(key.hex(), found[0], found[1], text)
+                made = entry, build(text, found[0], entry.key)
+        except (Mismatch, StructError, OSError):
+            made = _NOTHING, None
+        with self._lock:
+            self._keep((st.st_dev, st.st_ino, st.st_mtime_ns, st.st_ctime_ns, st.st_size), made)
 
     def info(self, fd: int) -> Analysis | None:
         """What is known of the sites of ``fd``, also where ``get`` gives None; None if that is no file of ours."""
@@ -158,7 +195,7 @@ class RewriteCache:
 
     # --- in memory --------------------------------------------------------------------------------------------
 
-    def _entry(self, fd: int) -> tuple[Entry, Rewrite | None]:
+    def _entry(self, fd: int, limit: int = 1 << 62) -> tuple[Entry, Rewrite | None]:
         st = os.fstat(fd)
         identity = (st.st_dev, st.st_ino, st.st_mtime_ns, st.st_ctime_ns, st.st_size)
         with self._lock:
@@ -169,14 +206,17 @@ class RewriteCache:
             ):
                 self._entries[identity] = self._entries.pop(identity)
                 return known
-            made = self._make(fd, identity if steady else None)
-            old = self._entries.pop(identity, None)
-            self._entries[identity] = made
-            self._bytes += _size(made[1]) - (_size(old[1]) if old else 0)
-            while len(self._entries) > MAX_ENTRIES or (self._bytes > MAX_BYTES and len(self._entries) > 1):
-                dropped = self._entries.pop(next(iter(self._entries)))
-                self._bytes -= _size(dropped[1])
+            made = self._make(fd, identity if steady else None, limit)
+            self._keep(identity, made)
             return made
+
+    def _keep(self, identity: Identity, made: tuple[Entry, Rewrite | None]) -> None:
+        old = self._entries.pop(identity, None)
+        self._entries[identity] = made
+        self._bytes += _size(made[1]) - (_size(old[1]) if old else 0)
+        while len(self._entries) > MAX_ENTRIES or (self._bytes > MAX_BYTES and len(self._entries) > 1):
+            dropped = self._entries.pop(next(iter(self._entries)))
+            self._bytes -= _size(dropped[1])
 
     @staticmethod
     def _same(fd: int, size: int, key: str) -> bool:
@@ -185,7 +225,7 @@ class RewriteCache:
         except OSError:
             return False
 
-    def _make(self, fd: int, identity: Identity | None) -> tuple[Entry, Rewrite | None]:
+    def _make(self, fd: int, identity: Identity | None, limit: int) -> tuple[Entry, Rewrite | None]:
         text = text_module.read(fd)
         if text is None:
             return _NOTHING, None
@@ -193,8 +233,14 @@ class RewriteCache:
             key = self._known_key(identity)
             made = self._from_disk(text, key) if key else None
             if made is None:
+                large = sum(s.length for s in text.segments) > limit
+                if large and not key:
+                    raise Large
                 key = content_hash(fd, text.size)
-                made = self._from_disk(text, key) or self._analyse(text, key)
+                made = self._from_disk(text, key)
+                if made is None and large:
+                    raise Large
+                made = made or self._analyse(text, key)
                 if identity is not None:
                     self._link(identity, key)
             return made
@@ -236,8 +282,11 @@ class RewriteCache:
         """The content that a file had when it was seen last, with the same identity; "" if unknown."""
         if identity is None:
             return ""
+        path = self._path(_link_name(identity))
         try:
-            key = os.readlink(self._path(_link_name(identity)))
+            if not _is_ours(os.lstat(path)):
+                return ""
+            key = os.readlink(path)
         except OSError:
             return ""
         return key if _is_key(key) else ""
@@ -256,6 +305,8 @@ class RewriteCache:
         except OSError:
             return None
         try:
+            if not _is_ours(os.fstat(fd)):
+                return None
             raw = os.read(fd, MAX_FILE_BYTES + 1)
             return _decode(raw, bytes.fromhex(key))
         except (OSError, ValueError, StructError):
@@ -322,6 +373,11 @@ def _steady(fd: int) -> bool:
         return bool(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE)
     except OSError:
         return True  # not of that kind
+
+
+def _is_ours(st: os.stat_result) -> bool:
+    """Whether nobody else made the file or link, or may write it."""
+    return st.st_uid == os.geteuid() and (stat.S_ISLNK(st.st_mode) or not st.st_mode & 0o022)
 
 
 def _link_name(identity: Identity) -> str:

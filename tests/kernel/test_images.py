@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from pathlib import Path
+
 import pytest
 
 import ring3
-from ring3.kernel import images
+from ring3.kernel import analyses, images
+from ring3.loader import site_cache
+from ring3.loader.site_cache import RewriteCache
 
 
 class _Broken:
     def __init__(self, failure: Exception) -> None:
         self.failure = failure
 
-    def look(self, fd: int) -> None:
+    def look(self, fd: int, limit: int) -> None:
         raise self.failure
 
 
@@ -39,3 +45,43 @@ def test_off_never_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "_shared_cache", lambda: pytest.fail("asked for rewritten text"))
     with ring3.Sandbox(rewrite="off") as box:
         assert box.run(["true"]).returncode == 0
+
+
+def test_large_files_are_analysed_by_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who maps a large file waits for its analysis; other guests are served meanwhile; a failure costs traps only."""
+    directory = tmp_path / "cache"
+    monkeypatch.setattr(site_cache, "_shared", [RewriteCache(str(directory))])
+    monkeypatch.setattr(images, "LARGE", 1000)
+    monkeypatch.setattr(site_cache, "find_sites", lambda *_: pytest.fail("analysed in the supervisor's loop"))
+    lines: list[str] = []
+    with ring3.Sandbox(log=lines.append) as box:
+        both = [box.popen(["sh", "-c", "ls / >/dev/null && echo done"], stdout=subprocess.PIPE) for _ in range(2)]
+        for process in both:
+            out, _ = process.communicate(timeout=100)
+            assert process.returncode == 0 and out.decode() == "done\n"
+        names = {name.rpartition("/")[2]: entry for name, entry in box._kernel.images.files()}
+        assert names["libc.so.6"].analysis is not None and len(names["libc.so.6"].analysis.sites) > 400
+    assert lines == []
+    assert [p for p in directory.iterdir() if not p.is_symlink()]
+
+
+def test_an_analysis_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site_cache, "_shared", [RewriteCache(str(tmp_path / "cache"))])
+    monkeypatch.setattr(images, "LARGE", 1000)
+    monkeypatch.setattr(analyses, "_CODE", "# {}\nimport sys; sys.exit(1)")
+    with ring3.Sandbox() as box:
+        done = box.run(["sh", "-c", "ls / >/dev/null; echo done"], capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout) == (0, "done\n")
+
+
+def test_an_analysis_that_takes_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program starts all the same, and nothing is left when the sandbox is closed."""
+    monkeypatch.setattr(site_cache, "_shared", [RewriteCache(str(tmp_path / "cache"))])
+    monkeypatch.setattr(images, "LARGE", 1000)
+    monkeypatch.setattr(analyses, "PATIENCE", 0.01)
+    monkeypatch.setattr(analyses, "_CODE", "# {}\nimport signal; signal.pause()")
+    with ring3.Sandbox() as box:
+        done = box.run(["sh", "-c", "ls / >/dev/null; echo done"], capture_output=True, text=True, timeout=100)
+        pids = [a._pid for a in box._kernel.images._analyses.values()]
+    assert (done.returncode, done.stdout) == (0, "done\n")
+    assert pids and not [pid for pid in pids if os.path.exists(f"/proc/{pid}")]

@@ -298,6 +298,79 @@ def test_strange_things_in_the_directory(kind: str, library: Path, get: Get) -> 
     assert get(library) == good
 
 
+def test_what_another_user_made_or_may_write(library: Path, get: Get) -> None:
+    """An entry that is well-formed, but not ours: the analysis is made anew."""
+    good = get(library)
+    path = entry(get.directory)
+    link = next(p for p in get.directory.iterdir() if p.is_symlink())
+    raw = path.read_bytes()
+    path.chmod(0o666)
+    assert get(library) == good and get.analyses == 2
+    assert path.stat().st_mode & 0o777 == 0o600 and path.read_bytes() == raw
+    if os.getuid() == 0:
+        os.chown(path, 65534, 65534)
+        assert get(library) == good and get.analyses == 3
+        assert path.stat().st_uid == 0
+        os.lchown(link, 65534, 65534)
+        hashes = get.hashes
+        assert get(library) == good and (get.analyses, get.hashes) == (3, hashes + 1)
+
+
+def test_forged_lessons_prove_nothing(get: Get, tmp_path: Path) -> None:
+    """Well-formed entries that say of operands and of data that they were executed."""
+    path = assemble(
+        tmp_path,
+        "lessons",
+        function("f", "mov $39, %eax; syscall; ret")
+        + function("operand", "lea 1f(%rip), %rax; jmp *%rax; 1: mov $0x050f, %eax; ret")
+        + function("table", "ret; .byte 0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0xc3")
+        + ".byte 0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0xc3\n",
+    )
+    os.utime(path, ns=(OLD, OLD))
+    good = get(path)
+    data = content(path)
+    operand = data.index(b"\xb8\x0f\x05\0\0") + 1
+    last = data.rindex(b"\x0f\x05\xc3")
+    with open(path, "rb") as f:
+        cache = RewriteCache(str(get.directory))
+        assert cache.learn(f.fileno(), [operand, last, 0, 1 << 46, *range(0x1000, 0x1040)])
+        learned = get(path)
+        info = RewriteCache(str(get.directory)).info(f.fileno())
+    assert info is not None
+    changed = {i for i, (a, b) in enumerate(zip(good[:0x2000], learned, strict=False)) if a != b}
+    assert changed <= set(range(0x1000, 0x1020)), "nothing but the function that has a system call"
+    assert operand not in {s.vaddr for s in info.sites} and last not in {s.vaddr for s in info.sites}
+
+
+def test_writers_at_the_same_time(library: Path, directory: Path) -> None:
+    """Processes that read and write one directory without a lock: every one of them gets the same text."""
+    code = """if True:
+        import os, sys
+        sys.path[:] = sys.argv[3].split("\\n")
+        from ring3.loader import site_cache
+        site_cache._RACY = -(10**12)
+        for i in range(25):
+            cache = site_cache.RewriteCache(sys.argv[2])
+            fd = os.open(sys.argv[1], os.O_RDONLY)
+            made = cache.get(fd)
+            assert made is not None and len(made.sites) in (2, 3), made
+            cache.learn(fd, [made.refused[0].vaddr] if made.refused else [i])
+            if i % 5 == int(sys.argv[4]):
+                for name in os.listdir(sys.argv[2]):
+                    try:
+                        os.unlink(os.path.join(sys.argv[2], name))
+                    except FileNotFoundError:
+                        pass
+            os.close(fd)
+    """
+    argv = [sys.executable, "-c", code, str(library), str(directory), "\n".join(sys.path)]
+    running = [subprocess.Popen([*argv, str(i)], stderr=subprocess.PIPE, text=True) for i in range(4)]
+    for process in running:
+        _, err = process.communicate(timeout=100)
+        assert process.returncode == 0, err
+    assert not [p for p in directory.iterdir() if p.name.count(".")], "temporary files are left"
+
+
 def test_a_link_that_lies(library: Path, get: Get, tmp_path: Path) -> None:
     """A file of which it is said that it has the content of another one."""
     other = assemble(tmp_path, "other", function("f", "mov $1, %eax; mov $39, %eax; syscall; ret"))
