@@ -222,9 +222,11 @@ s64 ask_finish(struct thread *t, struct call *c, s64 action)
 	struct ring3_slot *s = t->slot;
 	if (action < 0)
 		return action;
-	if (action & ACT_CREDS)
+	if (action & ACT_CREDS) {
+		t->proc->split = 1;
 		for (int i = 0; i < 4; i++)
 			t->creds[i] = s->r_creds[i];
+	}
 	if ((action & ACT_NATIVE_FD) && c->a[0] < FD_TABLE)
 		t->proc->fd_class[c->a[0]] = FD_NATIVE;
 	if (action & ACT_SIGPIPE)

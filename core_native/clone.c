@@ -131,6 +131,8 @@ static void child_entry(struct thread *arg)
 		arm();
 	} else {
 		become_process(t, s->sock, s->chan, s->token, s->flags);
+		if (s->flags & CLONE_CLEAR_SIGHAND)
+			clear_handlers(t->sighand);
 	}
 	sigreturn_to(s->uc);
 }
@@ -181,22 +183,14 @@ static void inherit(struct thread *nt, struct thread *t, u64 flags)
 	nt->sighand->lock = 0;
 }
 
-static void clear_handlers(struct sighand *h)
-{
-	for (int sig = 1; sig <= 64; sig++)
-		if ((h->known & SIGBIT(sig)) && h->act[sig].handler != SIG_IGN)
-			h->act[sig] = (struct ksigaction){SIG_DFL, 0, 0, 0};
-}
-
 /* The kernel's clone for a child on a core stack of its own. */
 static s64 clone_sharing(struct thread *t, struct call *c, struct clone_args *a, struct thread *nt, int sock, int chan,
 			 u64 token)
 {
 	struct clone_args host = *a;
+	host.flags &= ~CLONE_CLEAR_SIGHAND; /* SIGSYS is ours; the child does it by itself */
 	struct start *s = prepare_stack(nt, c->uc, a);
 	inherit(nt, t, a->flags);
-	if (a->flags & CLONE_CLEAR_SIGHAND)
-		clear_handlers(nt->sighand);
 	s->flags = a->flags;
 	s->token = token;
 	s->sock = sock;
@@ -211,6 +205,11 @@ static s64 clone_thread(struct thread *t, struct call *c, struct clone_args *a)
 	struct thread *nt = thread_new(t->proc);
 	if (!nt)
 		return -EAGAIN;
+	if (t->proc->split || !(a->flags & CLONE_FS)) {
+		t->slot->args[0] = nt->slot_nr;
+		t->slot->args[1] = a->flags;
+		ask(t, REQ_THREAD);
+	}
 	s64 r = clone_sharing(t, c, a, nt, -1, -1, 0);
 	if (r < 0)
 		thread_free(nt);
@@ -263,6 +262,7 @@ static s64 clone_copy(struct thread *t, struct call *c, struct clone_args *a, in
 {
 	struct clone_args host = *a;
 	host.stack = host.stack_size = 0;
+	host.flags &= ~CLONE_CLEAR_SIGHAND;
 	s64 r = clone_call(&host, sizeof host, NULL, NULL);
 	if (r)
 		return r;

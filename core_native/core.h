@@ -80,6 +80,7 @@ struct mailbox {
 struct proc {
 	u32 rx_lock; /* receiving descriptors, moving the core's own */
 	u32 initial; /* started by init: its parent is nobody */
+	u32 split;   /* its threads may differ in credentials or directories: new ones are told of */
 	int sock, exe;
 	int pid;
 	u32 soft_nofile;
@@ -272,6 +273,7 @@ void signals_start(void);
 int core_sigsys(int sig, struct siginfo_ *info, struct ucontext_ *uc);
 void core_signal(int sig, struct siginfo_ *info, struct ucontext_ *uc);
 void core_boundary(struct ucontext_ *uc);
+void clear_handlers(struct sighand *h);
 void force_segv(struct thread *t, struct ucontext_ *uc);
 u64 guest_mask(struct thread *t, struct ucontext_ *uc);
 void set_guest_mask(struct thread *t, struct ucontext_ *uc, u64 mask);

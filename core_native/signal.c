@@ -81,6 +81,17 @@ static void host_action(int sig, const struct ksigaction *guest)
 	sys(NR_rt_sigaction, sig, &host, NULL, 8);
 }
 
+/* CLONE_CLEAR_SIGHAND, by the child itself. */
+void clear_handlers(struct sighand *h)
+{
+	for (int sig = 1; sig <= 64; sig++) {
+		if (!(h->known & SIGBIT(sig)) || h->act[sig].handler <= SIG_IGN)
+			continue;
+		h->act[sig] = (struct ksigaction){SIG_DFL, 0, 0, 0};
+		host_action(sig, &h->act[sig]);
+	}
+}
+
 void signals_start(void)
 {
 	static const struct ksigaction none;

@@ -40,9 +40,10 @@ _NULL = CONSTANTS["RING3_NULL"]
 _SIGN = 1 << 63
 _AT_FDCWD = -100
 REQ_CALL, REQ_ENTER, REQ_EXIT = CONSTANTS["REQ_CALL"], CONSTANTS["REQ_ENTER"], CONSTANTS["REQ_EXIT"]
-REQ_CLASSIFY, REQ_FORK = CONSTANTS["REQ_CLASSIFY"], CONSTANTS["REQ_FORK"]
+REQ_CLASSIFY, REQ_FORK, REQ_THREAD = CONSTANTS["REQ_CLASSIFY"], CONSTANTS["REQ_FORK"], CONSTANTS["REQ_THREAD"]
 REQ_UID, REQ_SITE = CONSTANTS["REQ_UID"], CONSTANTS["REQ_SITE"]
 REQ_EXEC_ARGS, REQ_IMAGE = CONSTANTS["REQ_EXEC_ARGS"], CONSTANTS["REQ_IMAGE"]
+_CLONE_FS = 0x200
 _EXEC_CALLS = (59, 322)
 
 
@@ -125,9 +126,17 @@ class Dispatcher:
 
     def _task(self, process: Process, slot: int, tid: int) -> Task:
         task = process.tasks.get(slot)
-        if task is None or task.tid != tid:
+        if task is not None and not task.tid:
+            task.tid = tid  # its creator told of it before it was there
+        elif task is None or task.tid != tid:
             task = process.tasks[slot] = Task(process, tid, slot, process.main_creds)
         return task
+
+    def _new_thread(self, task: Task, slot: int, flags: int) -> None:
+        """A thread that gets its creator's credentials and directories, where threads differ in them."""
+        if ch.valid_slot(slot):
+            thread = task.process.tasks[slot] = Task(task.process, 0, slot, task.creds)
+            thread.own_fs = task.own_fs if flags & _CLONE_FS else task.fs.copy()
 
     def _serve(self, task: Task, request: Request) -> None:
         kind = request.kind
@@ -138,6 +147,9 @@ class Dispatcher:
             self.answer(task, request, self.kernel.descriptor_class(fd.dev, fd.ino) if fd is not None else 0)
         elif kind == REQ_FORK:
             self.kernel.prepare_fork(task, request.args[0])
+        elif kind == REQ_THREAD:
+            self._new_thread(task, *request.args[:2])
+            self.answer(task, request, 0)
         elif kind == REQ_UID:
             self.answer(task, request, self.kernel.uid_of(request.args[0], task))
         elif kind == REQ_IMAGE:

@@ -206,6 +206,7 @@ CONSTANTS: dict[str, int] = {
     "REQ_EXEC_ARGS": 6,  # a further piece of argv/envp
     "REQ_UID": 8,  # the virtual uid of process args[0], for a siginfo
     "REQ_IMAGE": 7,  # the rewritten text of file id[0], which is mapped executable at file offset args[0]
+    "REQ_THREAD": 10,  # a thread is about to be made: its slot args[0], by clone flags args[1]
     "REQ_SITE": 9,  # the site args[0] trapped for the first time; args[1]: its place in trap_site, and from bit 32
     # on whether it is rewritten
     "RING3_DELIVER": 0x7FFFFFF3,  # not a call: a trap that only delivers a recorded signal (entry.S)

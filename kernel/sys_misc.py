@@ -10,7 +10,7 @@ import os
 import struct
 
 from ..vfs.inode import err
-from .handlers import NATIVE, syscall
+from .handlers import NATIVE, Out, syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def sys_unshare(t: Task, flags: int) -> Result:
         raise err(errno.EPERM)
     if flags:
         t.own_fs = t.fs.copy()
-    return 0
+    return Out(0, creds=True)  # from now on the core tells of new threads
 
 
 @syscall("adjtimex")
