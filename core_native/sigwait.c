@@ -46,7 +46,17 @@ s64 fn_sigsuspend(struct thread *t, struct call *c)
 	return r == -ERESTARTSYS ? -EINTR : r;
 }
 
-s64 fn_sigtimedwait(struct thread *t, struct call *c) { return with_mask(t, c, 0, c->a[3]); }
+s64 fn_sigtimedwait(struct thread *t, struct call *c)
+{
+	struct siginfo_ info;
+	s64 r = with_mask(t, c, 0, c->a[3]);
+	if (r <= 0 || !c->a[1] || !((struct ring3_world *)WORLD_ADDR)->virtual_uids || copy_in(&info, c->a[1], sizeof info))
+		return r;
+	show_virtual_uid(t, &info);
+	copy_out(c->a[1], &info, sizeof info);
+	return r;
+}
+
 s64 fn_ppoll(struct thread *t, struct call *c) { return with_mask(t, c, 3, c->a[4]); }
 s64 fn_epoll_pwait(struct thread *t, struct call *c) { return with_mask(t, c, 4, c->a[5]); }
 s64 fn_epoll_pwait2(struct thread *t, struct call *c) { return with_mask(t, c, 4, c->a[5]); }

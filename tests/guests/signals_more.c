@@ -134,8 +134,9 @@ static void queues(void) {
         union sigval v = {.sival_int = 0};
         int sent = 0;
         while (sent < 10 && sigqueue(getpid(), SIGRTMIN + 1, v) == 0) sent++;
+        int why = errno;
+        EQ(why, EAGAIN);
         CHECK(sent <= 3);
-        EQ(errno == EAGAIN || sent == 0, 1);
         OK(kill(getpid(), SIGUSR1)); /* but kill always comes through */
     });
 }
@@ -284,7 +285,7 @@ static void descriptors(void) {
     EQ(si[0].ssi_signo, SIGUSR1);
     EQ(si[0].ssi_code, SI_TKILL);
     EQ(si[0].ssi_pid, getpid());
-    EQ(si[0].ssi_uid, getuid());
+    if (!under_ring3() || !getuid()) EQ(si[0].ssi_uid, getuid()); /* docs/design.md, Limits */
     EQ(si[1].ssi_signo, SIGRTMIN + 1);
     EQ(si[1].ssi_int, 51);
     EQ(si[1].ssi_code, SI_QUEUE);
@@ -308,6 +309,8 @@ static void descriptors(void) {
     siginfo_t info;
     sigset_t usr1 = set_of(SIGUSR1);
     EQ(sigwaitinfo(&usr1, &info), SIGUSR1);
+    EQ(info.si_uid, getuid());
+    EQ(info.si_pid, getpid());
     FAILS(signalfd(0x7fff, &s, 0), EBADF);
     FAILS(signalfd(-1, &s, 0x1000), EINVAL);
     int p[2];
