@@ -36,6 +36,10 @@ class Numbers:
     def __contains__(self, nr: int) -> bool:
         return (nr in self.some) != self.inverted
 
+    def plus(self, more: frozenset[int]) -> Numbers:
+        """These and `more`."""
+        return Numbers(self.some - more if self.inverted else self.some | more, self.inverted)
+
     def words(self) -> list[int]:
         """The bitmap over 0..511, eight words of 64 bits."""
         out = [(1 << 64) - 1 if self.inverted else 0] * 8

@@ -111,6 +111,19 @@ def _msghdr(v: View, i: int) -> str:
     return pointer(v.raw[i]) if v.failed or not v.raw[i] else _message(v, v.raw[i], v.result)
 
 
+@fmt("mmsghdr", late=True)
+def _mmsghdr(v: View, i: int) -> str:
+    """A vector of struct mmsghdr: those that were sent or received."""
+    if not v.raw[i] or v.failed or v.result is None:
+        return pointer(v.raw[i])
+    out = []
+    for n in range(min(v.result, 1024)):
+        at = v.raw[i] + 64 * n
+        (length,) = struct.unpack("<I", v.bytes_at(at + 56, 4))
+        out.append(f"{{msg_hdr={_message(v, at, length)}, msg_len={length}}}")
+    return "[" + ", ".join(out) + "]"
+
+
 def _option(v: View, at: int, size: int) -> str:
     level, name = v.int32(1), v.int32(2)
     if level == 1 and name in (20, 21) and size >= 16:

@@ -484,5 +484,8 @@ def write(v: View, i: int, hint: str, kind: str) -> str | None:
         return pointer(v.raw[i])
 
 
-def is_late(hint: str, kind: str) -> bool:
+def is_late(view: View, hint: str, kind: str) -> bool:
+    """Is the argument known only when the call has returned?"""
+    if hint == "fcntl_arg":
+        return view.int32(1) in (5, 36)  # F_GETLK, F_OFD_GETLK
     return FORMATS.get(hint or kind, (None, False))[1]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def how_it_ended(process: Process, code: int | None) -> str:
     """`exited with 0`, `killed by SIGTERM`: `code` is what exit_group was given."""
-    status = _wait_status(process)
+    status = wait_status(process)
     if status is not None and status & 0x7F:
         return f"killed by {signal_name(status & 0x7F)}" + (" (core dumped)" if status & 0x80 else "")
     if code is not None:
@@ -24,7 +24,17 @@ def how_it_ended(process: Process, code: int | None) -> str:
     return f"exited with {status >> 8 & 0xFF}" if status is not None else "exited"
 
 
-def _wait_status(process: Process) -> int | None:
+def cpu_times(process: Process) -> tuple[int, int]:
+    """User and system time in clock ticks, of one that is not waited for yet: proc(5), fields 14 and 15."""
+    try:
+        with open(f"/proc/{process.pid}/stat", "rb", 0) as f:
+            words = f.read().rpartition(b")")[2].split()
+            return int(words[11]), int(words[12])
+    except (OSError, ValueError, IndexError):
+        return 0, 0
+
+
+def wait_status(process: Process) -> int | None:
     """The raw wait status: of a zombie in /proc/PID/stat (proc(5), field 52), of one that was waited for by its pidfd
     (PIDFD_GET_INFO, Linux 6.15); None where neither tells."""
     try:

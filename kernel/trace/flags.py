@@ -160,6 +160,8 @@ TABLES: dict[str, dict[int, str]] = {
         "REALTIME=0 MONOTONIC PROCESS_CPUTIME_ID THREAD_CPUTIME_ID MONOTONIC_RAW REALTIME_COARSE MONOTONIC_COARSE"
         " BOOTTIME REALTIME_ALARM BOOTTIME_ALARM SGI_CYCLE TAI",
     ),
+    "sigev": _prefixed("SIGEV_", "SIGNAL=0 NONE THREAD THREAD_ID=4"),
+    "sfd": _prefixed("SFD_", "NONBLOCK=0x800 CLOEXEC=0x80000"),
     "timer": _table("TIMER_ABSTIME=1"),
     "itimer": _prefixed("ITIMER_", "REAL=0 VIRTUAL PROF"),
     "sched": _prefixed("SCHED_", "OTHER=0 FIFO RR BATCH IDLE=5 DEADLINE EXT"),
@@ -242,6 +244,11 @@ TABLES: dict[str, dict[int, str]] = {
     "trap": _prefixed("TRAP_", "BRKPT=1 TRACE BRANCH HWBKPT UNK"),
 }
 
+TABLES["ioctl"] |= {
+    0x5402: "SNDCTL_TMR_START or TCSETS",
+    0x5403: "SNDCTL_TMR_STOP or TCSETSW",
+    0x5404: "SNDCTL_TMR_CONTINUE or TCSETSF",
+}
 TABLES["ioctl"][0x40049409] = "BTRFS_IOC_CLONE or FICLONE"
 
 

@@ -9,6 +9,7 @@ import struct
 
 from .decode import View, file_mode, fmt, makedev, pointer, quote, sigset
 from .flags import flags, one, signal_name, signal_set
+from .terminals import termios
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,8 +102,12 @@ def _statfs(v: View, at: int) -> str:
         "<7QiiQQQ", v.bytes_at(at, 88)
     )
     return (f"{{f_type={one('fs_magic', kind)}, f_bsize={bsize}, f_blocks={blocks}, f_bfree={bfree}, "
-            f"f_bavail={bavail}, f_files={files}, f_ffree={ffree}, f_fsid={{val=[{f0 & 0xffffffff:#x}, "
-            f"{f1 & 0xffffffff:#x}]}}, f_namelen={namelen}, f_frsize={frsize}, f_flags={_st(fl)}}}")  # fmt: skip
+            f"f_bavail={bavail}, f_files={files}, f_ffree={ffree}, f_fsid={{val=[{_hex(f0)}, "
+            f"{_hex(f1)}]}}, f_namelen={namelen}, f_frsize={frsize}, f_flags={_st(fl)}}}")  # fmt: skip
+
+
+def _hex(value: int) -> str:
+    return hex(value & 0xFFFFFFFF) if value & 0xFFFFFFFF else "0"
 
 
 def _st(value: int) -> str:
@@ -159,6 +164,19 @@ def _sigaction(v: View, at: int) -> str:
     name = {0: "SIG_DFL", 1: "SIG_IGN", _INFINITY: "SIG_ERR"}.get(handler, hex(handler))
     text = f"{{sa_handler={name}, sa_mask={signal_set(mask)}, sa_flags={flags('sa', sa_flags)}"
     return text + (f", sa_restorer={restorer:#x}}}" if sa_flags & 0x4000000 else "}")
+
+
+@both("sigevent")
+def _sigevent(v: View, at: int) -> str:
+    value, number, notify, tid = struct.unpack("<Qiii", v.bytes_at(at, 20))
+    shown = f"sigev_value={{sival_int={value & 0xFFFFFFFF}, sival_ptr={pointer(value)}}}, " if value else ""
+    text = f"{{{shown}sigev_signo={signal_name(number)}, sigev_notify={one('sigev', notify)}"
+    return text + (f", sigev_notify_thread_id={tid}}}" if notify == 4 else "}")
+
+
+@both("sched_param")
+def _sched_param(v: View, at: int) -> str:
+    return f"[{struct.unpack('<i', v.bytes_at(at, 4))[0]}]"
 
 
 @both("stack")
@@ -316,6 +334,10 @@ def _siginfo(v: View, i: int) -> str:
     return siginfo(v.bytes_at(v.raw[i], 48))
 
 
+def _ticks(count: int) -> str:
+    return f"{count} /* {count / 100:.2f} s */" if count else "0"
+
+
 def siginfo(data: bytes) -> str:
     """A siginfo_t, 32 bytes of it at least."""
     number, _errno, code, _pad = struct.unpack_from("<iiii", data, 0)
@@ -329,7 +351,10 @@ def siginfo(data: bytes) -> str:
     if table == "cld":
         status = str(value) if code == 1 else signal_name(value)
         times = struct.unpack_from("<qq", data, 32) if len(data) >= 48 else (0, 0)
-        return f"{text}, si_pid={pid}, si_uid={uid}, si_status={status}, si_utime={times[0]}, si_stime={times[1]}}}"
+        return (
+            f"{text}, si_pid={pid}, si_uid={uid}, si_status={status}, "
+            f"si_utime={_ticks(times[0])}, si_stime={_ticks(times[1])}}}"
+        )
     if table != "si_code":
         return f"{text}, si_addr={pointer(address)}}}"
     if code == 0x80:
@@ -416,16 +441,11 @@ def _ioctl_arg(v: View, i: int) -> str:
             )
         if command in (0x5410, 0x540F, 0x541B, 0x5429, 0x5421):
             return f"[{struct.unpack('<i', v.bytes_at(at, 4))[0]}]"
-        if command == 0x5401:
-            return _termios(v.bytes_at(at, 36))
+        if command in (0x5401, 0x5402, 0x5403, 0x5404):
+            return termios(v.bytes_at(at, 36))
     if command == 0x40049409:
         return str(v.int32(i))
     return pointer(at) if command not in (0x5450, 0x5451) else ""
-
-
-def _termios(data: bytes) -> str:
-    i, o, c, local = struct.unpack_from("<4I", data)
-    return f"{{c_iflags={i:#x}, c_oflags={o:#x}, c_cflags={c:#x}, c_lflags={local:#x}, ...}}"
 
 
 __all__ = ["polled", "siginfo", "sigset", "timespec", "wait_status"]

@@ -13,10 +13,10 @@ import os
 import struct
 import time
 
-from . import addresses, structs
+from . import addresses, structs, unhandled
 from .decode import View, is_late, write
-from .ends import how_it_ended
-from .flags import errno_name, flags, signal_name, signal_set
+from .ends import how_it_ended, wait_status
+from .flags import errno_name, flags, one, signal_name, signal_set
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,13 +43,14 @@ _RESTARTS = {
     516: "ERESTART_RESTARTBLOCK (Interrupted by signal)",
 }
 #: calls for which a signal that interrupts them before they begin leaves this (signal(7))
+_TIMED = ("nanosleep", "clock_nanosleep", "poll")
 _NOHAND = ("rt_sigsuspend", "pause", "ppoll", "pselect6", "select")
 
 
 class Begun:
     """A call whose line is being written: `text` so far, `cut` once it has been left unfinished."""
 
-    __slots__ = ("clock", "cut", "left", "name", "shown", "start", "text", "view")
+    __slots__ = ("clock", "cut", "known", "left", "name", "shown", "start", "text", "view")
 
     def __init__(self, view: View, name: str) -> None:
         self.view = view
@@ -58,6 +59,7 @@ class Begun:
         self.clock = time.perf_counter()
         self.text = ""  # the arguments that are known
         self.left = 0  # the first argument that is not
+        self.known: dict[int, str | None] = {}  # those behind it that are
         self.cut = False
         self.shown = ""  # what of the arguments has been written out
 
@@ -74,7 +76,10 @@ class Tracer:
         self._codes: dict[Process, int] = {}  # what exit_group was given
         self._open: Begun | None = None  # the last thing written was the begin of this call's line
         self._last = 0.0
-        self.numbers = options.numbers
+        self._pending: dict[Process, list[bytes]] = {}  # signals without a handler, to be shown at the next call
+        self._sent: dict[Process, bytes] = {}  # the last signal that a call of another's sent
+        self._shown: dict[Process, int] = {}  # the last signal shown
+        self.numbers = options.numbers.plus(unhandled.CALLS) if options.signals else options.numbers
         self.native = False  # each call is reported
         self.signals = options.signals
 
@@ -85,9 +90,10 @@ class Tracer:
         options = self._options
         tids = self._tids.setdefault(call.task.process, set())
         tids.add(call.tid)
-        if call.nr not in self.numbers or (options.only is not None and not options.only.match(call)):
+        self._show_pending(call)
+        if call.nr not in options.numbers or (options.only is not None and not options.only.match(call)):
             self._note_exit(call)
-            return False
+            return call.nr in unhandled.CALLS
         try:
             return self._enter(call)
         except Exception as e:
@@ -122,9 +128,10 @@ class Tracer:
     def exit(self, call: Call, result: int) -> None:
         """The call has returned."""
         begun = self._begun.pop((call.task.process, call.tid), None)
-        if begun is None:
-            return
         try:
+            if begun is None:
+                self._note_sent(call, result)
+                return
             view = begun.view
             view.result = result
             if call.name in _FORKS and result > 0:
@@ -133,6 +140,8 @@ class Tracer:
                     self._tids[call.task.process].add(result)
             self._write_arguments(begun, late=True)
             self._end(call, begun, self._result(view))
+            self._note_sent(call, result)
+            self._show_pending(call)
         except Exception as e:
             self._kernel.report(e, f"while writing the trace of {call.name}")
 
@@ -162,16 +171,89 @@ class Tracer:
         """A handler gets a signal."""
         info = struct.pack("<IIIIQQQQ", words[0] & 0xFFFFFFFF, 0, words[0] >> 32, 0, words[1], words[2], 0, 0)
         name = signal_name(words[0] & 0xFFFFFFFF)
+        self._shown[process] = words[0] & 0xFFFFFFFF
         self._event(
             process, words[3] & 0xFFFFFFFF, f"--- {name} {structs.siginfo(info)} ---", {"signal": name}
         )
 
+    # -- signals that no handler gets
+
+    def _note_sent(self, call: Call, result: int) -> None:
+        """Show a signal that a call sent, if nobody else will: the core tells of those that have a handler."""
+        found = unhandled.of_call(call, result) if self.signals else None
+        if found is None:
+            return
+        target = self._kernel.processes.get(found[0])
+        if target is None or not self._follows(target):
+            return
+        bit = 1 << struct.unpack_from("<i", found[1])[0] - 1
+        handled, blocked = unhandled.masks(target)
+        self._sent[target] = found[1]
+        if bit & ~handled & ~blocked & ~(1 << unhandled.SIGKILL - 1):
+            self._show(target, found[1])
+
+    def _follows(self, process: Process) -> bool:
+        """Is a process shown?  One none of whose calls was is so, too, as long as every program is."""
+        if process not in self._tids and self._options.only is None:
+            self._tids[process] = {process.pid}
+        return process in self._tids
+
+    def _show(self, process: Process, info: bytes) -> None:
+        number = struct.unpack_from("<i", info)[0]
+        name = signal_name(number)
+        self._shown[process] = number
+        self._event(process, process.pid, f"--- {name} {structs.siginfo(info)} ---", {"signal": name})
+        if number in unhandled.STOPPING:
+            self._event(process, process.pid, f"--- stopped by {name} ---", {"stopped": name})
+
+    def _show_pending(self, call: Call) -> None:
+        """The children of the caller's that have ended, once it does not block SIGCHLD."""
+        process = call.task.process
+        if process in self._pending and not unhandled.masks(process)[1] >> unhandled.SIGCHLD - 1 & 1:
+            for info in self._pending.pop(process):
+                self._show(process, info)
+
+    def _child_ended(self, child: Process, code: int | None) -> None:
+        parent = child.parent
+        if not self.signals or parent is None or not parent.alive or not self._follows(parent):
+            return
+        if not unhandled.masks(parent)[0] >> unhandled.SIGCHLD - 1 & 1:
+            self._pending.setdefault(parent, []).append(unhandled.of_child(child, code))
+
+    def _show_end(self, process: Process, number: int) -> None:
+        """What has ended a process, unless it has been shown."""
+        begun = self._begun.get((process, process.pid))
+        last = begun.view.call if begun is not None else None
+        sent = self._sent.get(process, b"")
+        if not sent or struct.unpack_from("<i", sent)[0] != number:
+            sent = unhandled.of_end(process, number, last)
+        if begun is not None and last is not None and not self._options.json:
+            result = "?"
+            if unhandled.sent(last) in ((process.pid, number, 0), (process.pid, number, -6)):
+                result = "0"
+            elif number == unhandled.SIGPIPE and unhandled.breaks_pipe(last):
+                result = "-1 EPIPE (Broken pipe)"
+            elif number != unhandled.SIGKILL:
+                result = "? " + _RESTARTS[516 if last.name in _TIMED else 514 if last.name in _NOHAND else 512]
+            if result != "?":
+                del self._begun[process, process.pid]
+                self._write_end(process, process.pid, begun, begun.text, result)
+        if number != unhandled.SIGKILL and self._shown.get(process) != number:
+            self._show(process, sent)
+
     def gone(self, process: Process) -> None:
         """A process has ended."""
-        tids = self._tids.pop(process, None)
-        if tids is None:
+        if not self._follows(process):
             return
-        status = how_it_ended(process, self._codes.pop(process, None))
+        tids = self._tids[process]
+        code = self._codes.pop(process, None)
+        status = how_it_ended(process, code)
+        self._child_ended(process, code)
+        killed = wait_status(process)
+        if self.signals and killed is not None and killed & 0x7F:
+            self._show_end(process, killed & 0x7F)
+        for table in (self._tids, self._pending, self._sent, self._shown):
+            table.pop(process, None)
         for tid in sorted(tids, key=lambda tid: (tid == process.pid, tid)):
             begun = self._begun.pop((process, tid), None)
             if begun is not None and not self._options.json:
@@ -199,11 +281,16 @@ class Tracer:
         while begun.left < len(hints):
             i = begun.left
             hint, kind = hints[i], kinds[i][0] if i < len(kinds) else "ptr"
-            if not late and is_late(hint, kind):
+            if not late and is_late(view, hint, kind):
                 begun.text += ", " if begun.text else ""
+                # What the call reads behind that is written down now: it may be something else afterwards.
+                for k in range(i + 1, len(hints)):
+                    kind = kinds[k][0] if k < len(kinds) else "ptr"
+                    if not is_late(view, hints[k], kind):
+                        begun.known[k] = write(view, k, hints[k], kind)
                 return
             begun.left = i + 1
-            text = write(view, i, hint, kind)
+            text = begun.known[i] if i in begun.known else write(view, i, hint, kind)
             if text:
                 begun.text += (", " if begun.text and not begun.text.endswith(", ") else "") + text
 
@@ -352,6 +439,14 @@ def _success(view: View, result: int) -> str:
         return f"{result} (Timeout)" if not result else f"{result} ({structs.polled(view, 0)})"
     if name in ("select", "pselect6"):
         return _selected(view, result)
+    if name == "rt_sigtimedwait":
+        return f"{result} ({signal_name(result)})"
+    if name == "sched_getscheduler":
+        return f"{result} ({one('sched', result & ~0x40000000)})"
+    if name == "prctl" and view.int32(0) == 3:
+        return f"{result} ({('SUID_DUMP_DISABLE', 'SUID_DUMP_USER', 'SUID_DUMP_ROOT')[result]})"
+    if name == "recvmmsg" and result > 0 and view.raw[4]:
+        return f"{result} (left {structs.timespec(view, view.raw[4])})"
     if name == "fcntl":
         command = view.int32(1)
         if command == 1 and result:

@@ -106,7 +106,8 @@ def test_a_line_in_each_way_of_ending() -> None:
     text = trace(["sh", "-c", "kill -TERM $$"], "-e", "trace=%process,%signal", status=143)
     lines = text.splitlines()
     assert lines[0].startswith('execve("/usr/bin/sh", ["sh", "-c", "kill -TERM $$"], ')
-    assert re.match(r"kill\(\d+, SIGTERM", lines[-2]) and lines[-1] == "+++ killed by SIGTERM +++"
+    assert re.match(r"kill\(\d+, SIGTERM\) += 0$", lines[-3]) and lines[-2].startswith("--- SIGTERM {")
+    assert lines[-1] == "+++ killed by SIGTERM +++"
     text = trace(["sh", "-c", "exit 7"], "-e", "trace=exit_group", status=7)
     assert text == "exit_group(7)".ljust(40) + "= ?\n+++ exited with 7 +++\n"
 
@@ -252,3 +253,81 @@ def test_a_trace_comes_and_goes() -> None:
         counts = box.count("openat")
         box.run(["cat", "/etc/hostname"], stdout=ring3.DEVNULL, timeout=30)
         assert counts.counts["openat"][0] >= 3
+
+
+# -- structures and flags, beside strace's
+
+
+def plain(text: str) -> list[str]:
+    """Lines without what differs between two runs: addresses, ids, clocks; and without the child's."""
+    out = []
+    for line in text.splitlines():
+        line = re.sub(r"^\d+ +", "", line)
+        if re.match(r"[-+]{3} |exit_group\(3|waitid|<\.\.\. waitid", line):
+            continue
+        line = re.sub(r"0x[0-9a-f]{6,}", "PTR", re.sub(r" +=", " =", line))
+        out.append(re.sub(r"\b\d{4,}\b", "N", re.sub(r"tv_u?n?sec=\d{3,}", "tv=N", line)))
+    return out[next(i for i, x in enumerate(out) if x.startswith("socketpair")) :]
+
+
+def test_structures_and_flags_read_as_straces(workdir: Path) -> None:
+    strace, gcc = shutil.which("strace"), shutil.which("gcc")
+    if strace is None or gcc is None:
+        pytest.skip("strace or gcc is not installed")
+    program = workdir / "structs"
+    source = Path(__file__).parent / "programs" / "structs.c"
+    subprocess.run([gcc, "-w", "-o", program, source], check=True, timeout=60)
+    subprocess.run([strace, "-f", "-o", workdir / "theirs", program], check=True, timeout=60, env=ENV)
+    trace([str(program)], "-o", str(workdir / "ours"))
+    theirs, ours = (plain((workdir / name).read_text()) for name in ("theirs", "ours"))
+    theirs, ours = ([x for x in t if not x.startswith("getrandom")] for t in (theirs, ours))
+    assert len(ours) > 80 and ours == theirs
+
+
+def test_terminals_settings() -> None:
+    from ring3.kernel.trace.terminals import termios
+
+    raw = bytes.fromhex("000500000500 0000bf0000003b8a0000".replace(" ", "")) + bytes(20)
+    assert termios(raw) == (
+        "{c_iflag=ICRNL|IXON, c_oflag=NL0|CR0|TAB0|BS0|VT0|FF0|OPOST|ONLCR, c_cflag=B38400|CS8|CREAD, "
+        "c_lflag=ISIG|ICANON|ECHO|ECHOE|ECHOK|IEXTEN|ECHOCTL|ECHOKE, ...}"
+    )
+    raw = bytes.fromhex("0040000000180000" "b2100000" "10800000") + bytes(20)
+    assert "c_iflag=IUTF8, c_oflag=NL0|CR0|XTABS|BS0|VT0|FF0, c_cflag=B115200|CS8|CREAD, " in termios(raw)
+
+
+# -- signals that no handler gets
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "says"),
+    [
+        ("kill -TERM $$", 143, ["kill(P, SIGTERM) = 0", "--- SIGTERM {si_signo=SIGTERM, {USER}} ---",
+                                "+++ killed by SIGTERM +++"]),
+        ("trap '' USR1; kill -USR1 $$; exit", 0,
+         ["kill(P, SIGUSR1) = 0", "--- SIGUSR1 {si_signo=SIGUSR1, {USER}} ---"]),
+        ("/bin/true; exit", 0,
+         ["+++ exited with 0 +++", "--- SIGCHLD {si_signo=SIGCHLD, si_code=CLD_EXITED, si_pid=P, "]),
+        ("python3 -c 'import signal; signal.setitimer(0, 0.01); signal.pause()'; exit 0", 0,
+         ["pause() = ? ERESTARTNOHAND (To be restarted if no handler)",
+          "--- SIGALRM {si_signo=SIGALRM, si_code=SI_KERNEL} ---", "+++ killed by SIGALRM +++"]),
+        ("seq 99999 | :; exit 0", 0, ["= -1 EPIPE (Broken pipe)", "--- SIGPIPE {si_signo=SIGPIPE, {USER}} ---",
+                                      "+++ killed by SIGPIPE +++"]),
+        ("sleep 5 & kill -STOP $!; kill -KILL $!", 0,
+         ["kill(P, SIGSTOP) = 0", "--- SIGSTOP {si_signo=SIGSTOP, {USER}} ---", "--- stopped by SIGSTOP ---",
+          "+++ killed by SIGKILL +++"]),
+    ],
+    ids=["fatal", "ignored", "child", "timer", "pipe", "stop"],
+)  # fmt: skip
+def test_signals_without_a_handler(code: str, status: int, says: list[str], workdir: Path) -> None:
+    """In strace's words and in its order."""
+    words = ["bash", "-c", code]
+    trace(words, "-e", "trace=kill,write,pause,wait4", "-o", str(workdir / "t"), status=status)
+    lines = (workdir / "t").read_text().splitlines()
+    text = "\n".join(re.sub(r" +=", " =", re.sub(r"^\d+ +", "", x)) for x in lines)
+    text = re.sub(r"(si_pid=|kill\()\d+", r"\1P", re.sub(r"si_uid=\d+", "si_uid=U", text))
+    at = 0
+    for line in says:
+        line = line.replace("{USER}", "si_code=SI_USER, si_pid=P, si_uid=U")
+        assert line in text[at:], f"{line!r} is not behind {text[:at][-200:]!r} in\n{text}"
+        at = text.index(line, at)
