@@ -55,6 +55,27 @@ static void end_all(void)
 	}
 }
 
+/*
+ * What came meanwhile: ends of children are reaped, other signals told of.  Init is in the supervisor's process group and has
+ * everything blocked: what it gets, the group got, and not the supervisor alone.
+ */
+static void drain(int sfd)
+{
+	struct {
+		u32 signo, error, code, pid;
+		u8 rest[112];
+	} info;
+	int ended = 0;
+	while (sys(NR_read, sfd, &info, sizeof info) == sizeof info) {
+		if (info.signo == SIGCHLD)
+			ended = 1;
+		else
+			report(EVENT_SIGNAL, 0, info.pid, info.signo);
+	}
+	if (ended)
+		reap();
+}
+
 static void restore_signals(u64 ignored)
 {
 	for (int sig = 1; sig <= 64; sig++) {
@@ -115,7 +136,7 @@ static void spawn_guest(const struct ring3_spawn *spawn, const int *fds)
 }
 
 /* One request.  Returns 0 when the supervisor has closed its end. */
-static int serve(void)
+static int serve(int sfd)
 {
 	struct ring3_spawn spawn;
 	struct iovec_ iov = {(u64)&spawn, sizeof spawn};
@@ -129,6 +150,11 @@ static int serve(void)
 		return 1;
 	if (r != sizeof spawn)
 		return 0;
+	if (r == sizeof spawn && spawn.kind == SPAWN_WITNESS) {
+		drain(sfd);
+		report(EVENT_WITNESSED, spawn.token, 0, 0);
+		return 1;
+	}
 	u32 n = hdr.controllen >= sizeof control.head ? (control.head.len - sizeof control.head) / sizeof(int) : 0;
 	if (n == 4)
 		spawn_guest(&spawn, control.fd);
@@ -141,7 +167,7 @@ static int serve(void)
 
 void init_main(int argc, char **argv)
 {
-	u64 all = ~0UL, chld = SIGBIT(SIGCHLD);
+	u64 all = ~0UL;
 	(void)argc, (void)argv;
 	sys(NR_rt_sigprocmask, SIG_SETMASK, &all, NULL, 8);
 	sys(NR_close_range, 5, ~0U, 0);
@@ -151,17 +177,13 @@ void init_main(int argc, char **argv)
 	sys(NR_prctl, PR_SET_NAME, "ring3-init");
 	for (int fd = 0; fd < 3; fd++) /* so that no received descriptor is a standard one */
 		sys(NR_open, "/dev/null", 2 | O_CLOEXEC, 0);
-	int sfd = sys(NR_signalfd4, -1, &chld, 8, 02004000 /* SFD_CLOEXEC | SFD_NONBLOCK */);
+	int sfd = sys(NR_signalfd4, -1, &all, 8, 02004000 /* SFD_CLOEXEC | SFD_NONBLOCK */);
 	struct pollfd_ wait[2] = {{CONTROL, 1, 0}, {sfd, 1, 0}};
 	for (;;) {
 		sys(NR_poll, wait, 2, -1);
-		if (wait[1].revents) {
-			u8 info[128];
-			while (sys(NR_read, sfd, info, sizeof info) > 0)
-				;
-			reap();
-		}
-		if (wait[0].revents && !serve())
+		if (wait[1].revents)
+			drain(sfd);
+		if (wait[0].revents && !serve(sfd))
 			break;
 	}
 	end_all();

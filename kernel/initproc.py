@@ -58,6 +58,10 @@ class Child:
         assert self.status is not None
         return self.status
 
+    def has_had(self, sig: int, sender: int) -> bool:
+        """Was a signal that came to this process sent to its whole process group, and so to the program too?"""
+        return self._process.sandbox.group_got(sig, sender)
+
     def kill(self, sig: int) -> None:
         """Send a signal.  Nothing happens when it has ended."""
         import signal
@@ -81,6 +85,9 @@ class Init:
         self._on_started, self._on_died = started, died
         self._children: dict[int, Child] = {}
         self._closing = False
+        self._asking = threading.Lock()
+        self._witnessed = threading.Event()
+        self._group_signals: set[tuple[int, int]] = set()
         self._soft_limit = raise_fd_limit()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         exe = os.open(core, os.O_RDONLY | os.O_CLOEXEC)
@@ -123,6 +130,22 @@ class Init:
             if null >= 0:
                 os.close(null)
 
+    def group_got(self, sig: int, sender: int) -> bool:
+        """Did process `sender` send signal `sig` to the whole process group?  Init, which is in it, then got it too.
+
+        Not to be called in the loop's thread, which hears of it.
+        """
+        with self._asking:
+            self._witnessed.clear()
+            try:
+                self._control.send(_SPAWN.pack(CONSTANTS["SPAWN_WITNESS"], 0, 0, 0, 0, 0))
+            except OSError:
+                return False  # init is gone
+            self._witnessed.wait(5.0)
+            found = (sig, sender) in self._group_signals
+            self._group_signals.discard((sig, sender))
+            return found
+
     def adopt(self, pid: int, child: Child) -> None:
         """`child` runs as `pid`: it hears of its end."""
         self._children[pid] = child
@@ -139,6 +162,10 @@ class Init:
         kind, token, pid, status = _EVENT.unpack(data)
         if kind == CONSTANTS["EVENT_STARTED"]:
             self._on_started(token, pid, -status)
+        elif kind == CONSTANTS["EVENT_SIGNAL"]:
+            self._group_signals.add((status, pid))
+        elif kind == CONSTANTS["EVENT_WITNESSED"]:
+            self._witnessed.set()
         elif kind == CONSTANTS["EVENT_EXITED"]:
             child = self._children.pop(pid, None)
             if child is not None:

@@ -263,6 +263,9 @@ CONSTANTS: dict[str, int] = {
     "SPAWN_FOREGROUND": 8,
     "EVENT_STARTED": 1,
     "EVENT_EXITED": 2,
+    "SPAWN_WITNESS": 2,  # no program: which signals has init seen?  EVENT_SIGNAL for each, then EVENT_WITNESSED
+    "EVENT_SIGNAL": 3,  # pid: who sent it, status: its number
+    "EVENT_WITNESSED": 4,
 }
 
 

@@ -225,6 +225,10 @@ class Kernel:
             raise OSError(child.error, os.strerror(child.error))
         return child
 
+    def group_got(self, sig: int, sender: int) -> bool:
+        """Init.group_got()"""
+        return self._init.group_got(sig, sender)
+
     def _started(self, token: int, pid: int, error: int) -> None:
         """Init has started a program, or could not."""
         child = self._spawns.pop(token, None)

@@ -4,7 +4,8 @@ Part of: ring3 (the front door). May touch: the signal mask of this process, its
 
 The guest is in ring3's own process group, so what the terminal sends (Ctrl-C, Ctrl-\\, Ctrl-Z) reaches it
 natively; ring3 must only survive it. What another process sends to ring3 alone is passed on. To tell the two
-apart, signals are not handled but blocked and taken with sigwaitinfo(2), which gives their si_code.
+apart, signals are not handled but blocked and taken with sigwaitinfo(2), which gives their si_code; and for
+one that a process sent, the sandbox's init tells whether the whole group got it.
 """
 
 from __future__ import annotations
@@ -237,7 +238,7 @@ def wait_and_pass_signals(child: Child, on_winch: Callable[[], None] | None = No
             _stop_with(child, number, from_terminal=info.si_code == _SI_KERNEL)
         elif number == signal.SIGCONT and _state(child.pid) not in "Tt":
             continue  # fg(1) continues the whole job: the guest has had it
-        elif info.si_code != _SI_KERNEL:
+        elif info.si_code != _SI_KERNEL and not child.has_had(number, info.si_pid):
             _kill(child, number)
 
 

@@ -57,6 +57,28 @@ def test_a_signal_for_ring3_alone_is_passed_on(name: str) -> None:
         assert process.wait(20) == 3
 
 
+COUNT = """
+import os, signal, sys
+got = []
+signal.signal(signal.SIGUSR1, lambda *_: got.append(1))
+signal.signal(signal.SIGUSR2, lambda *_: print(len(got), flush=True))
+print(os.getpgrp(), flush=True)
+while True: signal.pause()
+"""
+
+
+def test_a_signal_for_the_whole_group_comes_once() -> None:
+    with started("/usr/bin/python3", "-c", COUNT) as process:
+        assert int(line(process)) == process.pid
+        for number in range(1, 6):
+            os.killpg(process.pid, signal.SIGUSR1)
+            process.send_signal(signal.SIGUSR2)  # to ring3 alone: passed on, behind the other
+            assert line(process) == str(number)
+        process.send_signal(signal.SIGUSR1)
+        process.send_signal(signal.SIGUSR2)
+        assert line(process) == "6"
+
+
 @pytest.mark.parametrize("name", ["TERM", "HUP", "INT"])
 def test_a_guest_that_dies_of_it_is_reported(name: str) -> None:
     number = getattr(signal, f"SIG{name}")
