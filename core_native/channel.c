@@ -2,7 +2,8 @@
  * The channel: one request at a time per thread, through its slot in the process's shared memory.
  * Layer: between dispatch and the supervisor.  Touches: the slot, the process's socket, descriptors that arrive on it.
  *
- * The guest fills the slot, sends a doorbell over the socket and sleeps on the slot's `rep` word.  Descriptors come
+ * The guest fills the slot, sends a doorbell over the socket unless the supervisor is looking at the slot anyway
+ * (`watched`), looks at the slot's `rep` word for a while and then sleeps on it (`sleeping`).  Descriptors come
  * over the socket before the reply is published; several threads may wait for theirs at once, so whoever
  * reads a message meant for another thread leaves it in that thread's mailbox.
  */
@@ -42,9 +43,17 @@ static void post(struct thread *t, struct ring3_msg *msg, int fd)
 	}
 }
 
+/* Whoever looks at the slots must read this message before a later request: see kernel/watch.py. */
+static void announce(struct thread *t)
+{
+	__atomic_add_fetch(&((struct ring3_proc_page *)t->proc->chan)->posted, 1, __ATOMIC_SEQ_CST);
+}
+
 void ring(struct thread *t, u32 kind, u64 a, u64 b, int fd)
 {
 	struct ring3_msg msg = {.kind = kind, .slot = t->slot_nr, .a = a, .b = b};
+	if (kind != MSG_RING)
+		announce(t);
 	post(t, &msg, fd);
 }
 
@@ -58,28 +67,37 @@ void note_signal(struct thread *t, const struct siginfo_ *info)
 	memcpy(&msg.b, info->raw, 8);
 	memcpy(&msg.c, info->raw + 8, 8);
 	msg.d = t->tid;
+	announce(t);
 	post(t, &msg, -1);
 }
 
 /*
  * Waking a sleeper on an idle CPU costs more than most answers take (docs/design.md), so look for the answer a while
- * before sleeping: in rounds, each of which lets others run.  How many is learned: rounds that were in vain are halved.
+ * before sleeping: in rounds, each of which lets others run.  After looks in vain, ever more calls sleep at once; but
+ * those that do look, look for the whole time, or a slow answer or two would end all looking.
  */
-#define SPIN_ROUNDS_MAX 64
+#define SPIN_ROUNDS 32
+#define SPIN_SKIP_MAX 32
 static int spin(struct thread *t, struct ring3_slot *s, u32 request)
 {
-	u32 rounds = t->spin_rounds ? t->spin_rounds : SPIN_ROUNDS_MAX;
-	for (u32 i = 0; i < rounds && !t->pending; i++) {
+	if (t->spin_skip) {
+		t->spin_skip--;
+		return 0;
+	}
+	for (u32 i = 0; i < SPIN_ROUNDS && !t->pending; i++) {
 		for (int j = 0; j < 64; j++) {
 			if (__atomic_load_n(&s->rep, __ATOMIC_ACQUIRE) == request) {
-				t->spin_rounds = rounds < SPIN_ROUNDS_MAX / 2 ? rounds * 2 : SPIN_ROUNDS_MAX;
+				t->spin_vain = 0;
 				return 1;
 			}
 			__builtin_ia32_pause();
 		}
 		sys(NR_sched_yield);
 	}
-	t->spin_rounds = rounds > 2 ? rounds / 2 : 1;
+	t->spin_vain = t->spin_vain ? t->spin_vain * 2 : 1;
+	if (t->spin_vain > SPIN_SKIP_MAX)
+		t->spin_vain = SPIN_SKIP_MAX;
+	t->spin_skip = t->spin_vain - 1;
 	return 0;
 }
 
@@ -90,11 +108,15 @@ s64 ask(struct thread *t, u32 kind)
 	u32 request = __atomic_load_n(&s->rep, __ATOMIC_RELAXED) + 1; /* not our own count: slots are used again */
 	s->kind = kind;
 	s->tid = t->tid;
-	__atomic_store_n(&s->req, request, __ATOMIC_RELEASE);
+	s->sleeping = 0;
 	t->cancelled = 0;
-	ring(t, MSG_RING, request, 0, -1);
+	/* An exchange is a full barrier: either the supervisor sees the request, or we see that it looks no more. */
+	__atomic_exchange_n(&s->req, request, __ATOMIC_SEQ_CST);
+	if (!__atomic_load_n(&s->watched, __ATOMIC_ACQUIRE))
+		ring(t, MSG_RING, request, 0, -1);
 	if (spin(t, s, request))
 		return s->r_action;
+	__atomic_exchange_n(&s->sleeping, 1, __ATOMIC_SEQ_CST); /* likewise, for `rep` and the wake-up */
 	for (;;) {
 		u32 seen = __atomic_load_n(&s->rep, __ATOMIC_ACQUIRE);
 		if (seen == request)

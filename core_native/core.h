@@ -112,7 +112,7 @@ struct thread {
 	int tid;
 	u32 index;
 	u32 cancelled;
-	u32 spin_rounds;
+	u16 spin_vain, spin_skip;
 	u32 creds[4];
 	u32 guarded;    /* it has seccomp filters or is in strict mode (seccomp.c) */
 	u32 strict;

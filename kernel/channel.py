@@ -25,6 +25,7 @@ from .layout import (
     SLOT_SIZE,
     TRAP_SITES,
 )
+from .watch import barrier
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ _REQUEST_AT = _SLOT["kind"]
 assert _SLOT["id_ino"] + 16 - _REQUEST_AT == REQUEST.size
 _REPLY = struct.Struct("<qII")  # r_result r_action r_nout
 _REPLY_AT = _SLOT["r_result"]
+_SLEEPING, _REP = _SLOT["sleeping"] // 4, _SLOT["rep"] // 4
+assert _SLOT["req"] == 0
 _ARGS = struct.Struct("<q6Q")
 _CREDS = struct.Struct("<4I")
 _U32 = struct.Struct("<I")
@@ -86,12 +89,15 @@ class Channel:
     The guest gets `memfd` and the other end of the socket; it cannot change the memory's size (it is sealed).
     """
 
-    __slots__ = ("_base", "_view", "also", "closed", "memfd", "sock")
+    __slots__ = ("_base", "_view", "also", "closed", "hot", "memfd", "received", "sock", "taken", "words")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.closed = False
         self.also = 0  # flags that hooks add to the next reply's action
+        self.taken: dict[int, int] = {}  # by slot: the number of the request that was served last
+        self.hot: set[int] = set()  # slots that kernel/watch.py looks at
+        self.received = 0  # messages that were no doorbells
         self.memfd = new_channel_memfd()
         base = libc.mmap(ffi.NULL, CHANNEL_SIZE, 3, 1, self.memfd, 0)  # PROT_READ|PROT_WRITE, MAP_SHARED
         if int(ffi.cast("long", base)) == -1:
@@ -99,16 +105,26 @@ class Channel:
             raise OSError(errno.ENOMEM, f"cannot map a channel: {os.strerror(ffi.errno)}")
         self._base = int(ffi.cast("unsigned long", base))
         self._view = memoryview(ffi.buffer(base, CHANNEL_SIZE)).cast("B")
+        self.words = self._view.cast("I")
 
     def close(self) -> None:
         """Free everything; may be called twice."""
         if self.closed:
             return
         self.closed = True
+        self.words.release()
         self._view.release()
         libc.munmap(ffi.cast("void *", self._base), CHANNEL_SIZE)
         os.close(self.memfd)
         self.sock.close()
+
+    def fresh(self) -> None:
+        """A new program begins: what threads of the old one asked and said is of no account."""
+        words = self.words
+        for slot in self.taken:
+            at = (slot + 1) * SLOT_SIZE >> 2
+            self.taken[slot] = words[at + _REP] = words[at]
+        self.received = words[_PROC["posted"] // 4]
 
     # -- what the core tells about the process
 
@@ -143,6 +159,10 @@ class Channel:
         return counts
 
     # -- requests
+
+    def latest(self, slot: int) -> int:
+        """The number of the latest request in a slot."""
+        return self.words[(slot + 1) * SLOT_SIZE >> 2]
 
     def tid(self, slot: int) -> int:
         return int(_U32.unpack_from(self._view, (slot + 1) * SLOT_SIZE + 4)[0])
@@ -191,6 +211,11 @@ class Channel:
             _ARGS.pack_into(view, base + _SLOT["r_nr"], native[0], *native[1])
         self._publish(base, request, result, action, len(writes))
 
+    def reply_result(self, slot: int, request: int, result: int) -> None:
+        """Answer with a number alone."""
+        if not self.closed:
+            self._publish((slot + 1) * SLOT_SIZE, request, result, 0, 0)
+
     def reply_kill_list(self, slot: int, request: int, pids: list[int]) -> None:
         base = (slot + 1) * SLOT_SIZE
         pids = pids[: SLOT_DATA_SIZE // 4]
@@ -200,8 +225,11 @@ class Channel:
     def _publish(self, base: int, request: int, result: int, action: int, count: int) -> None:
         view = self._view
         _REPLY.pack_into(view, base + _REPLY_AT, result, action | self.also, count)
-        _U32.pack_into(view, base + _SLOT["rep"], request)  # x86 keeps stores in order
-        libc.syscall(_SYS_FUTEX, ffi.cast("void *", self._base + base + _SLOT["rep"]), _FUTEX_WAKE, _ALL)
+        words, at = self.words, base >> 2
+        words[at + _REP] = request  # x86 keeps stores in order
+        barrier()  # the guest stores `sleeping` before it reads `rep` for the last time
+        if words[at + _SLEEPING]:
+            libc.syscall(_SYS_FUTEX, ffi.cast("void *", self._base + base + _SLOT["rep"]), _FUTEX_WAKE, _ALL)
 
     def send_fds(self, slot: int, fds: list[int], flags: int = 0) -> None:
         """Send descriptors for the thread of `slot`; it takes them after its reply."""

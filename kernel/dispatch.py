@@ -48,49 +48,93 @@ _EXEC_CALLS = (59, 322)
 
 
 class Request:
-    """A decoded request.  `args` are raw (unsigned 64 bits)."""
+    """A request as it lies in the slot; `sink` takes the answer in place of the guest (hooks)."""
 
-    __slots__ = ("args", "fds", "in_len", "in_off", "ip", "kind", "nr", "result", "sink", "sp")
+    __slots__ = ("_fds", "kind", "nr", "raw", "sink")
 
     def __init__(self, raw: tuple[int, ...]) -> None:
+        self.raw = raw
         self.kind, self.nr = raw[0], raw[1]
-        self.sink: Callable[[Any], None] | None = None  # who takes the answer in place of the guest (hooks)
-        self.args = raw[2:8]
-        self.ip, self.sp, self.result = raw[8:11]
-        self.in_off, self.in_len = raw[11:17], raw[17:23]
-        self.fds = [
-            None if raw[23 + i] == _AT_FDCWD else FdRef(raw[23 + i], raw[27 + i], raw[29 + i], raw[25 + i])
-            for i in (0, 1)
-        ]
+        self.sink: Callable[[Any], None] | None = None
+        self._fds: list[FdRef | None] | None = None
+
+    @property
+    def args(self) -> tuple[int, ...]:
+        """As they were in the registers: unsigned 64 bits."""
+        return self.raw[2:8]
+
+    @property
+    def ip(self) -> int:
+        return self.raw[8]
+
+    @property
+    def sp(self) -> int:
+        return self.raw[9]
+
+    @property
+    def result(self) -> int:
+        return self.raw[10]
+
+    @property
+    def in_off(self) -> tuple[int, ...]:
+        return self.raw[11:17]
+
+    @property
+    def in_len(self) -> tuple[int, ...]:
+        return self.raw[17:23]
+
+    @property
+    def fds(self) -> list[FdRef | None]:
+        """The call's descriptors in the order of its arguments."""
+        if self._fds is None:
+            self._fds = [fd_ref(self.raw, 0), fd_ref(self.raw, 1)]
+        return self._fds
 
 
-def decode(task: Task, request: Request, call: Sys) -> list[Any]:
+def fd_ref(raw: tuple[int, ...], i: int) -> FdRef | None:
+    """The i-th descriptor of a request: None for AT_FDCWD."""
+    fd = raw[23 + i]
+    return None if fd == _AT_FDCWD else FdRef(fd, raw[27 + i], raw[29 + i], raw[25 + i])
+
+
+#: by number of the call: request -> the arguments as the handler wants them
+_DECODERS: dict[int, Callable[[Task, Request, tuple[int, ...]], tuple[Any, ...]]] = {}
+
+
+def decode(task: Task, request: Request, call: Sys) -> tuple[Any, ...]:
     """The arguments as the handlers want them (kernel/table.py, "Argument kinds")."""
-    channel = task.process.channel
-    assert channel is not None
-    out: list[Any] = []
-    fds = iter(request.fds)
+    decoder = _DECODERS.get(call.nr)
+    if decoder is None:
+        decoder = _DECODERS[call.nr] = _decoder(call)
+    return decoder(task, request, request.raw)
+
+
+def _decoder(call: Sys) -> Callable[[Task, Request, tuple[int, ...]], tuple[Any, ...]]:
+    """One expression for all arguments of a call: a tenth of the time that a loop over their kinds takes."""
+    terms, fds = [], 0
     for i, (kind, _parameter) in enumerate(call.args):
-        value = request.args[i]
+        value, data = f"raw[{2 + i}]", f"task.process.channel.data(task.slot, raw[{11 + i}], raw[{17 + i}])"
+        given = f"None if raw[{17 + i}] == {_NULL} else {data}"
         if kind in ("int", "pid"):
-            out.append((value & 0x7FFFFFFF) - (value & 0x80000000))
+            terms.append(f"({value} & 0x7FFFFFFF) - ({value} & 0x80000000)")
         elif kind == "long":
-            out.append(value - (value & _SIGN) * 2)
+            terms.append(f"{value} - ({value} & {_SIGN}) * 2")
         elif kind in ("uint", "ptr"):
-            out.append(value)
+            terms.append(value)
         elif kind in ("fd", "dirfd"):
-            out.append(next(fds))
+            terms.append(f"fd_ref(raw, {fds})")
+            fds += 1
         elif kind == "strv":
-            out.append(exec_strings(task, request, i))
+            terms.append(f"exec_strings(task, request, {i})")
         elif kind == "inout":
-            given = request.in_len[i] != _NULL
-            data = channel.data(task.slot, request.in_off[i], request.in_len[i]) if given else None
-            out.append((value, data))
-        elif request.in_len[i] == _NULL:
-            out.append(None)
+            terms.append(f"({value}, {given})")
         else:
-            out.append(channel.data(task.slot, request.in_off[i], request.in_len[i]))
-    return out
+            terms.append(given)
+    source = f"lambda task, request, raw: ({''.join(t + ', ' for t in terms)})"
+    made: Callable[[Task, Request, tuple[int, ...]], tuple[Any, ...]] = eval(
+        source, {"fd_ref": fd_ref, "exec_strings": exec_strings}
+    )
+    return made
 
 
 def exec_strings(task: Task, request: Request, i: int) -> list[bytes]:
@@ -260,8 +304,10 @@ class Dispatcher:
             sink(result)
             return
         slot, number = task.slot, task.request
-        if isinstance(result, int):
-            channel.reply(slot, number, result)
+        if type(result) is int:
+            channel.reply_result(slot, number, result)
+        elif isinstance(result, int):
+            channel.reply(slot, number, int(result))
         elif isinstance(result, Out):
             creds = task.creds
             ids = (creds.uid, creds.euid, creds.gid, creds.egid) if result.creds else None

@@ -9,7 +9,7 @@ offset; the Python side takes its offsets from `offset()`.  Both sides compare `
 
 from __future__ import annotations
 
-VERSION = 1
+VERSION = 2
 
 #: The core is linked at CORE_BASE; [CORE_BASE, CORE_END) of every guest belongs to the core alone.
 CORE_BASE = 0x2100_0000_0000
@@ -45,6 +45,7 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("brk_start", "u64", 1),
         ("brk_end", "u64", 1),
         ("core_fds", "s32", 2),
+        ("posted", "u32", 1),  # messages sent that are no doorbells: they come before later requests
         # sums by number of the call, while HOOK_COUNT is set; two pairs of clocks to read the ticks by
         ("clock_ticks", "u64", 2),
         ("clock_ns", "u64", 2),
@@ -59,9 +60,11 @@ C_STRUCTS: dict[str, list[Field]] = {
     "ring3_slot": [
         ("req", "u32", 1),  # guest: number of the latest request
         ("tid", "u32", 1),
-        ("pad0", "u8", 56),
+        ("sleeping", "u32", 1),  # guest: nobody looks at `rep` any more, it wants to be woken
+        ("pad0", "u8", 52),
         ("rep", "u32", 1),  # supervisor: number of the latest reply; the futex word
-        ("pad1", "u8", 60),
+        ("watched", "u32", 1),  # supervisor: it looks at `req` by itself, no doorbell is needed
+        ("pad1", "u8", 56),
         # request, written by the guest (offset 128)
         ("kind", "u32", 1),
         ("pad2", "u32", 1),

@@ -19,6 +19,7 @@ from .layout import CONSTANTS
 from .loop import Loop, Running
 from .task import Credentials, FsStruct, Process, Task
 from .traps import Traps
+from .watch import Watch
 from .world import make_world, note_virtual_uid, write_uts
 
 TYPE_CHECKING = False
@@ -73,6 +74,7 @@ class Kernel:
         self.init_pid = 0
         self.core_ident = (0, 0)  # of the core's file, for /proc/PID/maps
         self.dispatcher = Dispatcher(self)
+        self.watch = Watch(self._serve, lambda process: self._guest_says(process, 0))
         self.images = Images(self, rewrite)
         self.traps = Traps(self, self.images)
         self._hooks: Hooks | None = None
@@ -101,7 +103,7 @@ class Kernel:
         self.init_pid, self.core_ident = self._init.pid, self._init.core_ident
         self._make_world()
         self._init.watch(self.loop)
-        self._thread = threading.Thread(target=self.loop.run, name="ring3", daemon=True)
+        self._thread = threading.Thread(target=self.loop.run, args=(self.watch,), name="ring3", daemon=True)
         self._thread.start()
 
     def _make_world(self) -> None:
@@ -384,9 +386,15 @@ class Kernel:
                 return
             kind, slot, a, b, c, d = MSG.unpack(data)
             if kind == 1:
-                if valid_slot(slot):
-                    self.dispatcher.serve(process, slot, a & 0xFFFFFFFF)
-            elif kind == 2:
+                # It may come late, after its request and further ones were seen in the slot itself.
+                if valid_slot(slot) and (number := channel.latest(slot)) != channel.taken.get(slot):
+                    self._serve(process, slot, number)
+                if channel.closed:
+                    return
+                continue
+            if kind != 3:
+                channel.received = channel.received + 1 & 0xFFFFFFFF
+            if kind == 2:
                 self.dispatcher.interrupt(process, slot, a & 0xFFFFFFFF)
             elif kind == 3:
                 self._hello(process, a, b, c, d, slot)
@@ -406,6 +414,15 @@ class Kernel:
             if channel.closed:
                 return
 
+    def _serve(self, process: Process, slot: int, number: int) -> None:
+        """Take request `number` of a slot."""
+        channel = process.channel
+        assert channel is not None
+        channel.taken[slot] = number
+        if slot not in channel.hot:
+            self.watch.add(process, channel, slot)
+        self.dispatcher.serve(process, slot, number)
+
     def _forked(self, parent: Process, pid: int, token: int) -> None:
         """A parent's word on its fork: the child's pid, or 0 when it failed."""
         child = self._forks.get(token)
@@ -421,6 +438,8 @@ class Kernel:
         self, process: Process, stack_top: int, mmap_top: int, pid: int, vdso: int, personality: int
     ) -> None:
         """A fresh core asks for its plan: this is where execve(2) takes effect."""
+        if process.channel is not None:
+            process.channel.fresh()
         if not process.pid:
             self._register(process, pid)
         self.traps.ended(process)
@@ -497,6 +516,7 @@ class Kernel:
         channel, process.channel = process.channel, None
         if channel is not None:
             self.loop.remove(channel.sock.fileno())
+            self.watch.forget(channel)
             channel.close()
         if process.pending_exec is not None:
             process.pending_exec.close()

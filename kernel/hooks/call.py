@@ -201,8 +201,8 @@ class Call:
     error.  `task` is the pretend kernel's own view.
     """
 
-    __slots__ = ("_fds", "_paths", "args", "ip", "kinds", "memory", "name", "note", "nr", "raw", "result", "signal",
-                 "sp", "sys", "task", "valid")  # fmt: skip
+    __slots__ = ("_args", "_memory", "_paths", "_request", "kinds", "name", "note", "nr", "raw", "result", "signal",
+                 "sys", "task", "valid")  # fmt: skip
 
     def __init__(self, task: Task, request: Request) -> None:
         self.task = task
@@ -210,21 +210,48 @@ class Call:
         self.sys: Sys | None = TABLE.get(request.nr)
         self.name = self.sys.name if self.sys is not None else f"syscall_{request.nr & _MASK:#x}"
         self.kinds = self.sys.args if self.sys is not None else _UNKNOWN_ARGS
-        self.raw = tuple(request.args)
-        self.ip, self.sp = request.ip, request.sp
+        self.raw = request.args
         self.valid = request.result == 0  # every argument could be read
         self.result: int | None = None
         self.signal = 0  # to be sent with the result
         self.note = ""  # what the trace says of a fault
-        self.memory = Memory(task.process.pid)
-        self._fds: list[FdRef | None] = request.fds
+        self._request = request
         self._paths: list[str] | None = None
-        inputs: dict[int, bytes] = {}
-        channel = task.process.channel
-        for i in _INPUTS.get(request.nr, ()):
-            if request.in_len[i] != _NULL and channel is not None:
-                inputs[i] = channel.data(task.slot, request.in_off[i], request.in_len[i])
-        self.args = Arguments(self, inputs)
+        self._args: Arguments | None = None
+        self._memory: Memory | None = None
+
+    @property
+    def ip(self) -> int:
+        return self._request.ip
+
+    @property
+    def sp(self) -> int:
+        return self._request.sp
+
+    @property
+    def memory(self) -> Memory:
+        if self._memory is None:
+            self._memory = Memory(self.task.process.pid)
+        return self._memory
+
+    @property
+    def args(self) -> Arguments:
+        """Made when first asked for, or when the slot is about to be used for the call's answer (registry.py)."""
+        if self._args is None:
+            self._args = Arguments(self, self._inputs())
+        return self._args
+
+    def _inputs(self) -> dict[int, bytes]:
+        channel, raw, inputs = self.task.process.channel, self._request.raw, {}
+        for i in _INPUTS.get(self.nr, ()):
+            if raw[17 + i] != _NULL and channel is not None and not channel.closed:
+                inputs[i] = channel.data(self.task.slot, raw[11 + i], raw[17 + i])
+        return inputs
+
+    @property
+    def changed(self) -> bool:
+        """Has a hook set an argument?"""
+        return self._args is not None and bool(self._args._given)
 
     @property
     def pid(self) -> int:
@@ -255,7 +282,7 @@ class Call:
 
     def fd_ref(self, i: int) -> FdRef | None:
         """What the descriptor of argument `i` is; None if it is none, or AT_FDCWD, or not open."""
-        fds = iter(self._fds)
+        fds = iter(self._request.fds)
         for k, (kind, _) in enumerate(self.kinds):
             if kind in ("fd", "dirfd"):
                 ref = next(fds, None)

@@ -31,7 +31,7 @@ class Hook:
     or None: then the call goes on as if there were no hook.
     """
 
-    __slots__ = ("_hooks", "after", "before", "filter", "numbers", "on_error", "removed")
+    __slots__ = ("_hooks", "after", "before", "filter", "numbers", "on_error", "removed", "simple")
 
     def __init__(
         self,
@@ -50,6 +50,7 @@ class Hook:
         self.after = after
         self.on_error = None if on_error == PASS else errno_of(on_error)
         self.removed = False
+        self.simple = before is not None and after is None  # kernel/hooks/registry.py has a short way for these
 
     def remove(self) -> None:
         """Take it away; calls that have begun still finish with it.  May be called twice, from any thread."""
@@ -72,19 +73,21 @@ class Hook:
     async def begin(self, flight: Flight) -> Any:
         """The part before the call: an answer, or None when the call is to be made."""
         if self.before is not None:
-            outcome = self.before(flight.call)
-            if hasattr(outcome, "send"):
-                done, answer = await _advance(outcome, None)
-                if not done:
-                    flight.after.append((self, outcome))
-                    return None
-            else:
-                answer = outcome
-            if answer is not None:
-                return answer
-        if self.after is not None:
-            flight.after.append((self, None))
+            return await self.lead(flight, self.before(flight.call))
+        flight.after.append((self, None))
         return None
+
+    async def lead(self, flight: Flight, outcome: Any) -> Any:
+        """The same from what `before` has returned: an answer, None, or something to be driven."""
+        answer = outcome
+        if hasattr(outcome, "send"):
+            done, answer = await _advance(outcome, None)
+            if not done:
+                flight.after.append((self, outcome))
+                return None
+        if answer is None and self.after is not None:
+            flight.after.append((self, None))
+        return answer
 
     async def finish(self, call: Call, waiting: Any, result: int) -> Any:
         """The part after the call: another result, or None."""

@@ -151,10 +151,30 @@ class Hooks:
         traced = tracer is not None and tracer.enter(call)
         flight = Flight(task, request, call, traced)
         hooks = [hook for hook in self._hooks if call.nr in hook.numbers and hook.filter.match(call)]
-        if hooks:
+        if len(hooks) == 1 and hooks[0].simple:
+            self._ask_simple(flight, hooks[0])
+        elif hooks:
             self._drive(task, self._before(flight, hooks), lambda v, e: self._begun(flight, v, e))
         else:
             self._make(flight)
+
+    def _ask_simple(self, flight: Flight, hook: Hook) -> None:
+        """The usual case, a plain function before the call, without a coroutine around it."""
+        assert hook.before is not None
+        try:
+            answer = hook.before(flight.call)
+        except OSError as e:
+            answer = -(e.errno or errno.EIO)
+        except BaseException as e:
+            answer = self._broken(hook, flight.call, e)
+        if type(answer) is int and flight.call.nr != RT_SIGRETURN:
+            self._finish(flight, answer)
+        elif answer is None:
+            self._make(flight)
+        else:
+            self._drive(
+                flight.task, self._before(flight, [hook], answer), lambda v, e: self._begun(flight, v, e)
+            )
 
     @staticmethod
     def _drive(
@@ -168,11 +188,14 @@ class Hooks:
         if running.waiting:
             task.blocked = running
 
-    async def _before(self, flight: Flight, hooks: list[Hook]) -> Any:
-        """The first answer of a hook; None when the call is to be made."""
+    async def _before(self, flight: Flight, hooks: list[Hook], outcome: Any = None) -> Any:
+        """The first answer of a hook; None when the call is to be made.  `outcome`: what the first has returned."""
         for hook in hooks:
             try:
-                answer = await hook.begin(flight)
+                if outcome is None:
+                    answer = await hook.begin(flight)
+                else:
+                    answer, outcome = await hook.lead(flight, outcome), None
                 if answer is not None and not isinstance(answer, (int, Out, InstallFd, NativeResult)):
                     raise TypeError(f"a hook answers with an int (or give_fd()), not {answer!r}")
             except (Interrupted, GeneratorExit):
@@ -224,12 +247,17 @@ class Hooks:
             return
         channel.also = _HANDLED
         if flight.wanted:
-            self._flights[task.process, task.slot] = flight
+            self._keep(flight)
             channel.also |= _REPORT
         try:
             self._kernel.dispatcher.answer(task, flight.request, answer)
         finally:
             channel.also = 0
+
+    def _keep(self, flight: Flight) -> None:
+        """It will be reported again; its inputs are read now, since the slot is used for the answer."""
+        _ = flight.call.args
+        self._flights[flight.task.process, flight.task.slot] = flight
 
     def _make(self, flight: Flight, native: tuple[int, list[int]] | None = None) -> None:
         """Let the call be made."""
@@ -237,7 +265,7 @@ class Hooks:
         channel = task.process.channel
         if channel is None or channel.closed:
             return
-        changes = call.args.changes()
+        changes = call.args.changes() if call.changed else None
         buffers: list[tuple[int, bytes]] = []
         if native is None and changes is not None:
             native, buffers = (call.nr, changes[0]), changes[1]
@@ -246,7 +274,7 @@ class Hooks:
             return
         action = _NATIVE if native is None else _NATIVE_ARGS
         if flight.wanted:
-            self._flights[task.process, task.slot] = flight
+            self._keep(flight)
             action |= _REPORT
         if buffers:
             action |= _BUFFERS
@@ -273,6 +301,7 @@ class Hooks:
             else:
                 self._answer(flight, result)
 
+        _ = flight.call.args  # as _keep()
         self._kernel.dispatcher.run_for(flight.task, flight.request, answered)
 
     def _exit(self, task: Task, request: Request) -> None:

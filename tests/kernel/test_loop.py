@@ -10,13 +10,14 @@ from collections.abc import Iterator
 import pytest
 
 from ring3.kernel.loop import Event, Interrupted, Loop, Running
+from ring3.kernel.watch import Watch
 
 
 @pytest.fixture
 def loop() -> Iterator[Loop]:
     failures: list[BaseException] = []
     loop = Loop(threading.RLock(), failures.append)
-    thread = threading.Thread(target=loop.run)
+    thread = threading.Thread(target=loop.run, args=(Watch(lambda p, s, n: None, lambda p: None),))
     thread.start()
     yield loop
     loop.stop()

@@ -1,0 +1,103 @@
+"""The slots that the loop looks at by itself, so that the guests need not ring.
+
+Layer: the pretend kernel, between the loop and the channels.  May touch: the words `req`, `watched` of slots.
+
+A doorbell costs the guest a sendmsg and us an epoll_wait and a recv; with a slot that was served a moment ago the next
+request is likely to come at once.  The protocol is Dekker's: the guest stores `req` and then reads `watched`, we store
+0 in `watched` and then read `req`, with a full barrier in between on both sides, so that one of them sees the other.
+A request that comes both ways is served once (Channel.taken).
+"""
+
+from __future__ import annotations
+
+import threading
+
+from .layout import OFFSETS, SLOT_SIZE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .channel import Channel
+    from .task import Process
+
+_SLOT, _PAGE = OFFSETS["ring3_slot"], OFFSETS["ring3_proc_page"]
+_REQ, _WATCHED, _POSTED = _SLOT["req"] // 4, _SLOT["watched"] // 4, _PAGE["posted"] // 4
+_WORDS = SLOT_SIZE // 4
+#: more would make each look slow; the one that was served longest ago has to ring again
+MOST = 6
+_lock = threading.Lock()
+
+
+def barrier() -> None:
+    """A full memory barrier: taking a free lock is an atomic read-modify-write in every C library."""
+    _lock.acquire(False)
+    _lock.release()
+
+
+class Watched:
+    """A slot that is looked at."""
+
+    __slots__ = ("channel", "process", "req", "slot", "watched", "words")
+
+    def __init__(self, process: Process, channel: Channel, slot: int) -> None:
+        self.process, self.channel, self.slot = process, channel, slot
+        self.words = channel.words
+        self.req = (slot + 1) * _WORDS + _REQ
+        self.watched = (slot + 1) * _WORDS + _WATCHED
+
+
+class Watch:
+    """All of a sandbox's.  `serve(process, slot, number)` takes a request, `drain(process)` reads its socket."""
+
+    def __init__(
+        self, serve: Callable[[Process, int, int], None], drain: Callable[[Process], None]
+    ) -> None:
+        self.hot: list[Watched] = []
+        self._serve, self._drain = serve, drain
+
+    def add(self, process: Process, channel: Channel, slot: int) -> None:
+        """Look at this slot from now on."""
+        channel.hot.add(slot)
+        one = Watched(process, channel, slot)
+        one.words[one.watched] = 1
+        self.hot.append(one)
+
+    def look(self) -> bool:
+        """Serve what has come; False if nothing has."""
+        served = False
+        for one in self.hot[:]:
+            channel = one.channel
+            if channel.closed or (number := one.words[one.req]) == channel.taken.get(one.slot):
+                continue
+            served = True
+            if one.words[_POSTED] != channel.received:
+                self._drain(one.process)
+                if channel.closed or channel.taken.get(one.slot) == number:
+                    continue
+            self._serve(one.process, one.slot, number)
+        while len(self.hot) > MOST:
+            served |= self._drop(self.hot[:1])
+        return served
+
+    def rest(self) -> bool:
+        """Stop looking at anything; True if something has come meanwhile and was served."""
+        return self._drop(self.hot[:])
+
+    def _drop(self, some: list[Watched]) -> bool:
+        for one in some:
+            self.hot.remove(one)
+            if not one.channel.closed:
+                one.channel.hot.discard(one.slot)
+                one.words[one.watched] = 0
+        barrier()
+        served = False
+        for one in some:
+            if not one.channel.closed and (number := one.words[one.req]) != one.channel.taken.get(one.slot):
+                self._serve(one.process, one.slot, number)
+                served = True
+        return served
+
+    def forget(self, channel: Channel) -> None:
+        """A channel is about to be closed."""
+        self.hot = [one for one in self.hot if one.channel is not channel]
