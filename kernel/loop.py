@@ -16,13 +16,15 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Coroutine, Generator
+    from collections.abc import Callable, Coroutine, Generator, Iterable
     from typing import Any
 
     from .watch import Watch
 
-#: how long the loop looks for further work before it sleeps
-SPIN_NS = 30_000
+#: how long the loop looks for further work before it sleeps, and how many sleeps at most go without a look when
+#: looking was in vain (as core_native/channel.c does it); after the first part of it others may run
+SPIN_NS, SPIN_ALONE_NS = 200_000, 20_000
+SKIP_MAX = 32
 EPOLLIN, EPOLLHUP, EPOLLERR, EPOLLRDHUP = select.EPOLLIN, select.EPOLLHUP, select.EPOLLERR, select.EPOLLRDHUP
 
 
@@ -151,36 +153,41 @@ class Loop:
     def run(self, watch: Watch) -> None:
         """Serve until `stop`: what comes by itself, and what `watch` finds."""
         poll, lock = self._epoll.poll, self._lock
-        clock = time.monotonic_ns
-        last = clock()
-        turn = 0
+        clock, give_way = time.monotonic_ns, os.sched_yield
+        turn = vain = skip = idle_since = 0
         while self._running:
             turn += 1
-            served = False
-            if watch.hot:
+            served = bool(watch.hot)
+            if served:
                 with lock:
                     served = self._shielded(watch.look)
-            if served:
-                last = clock()
-                if turn & 7:  # every so often the others have their turn
-                    continue
-            events = poll(0)
-            if not events and not served:
+            events = poll(0) if not served or turn & 7 == 0 else ()
+            if served or events:
+                if idle_since:
+                    idle_since = vain = 0
+            else:
                 # Guests call in bursts: look a little longer before sleeping, since being woken costs more.
-                if clock() - last < SPIN_NS:
+                now = clock()
+                idle_since = idle_since or now
+                if not skip and now - idle_since < SPIN_NS:
+                    if now - idle_since > SPIN_ALONE_NS:
+                        give_way()
                     continue
+                if skip:
+                    skip -= 1
+                else:
+                    skip = vain = min(vain * 2 + 1, SKIP_MAX)
                 with lock:
                     if self._shielded(watch.rest):
                         continue
+                idle_since = 0
                 timeout = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
                 events = poll(timeout)
             if events or self._timers:
                 with lock:
                     self._handle(events)
-            if events:
-                last = clock()
 
-    def _handle(self, events: list[tuple[int, int]]) -> None:
+    def _handle(self, events: Iterable[tuple[int, int]]) -> None:
         for fd, mask in events:
             callback = self._callbacks.get(fd)
             if callback is None:
