@@ -36,6 +36,7 @@ struct thread *thread_new(struct proc *p)
 		t->proc = p;
 		t->sighand = &p->sighand;
 		t->slot_nr = slot;
+		p->mailboxes[slot].full = 0;
 		t->slot = (struct ring3_slot *)(p->chan + (slot + 1UL) * RING3_SLOT_SIZE);
 		return t;
 	}
@@ -226,7 +227,7 @@ static s64 clone_vm_process(struct thread *t, struct call *c, struct clone_args 
 	np->exe = p->exe;
 	np->sock = p->sock;
 	np->soft_nofile = p->soft_nofile;
-	memcpy(np->fd_class, p->fd_class, p->soft_nofile < 4096 ? 4096 : FD_TABLE);
+	memcpy(np->fd_class, p->fd_class, p->soft_nofile < FD_TABLE ? p->soft_nofile : FD_TABLE);
 	struct thread *nt = thread_new(np);
 	s64 r = -EAGAIN;
 	if (nt) {
@@ -253,7 +254,7 @@ static void forget_siblings(struct thread *t)
 	mm.procs[((u64)t->proc - PROC_BASE) / PROC_STRIDE / 64] |= 1UL << ((u64)t->proc - PROC_BASE) / PROC_STRIDE % 64;
 	memset(t->proc->slots, 0, sizeof t->proc->slots);
 	t->proc->slots[0] = 1;
-	memset(t->proc->mailboxes, 0, sizeof t->proc->mailboxes);
+	t->proc->mailboxes[0].full = 0; /* the others': thread_new() */
 	t->slot_nr = 0;
 	t->slot = (struct ring3_slot *)(t->proc->chan + RING3_SLOT_SIZE);
 }

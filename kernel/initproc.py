@@ -195,13 +195,16 @@ def _above_standard(fd: int) -> int:
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 5)
 
 
+#: The soft limit of a guest is at most this, as after a login on most systems; guests may raise it up to the hard limit.
+#: The core's descriptors lie just above it, and each fork copies a table of that many entries (dup_fd() in fs/file.c).
+GUEST_NOFILE = 1024
 _original_soft: list[int] = []
 
 
 def raise_fd_limit() -> int:
     """The supervisor holds some descriptors for each process and file, so its soft limit becomes the hard one.
 
-    Returns the soft limit that it had at first, which is what guests get.  Raises SandboxError where the hard limit
+    Returns the soft limit for guests: what it was at first, or GUEST_NOFILE.  Raises SandboxError where the hard limit
     leaves guests nothing beside the core's own.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -219,4 +222,4 @@ def raise_fd_limit() -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         except (OSError, ValueError):
             pass
-    return _original_soft[0]
+    return min(_original_soft[0], GUEST_NOFILE)
