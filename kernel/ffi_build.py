@@ -15,6 +15,9 @@ CDEF = """
     long syscall(long number, void *word, int op, int value);
     int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
     int fstatfs(int fd, void *buffer);
+    int inotify_init1(int flags);
+    int inotify_add_watch(int fd, const char *path, unsigned mask);
+    int inotify_rm_watch(int fd, int wd);
     long process_vm_readv(int pid, void *local, unsigned long nlocal, void *remote, unsigned long nremote,
                           unsigned long flags);
     long process_vm_writev(int pid, void *local, unsigned long nlocal, void *remote, unsigned long nremote,

@@ -195,7 +195,7 @@ def _above_standard(fd: int) -> int:
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 5)
 
 
-#: The soft limit of a guest is at most this, as after a login on most systems; guests may raise it up to the hard limit.
+#: The soft limit of a guest is at most this, as after a login on most systems; it may be raised up to the hard limit.
 #: The core's descriptors lie just above it, and each fork copies a table of that many entries (dup_fd() in fs/file.c).
 GUEST_NOFILE = 1024
 _original_soft: list[int] = []

@@ -27,7 +27,7 @@ class CowDir(CowNode, HostDir):
 
     def __init__(self, sb: CowFS, st: os.stat_result, parent: HostDir | None, name: bytes) -> None:
         self.entries: dict[bytes, CowNode | None] = {}
-        self._fd = -1
+        self._init_dir()
         CowNode.__init__(self, sb, st, parent, name)
 
     def __del__(self) -> None:

@@ -52,6 +52,7 @@ class CowFS(HostFS):
         self._last_ino = _FIRST_INO
 
     def attached(self, vfs: Vfs) -> None:
+        super().attached(vfs)
         self.pool = vfs.pool
 
     def new_node(self, st: os.stat_result, parent: HostDir | None, name: bytes) -> HostNode:

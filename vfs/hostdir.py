@@ -9,9 +9,17 @@ import errno
 import os
 
 from .hostfs import DIR_FLAGS, HostFS, HostNode
+from .hostwatch import WORTH
 from .inode import Inode, err
 from .memfs import RENAME_EXCHANGE
 from .stat import S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK
+
+TYPE_CHECKING = False  # the typing module costs start-up time
+if TYPE_CHECKING:
+    from typing import Any
+
+
+_UNKNOWN: Any = object()
 
 
 class HostDir(HostNode):
@@ -20,8 +28,13 @@ class HostDir(HostNode):
     __slots__ = ()
 
     def __init__(self, sb: HostFS, st: os.stat_result, parent: HostDir | None, name: bytes) -> None:
-        self._fd = -1
+        self._init_dir()
         super().__init__(sb, st, parent, name)
+
+    def _init_dir(self) -> None:
+        self._fd = -1
+        self.looks = 0  # lookups so far
+        self.names: dict[bytes, HostNode | None] | None = None  # what they found; None: it is not watched
 
     def keep_fd(self, fd: int) -> None:
         self._fd = fd
@@ -59,11 +72,35 @@ class HostDir(HostNode):
             raise err(errno.EACCES, self.name)
 
     def lookup(self, name: bytes) -> Inode | None:
+        names, watch = self.names, self.sb.watch
+        if names is not None:
+            known: Inode | None = names.get(name, _UNKNOWN)
+            if known is not _UNKNOWN:
+                return known
+        elif watch is not None:
+            self.looks += 1
+            if self.looks == WORTH:
+                watch.watch(self)
+                names = self.names
+        node = self._look(name)
+        if names is not None and watch is not None:
+            watch.count += 1
+            names[name] = node
+        return node
+
+    def _look(self, name: bytes) -> HostNode | None:
+        """What the host says."""
         try:
             st = os.stat(name, dir_fd=self.dirfd(), follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             return None
         return self.sb.node(st, self, name)
+
+    def _changed_here(self, *names: bytes) -> None:
+        """We have changed these ourselves; the event comes later."""
+        if self.names is not None:
+            for name in names:
+                self.names.pop(name, None)
 
     def readdir(self) -> list[tuple[bytes, int, int]]:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -84,6 +121,7 @@ class HostDir(HostNode):
     def _made(self, name: bytes, mode: int | None, uid: int, gid: int) -> HostNode:
         """The inode of what was just made: with the mode asked for whatever our umask, and, where we may,
         owned by the virtual ids."""
+        self._changed_here(name)
         node = self.lookup(name)
         if not isinstance(node, HostNode):
             raise err(errno.ESTALE, name)
@@ -125,13 +163,16 @@ class HostDir(HostNode):
         os.link(
             inode.name, name, src_dir_fd=inode.parent.dirfd(), dst_dir_fd=self.dirfd(), follow_symlinks=False
         )
+        self._changed_here(name)
 
     def unlink(self, name: bytes, inode: Inode) -> None:
         os.unlink(name, dir_fd=self.dirfd())
+        self._changed_here(name)
         inode.nlink = max(0, inode.nlink - 1)
 
     def rmdir(self, name: bytes, inode: Inode) -> None:
         os.rmdir(name, dir_fd=self.dirfd())
+        self._changed_here(name)
         inode.nlink = 0
 
     def rename(self, name: bytes, newdir: Inode, newname: bytes, flags: int) -> None:
@@ -147,6 +188,8 @@ class HostDir(HostNode):
                 other.nlink = 0 if other.is_dir else max(0, other.nlink - 1)
         if isinstance(node, HostNode):
             node.parent, node.name = newdir, newname
+        self._changed_here(name)
+        newdir._changed_here(newname)
 
 
 def _kind(entry: os.DirEntry[str]) -> int:

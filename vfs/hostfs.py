@@ -8,8 +8,8 @@ following a symlink, and a descriptor that is to be used is checked to be the ob
 (st_dev, st_ino). The walk (namei.py) resolves symlinks and ".." in the guest's world; neither ever reaches
 the host.
 
-Nothing is cached: each lookup and each getattr asks the host. Directory descriptors are kept for the most
-recent ones.
+Each getattr asks the host, and so does each lookup, except in directories that hostwatch.py watches. Directory
+descriptors are kept for the most recent ones.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .hostdir import HostDir
+    from .hostwatch import HostWatch
     from .openfile import OpenFile
+    from .vfs import Vfs
 
 DIR_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NODE_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -61,6 +63,7 @@ class HostFS(SuperBlock):
         self.read_only = read_only
         self._known: dict[tuple[int, int], ref[HostNode]] = {}
         self._open_dirs: dict[HostDir, None] = {}
+        self.watch: HostWatch | None = None
         if st.st_mode & S_IFMT == S_IFDIR:
             self.root_dir = self._base(fd)
             self.root: Inode = self.root_dir
@@ -110,6 +113,9 @@ class HostFS(SuperBlock):
         self._known[key] = ref(node)
         return node
 
+    def attached(self, vfs: Vfs) -> None:
+        self.watch = vfs.mounts.watch
+
     def forget(self, node: HostNode) -> None:
         """The inode object dies."""
         key = (node.dev, node.ino)
@@ -151,9 +157,11 @@ class HostNode(Inode):
     __slots__ = (
         "_fd",
         "dev",
+        "looks",
         "name",
+        "names",
         "parent",
-    )  # _fd is HostDir's: here, so that CowDir can inherit from two
+    )  # _fd, looks and names are HostDir's: here, so that CowDir can inherit from two
 
     sb: HostFS
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 
 from .dentry import Dentry
+from .hostwatch import HostWatch
 from .inode import err
 
 TYPE_CHECKING = False  # the typing module costs start-up time
@@ -86,6 +87,7 @@ class MountTable:
 
     def __init__(self) -> None:
         self._next_id = 20
+        self.watch = HostWatch()
         self.mounts: list[Mount] = []  # in the order of mounting, as /proc/self/mountinfo lists them
         self._at: dict[tuple[int, int], Mount] = {}
 

@@ -78,6 +78,7 @@ class Walk:
     def __init__(self, mounts: MountTable, caller: Caller, start: Path | None, resolve: int = 0) -> None:
         """`start`: where a relative path begins (None: the working directory); `resolve`: RESOLVE_* flags."""
         fs = caller.fs
+        mounts.watch.settle()
         self.mounts = mounts
         self.caller = caller
         self.creds = caller.creds

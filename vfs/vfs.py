@@ -104,6 +104,7 @@ class Vfs:
         self.fifos.clear()
         for sb in {id(m.sb): m.sb for m in self.mounts.mounts}.values():
             sb.close()
+        self.mounts.watch.close()
 
     # -- mounts ----------------------------------------------------------------------------------------------
 

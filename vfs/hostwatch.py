@@ -1,0 +1,155 @@
+"""Names of host directories that are remembered between lookups, and how they are forgotten in time: inotify(7).
+
+Layer: vfs, beneath hostdir.py. May touch: one inotify descriptor.
+
+A directory in which names are looked up again and again is watched; from then on what its lookups found is kept in
+HostDir.names. The host's kernel queues an event before the call that changed a name returns, so whoever reads the
+queue before each walk (`settle`, Walk.__init__) never sees less than asking the host anew would have shown. What
+inotify does not report (a mount over a name, a mode that was changed through another hard link) shows after
+LIFETIME. Filesystems on which others make changes behind this kernel's back (nfs, fuse, proc) are not watched.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import struct
+import time
+from _weakref import ref  # the module weakref costs start-up time
+
+TYPE_CHECKING = False  # the typing module costs start-up time
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .hostdir import HostDir
+
+#: seconds
+LIFETIME = 1.0
+#: names and directories that are kept at most, over all
+MOST_NAMES, MOST_DIRS = 65536, 4096
+#: as many lookups make a directory worth watching
+WORTH = 4
+_EVENT = struct.Struct("<iIII")
+# include/uapi/linux/inotify.h
+_ATTRIB, _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x4, 0x40, 0x80, 0x100, 0x200
+_DELETE_SELF, _MOVE_SELF, _ONLYDIR = 0x400, 0x800, 0x1000000
+_UNMOUNT, _Q_OVERFLOW, _IGNORED = 0x2000, 0x4000, 0x8000
+_MASK = _ATTRIB | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _DELETE_SELF | _MOVE_SELF | _ONLYDIR
+#: f_type of filesystems that change through this kernel alone: ext4, xfs, btrfs, tmpfs, ramfs, overlay, f2fs, zfs,
+#: squashfs, erofs, iso9660
+_LOCAL = frozenset(
+    (0xEF53, 0x58465342, 0x9123683E, 0x01021994, 0x858458F6, 0x794C7630, 0xF2F52010, 0x2FC12FC1, 0x73717368,
+     0xE0F5E1E2, 0x9660)
+)  # fmt: skip
+
+
+class HostWatch:
+    """All watched directories of one world."""
+
+    def __init__(self) -> None:
+        self._fd = -1
+        self._libc: Any = None
+        self._poll = select.poll()
+        self._dirs: dict[int, ref[HostDir]] = {}  # by watch descriptor
+        self._local: dict[int, bool] = {}  # by st_dev
+        self._expires = 0.0
+        self.count = 0  # names that are kept
+
+    def watch(self, directory: HostDir) -> None:
+        """Keep the names of `directory` from now on, where that is possible."""
+        if self._fd == -1:
+            from ..kernel._libc import ffi
+
+            self._libc = ffi.dlopen(None)
+            self._fd = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+            if self._fd < 0:
+                self._fd = -2  # as many as the user may have: every lookup asks the host
+                return
+            self._poll.register(self._fd, select.POLLIN)
+        if self._fd < 0 or not self._is_local(directory):
+            return
+        if len(self._dirs) >= MOST_DIRS:
+            self.forget_all()
+        path = b"/proc/self/fd/%d" % directory.dirfd()
+        wd = self._libc.inotify_add_watch(self._fd, path, _MASK)
+        if wd >= 0:
+            self._dirs[wd] = ref(directory)
+            directory.names = {}
+
+    def _is_local(self, directory: HostDir) -> bool:
+        known = self._local.get(directory.dev)
+        if known is None:
+            from ..kernel._libc import ffi
+
+            buf = ffi.new("char[]", 120)
+            done = self._libc.fstatfs(directory.dirfd(), buf) == 0
+            known = done and struct.unpack_from("<q", bytes(ffi.buffer(buf, 8)))[0] in _LOCAL
+            self._local[directory.dev] = known
+        return known
+
+    def settle(self) -> None:
+        """Forget what has changed: before each walk."""
+        if self._fd < 0 or not self._dirs:
+            return
+        now = time.monotonic()
+        if now > self._expires or self.count > MOST_NAMES:
+            self._expires = now + LIFETIME
+            self._drop_names()
+        while self._poll.poll(0):
+            try:
+                events = os.read(self._fd, 65536)
+            except BlockingIOError:
+                return
+            self._apply(events)
+
+    def _apply(self, events: bytes) -> None:
+        at = 0
+        while at < len(events):
+            wd, mask, _cookie, size = _EVENT.unpack_from(events, at)
+            name = events[at + 16 : at + 16 + size].rstrip(b"\0")
+            at += 16 + size
+            if mask & _Q_OVERFLOW:
+                self._drop_names()
+                continue
+            r = self._dirs.get(wd)
+            directory = None if r is None else r()
+            if mask & (_IGNORED | _UNMOUNT) or directory is None:
+                self._dirs.pop(wd, None)
+                if directory is not None:
+                    directory.names = None
+                    directory.looks = 0
+            elif directory.names is not None:
+                if name:
+                    directory.names.pop(name, None)
+                else:
+                    directory.names.clear()
+
+    def _drop_names(self) -> None:
+        self.count = 0
+        for wd, r in list(self._dirs.items()):
+            directory = r()
+            if directory is None:
+                self._unwatch(wd)
+            elif directory.names:
+                directory.names = {}
+
+    def _unwatch(self, wd: int) -> None:
+        self._dirs.pop(wd, None)
+        self._libc.inotify_rm_watch(self._fd, wd)
+
+    def forget_all(self) -> None:
+        """Watch nothing any more, until it is worth it again."""
+        for wd, r in list(self._dirs.items()):
+            directory = r()
+            if directory is not None:
+                directory.names = None
+                directory.looks = 0
+            self._unwatch(wd)
+        self.count = 0
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            self.forget_all()
+            self._poll.unregister(self._fd)
+            os.close(self._fd)
+        self._fd = -2
