@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 #: looking was in vain (as core_native/channel.c does it); after the first part of it others may run
 SPIN_NS, SPIN_ALONE_NS = 200_000, 20_000
 SKIP_MAX = 32
+MOST_CHORES = 64
 EPOLLIN, EPOLLHUP, EPOLLERR, EPOLLRDHUP = select.EPOLLIN, select.EPOLLHUP, select.EPOLLERR, select.EPOLLRDHUP
 
 
@@ -109,6 +110,7 @@ class Loop:
         self._timer_count = 0
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._calls: list[Callable[[], None]] = []
+        self._chores: list[Callable[[], None]] = []
         self._running = True
         self.add(self._wake_fd, self._woken)
 
@@ -145,6 +147,12 @@ class Loop:
         self._calls.append(callback)
         os.eventfd_write(self._wake_fd, 1)
 
+    def when_idle(self, chore: Callable[[], None]) -> None:
+        """Call `chore()` in the loop's thread when nobody waits for an answer."""
+        self._chores.append(chore)
+        if len(self._chores) > MOST_CHORES:
+            self._shielded(self._chores.pop(0))
+
     def stop(self) -> None:
         """Make `run` return; may be used from any thread."""
         self._running = False
@@ -165,6 +173,10 @@ class Loop:
             if served or events:
                 if idle_since:
                     idle_since = vain = 0
+            elif self._chores:
+                with lock:
+                    self._shielded(self._chores.pop(0))
+                continue
             else:
                 # Guests call in bursts: look a little longer before sleeping, since being woken costs more.
                 now = clock()
@@ -199,9 +211,9 @@ class Loop:
         if self._timers:
             self._run_timers()
 
-    def _shielded(self, function: Callable[[], bool]) -> bool:
+    def _shielded(self, function: Callable[[], bool | None]) -> bool:
         try:
-            return function()
+            return bool(function())
         except Exception as e:
             self._failed(e)
             return True
@@ -223,6 +235,11 @@ class Loop:
         calls, self._calls = self._calls, []
         for call in calls:
             call()
+
+    def finish(self) -> None:
+        """Do what `when_idle` was told and what is left, after `run` has returned."""
+        while self._chores:
+            self._shielded(self._chores.pop(0))
 
     def close(self) -> None:
         """Free the loop's own descriptors, after `run` has returned."""

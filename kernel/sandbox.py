@@ -70,6 +70,7 @@ class Kernel:
         self._next_token = 0
         self.net = Network(self.loop, self.log_once)
         self._forks: dict[int, Process] = {}
+        self._spare: tuple[Channel, socket.socket] | None = None
         self._spawns: dict[int, Child] = {}
         self.init_pid = 0
         self.core_ident = (0, 0)  # of the core's file, for /proc/PID/maps
@@ -142,6 +143,10 @@ class Kernel:
             for process in [*self.processes.values(), *self._forks.values()]:
                 self._free(process)
             self.processes.clear()
+            self.loop.finish()
+            if self._spare is not None:
+                self._spare[0].close()
+                self._spare[1].close()
             self.net.close()
             self.vfs.files.close()
             self._init.close()
@@ -277,15 +282,29 @@ class Kernel:
 
     def _open_channel(self, process: Process) -> socket.socket:
         """Give a process its channel; returns the guest's end of the socket, which the caller closes."""
+        spare, self._spare = self._spare, None
+        channel, theirs = spare or self._make_channel()
+        process.channel = channel
+        self.loop.add(channel.sock.fileno(), lambda events: self._guest_says(process, events))
+        return theirs
+
+    @staticmethod
+    def _make_channel() -> tuple[Channel, socket.socket]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         try:
-            process.channel = Channel(ours)
+            return Channel(ours), theirs
         except OSError:
             ours.close()
             theirs.close()
             raise
-        self.loop.add(ours.fileno(), lambda events: self._guest_says(process, events))
-        return theirs
+
+    def _keep_spare(self) -> None:
+        """Where one process was forked another will be; its channel is made while nobody waits for it."""
+        if self._spare is None and not self._closed:
+            try:
+                self._spare = self._make_channel()
+            except OSError:
+                pass  # who needs one hears of it
 
     def _register(self, process: Process, pid: int) -> None:
         """A process's pid is known."""
@@ -365,6 +384,7 @@ class Kernel:
         finally:
             theirs.close()
         channel.reply(task.slot, task.request, child.token, CONSTANTS["ACT_FD"])
+        self.loop.when_idle(self._keep_spare)
 
     # -- messages of guests ---------------------------------------------------------------------------------
 
@@ -517,7 +537,10 @@ class Kernel:
         if channel is not None:
             self.loop.remove(channel.sock.fileno())
             self.watch.forget(channel)
-            channel.close()
+            if self._closed:
+                channel.close()
+            else:
+                self.loop.when_idle(channel.close)
         if process.pending_exec is not None:
             process.pending_exec.close()
             process.pending_exec = None
