@@ -228,6 +228,23 @@ def _run_parser() -> argparse.ArgumentParser:
         default=[],
         help="the native hook and the trace are for this program alone (a pattern)",
     )
+    add(
+        "--diff",
+        metavar="FILE",
+        help="write to FILE (- is standard error) what the run added, changed and deleted in memory: A, C, D and path",
+    )
+    add(
+        "--export",
+        metavar="FILE[:DIR]",
+        action="append",
+        default=[],
+        help="write what the run changed as a tar archive, a container layer; with :DIR that directory of the world",
+    )
+    add(
+        "--report",
+        metavar="files[=FILE]",
+        help="write to FILE (or standard error) which files the run read, wrote, asked about and missed",
+    )
     add("--trace", action="store_true", help="print each system call to standard error")
     add("--trace-file", metavar="FILE", help="write each system call to FILE")
     add("command", nargs="...", metavar="PROGRAM [ARGUMENT]...", help="what to run; looked up in PATH")

@@ -55,7 +55,8 @@ def run(options: argparse.Namespace) -> int:
     trace_file = _open_trace(options)
     try:
         with _sandbox(options, trace_file) as box:
-            return _run(box, _command(box, command, options), options, ignored, stdio)
+            with _Afterwards(box, options):
+                return _run(box, _command(box, command, options), options, ignored, stdio)
     except ExecError as e:
         return complain(f"cannot run {e.filename!r}: {e.strerror}", _status_of(e))
     finally:
@@ -69,6 +70,58 @@ def _status_of(e: ExecError) -> int:
         return NOT_FOUND
     # A missing working directory is the caller's mistake, not the program's.
     return OWN_FAILURE if e.errno == errno.ENOENT else NOT_EXECUTABLE
+
+
+class _Afterwards:
+    """What is told about the files when the program has ended: --diff, --export, --report."""
+
+    def __init__(self, box: Sandbox, options: argparse.Namespace) -> None:
+        self.box = box
+        self.options = options
+        kind, _, report_file = (options.report or "").partition("=")
+        self.report_file = report_file or "-"
+        if kind not in ("", "files"):
+            raise UsageError(f"--report {options.report}: there is no report but files")
+        self.exports = [_export_spec(spec) for spec in options.export]
+
+    def __enter__(self) -> None:
+        whole = self.options.diff is not None or any(path is None for _, path in self.exports)
+        self.before = self.box.snapshot() if whole else None
+        self.report = self.box.report_files() if self.options.report else None
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: Any) -> None:
+        if kind is not None:
+            return
+        if self.report is not None:
+            self.report.stop()
+            _tell("--report", self.report_file, str(self.report))
+        if self.options.diff is not None:
+            _tell("--diff", self.options.diff, str(self.box.diff(self.before)))
+        for file, path in self.exports:
+            try:
+                if path is None:
+                    self.box.export(file, since=self.before)
+                else:
+                    self.box.export(file, path)
+            except OSError as e:
+                raise UsageError(f"--export {file}: {e.filename or path}: {e.strerror}") from None
+
+
+def _export_spec(spec: str) -> tuple[str, str | None]:
+    file, colon, path = spec.rpartition(":")
+    return (file, path) if colon and file and path.startswith("/") else (spec, None)
+
+
+def _tell(option: str, file: str, text: str) -> None:
+    if file == "-":
+        sys.stderr.write(text)
+        sys.stderr.flush()
+        return
+    try:
+        with open(file, "w", encoding="utf-8", errors="surrogateescape") as f:
+            f.write(text)
+    except OSError as e:
+        raise UsageError(f"{option} {file}: {e.strerror}") from None
 
 
 def check_command(command: list[str], options: argparse.Namespace) -> None:

@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
+    from .file_report import FileReport
     from .kernel.initproc import Child
     from .kernel.sandbox import Kernel
     from .process import CompletedProcess, Popen, Stream
+    from .vfs.boxfiles import BoxFiles, Diff, Snapshot
     from .vfs.image import Image
     from .vfs.tree import TreePath
     from .world import MountSpec, User
@@ -85,6 +87,7 @@ class Sandbox(Hooking):
         self._starting = threading.Lock()
         self._cwd = os.fspath(cwd) if cwd is not None else None
         self.image: Image | None = None
+        self._files: BoxFiles | None = None
         if image is not None:
             if root != "/":
                 raise UsageError("a sandbox has a root or an image, not both")
@@ -165,6 +168,40 @@ class Sandbox(Hooking):
         from .vfs.tree import TreePath
 
         return TreePath(self.vfs, lock=self.lock)
+
+    @property
+    def fs(self) -> BoxFiles:
+        """The files as a whole: ``fs.snapshot()``, ``fs.restore()``, ``fs.diff()``, ``fs.export()``."""
+        if self._files is None:
+            from .vfs.boxfiles import BoxFiles
+
+            self._files = BoxFiles(self.vfs, self.lock)
+        return self._files
+
+    def snapshot(self) -> Snapshot:
+        """The state of all files that are written in memory; see ``ring3.vfs.boxfiles.BoxFiles``."""
+        return self.fs.snapshot()
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Put all files back as they were in a snapshot, also while guests run."""
+        self.fs.restore(snapshot)
+
+    def diff(self, since: Snapshot | None = None) -> Diff:
+        """What was added, changed and deleted, since a snapshot or at all."""
+        return self.fs.diff(since)
+
+    def export(
+        self, file: str | os.PathLike[str], path: str | os.PathLike[str] = "/", **options: Any
+    ) -> None:
+        """Write a directory of the world, or its ``changes=True``, as a tar archive."""
+        self.fs.export(file, path, **options)
+
+    def report_files(self) -> FileReport:
+        """Record from now on what guests read, write, ask about and miss; see ``FileReport``. While it records, every
+        call that names a file goes through Python."""
+        from .file_report import FileReport
+
+        return FileReport(self)
 
     def write_file(self, path: str, content: bytes | str) -> None:
         """Write a file into the world, making its folders; it belongs to the sandbox's user."""

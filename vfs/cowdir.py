@@ -63,15 +63,20 @@ class CowDir(CowNode, HostDir):
         found: list[tuple[bytes, int, int]] = []
         entries = self.entries
         if self.lower:
-            try:
-                found = HostDir.readdir(self)
-            except OSError as e:
-                if e.errno != errno.ESTALE:
-                    raise
+            found = self.host_list()
             if entries:
                 found = [e for e in found if e[0] not in entries]
         found += [(name, node.ino, node.mode & S_IFMT) for name, node in entries.items() if node is not None]
         return found
+
+    def host_list(self) -> list[tuple[bytes, int, int]]:
+        """What the host has in the directory; nothing if that is gone."""
+        try:
+            return HostDir.readdir(self)
+        except OSError as e:
+            if e.errno != errno.ESTALE:
+                raise
+            return []
 
     # -- changes ---------------------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .cowdir import CowDir
+    from .cowstate import CowState
     from .hostdir import HostDir
     from .openfile import OpenFile
     from .vfs import Vfs
@@ -47,6 +48,9 @@ class CowFS(HostFS):
     def __init__(self, path: str | bytes) -> None:
         self.pool = MemfdPool()
         self.changed: dict[tuple[int, int], CowNode] = {}
+        self._path = os.path.realpath(os.fsencode(path))
+        self._vfs: Vfs | None = None
+        self._pristine: HostFS | None = None
         super().__init__(path, read_only=True)
         self.read_only = False
         self._last_ino = _FIRST_INO
@@ -54,6 +58,20 @@ class CowFS(HostFS):
     def attached(self, vfs: Vfs) -> None:
         super().attached(vfs)
         self.pool = vfs.pool
+        self._vfs = vfs
+
+    def snapshot(self) -> CowState | None:
+        if self._vfs is None:
+            return None
+        from .cowstate import CowState
+
+        return CowState(self, self._vfs)
+
+    def base(self) -> Inode:
+        """The host's own tree, as it is now."""
+        if self._pristine is None:
+            self._pristine = HostFS(self._path, read_only=True)
+        return self._pristine.root
 
     def new_node(self, st: os.stat_result, parent: HostDir | None, name: bytes) -> HostNode:
         if st.st_mode & S_IFMT != S_IFDIR:
@@ -64,6 +82,8 @@ class CowFS(HostFS):
 
     def close(self) -> None:
         self.changed.clear()
+        if self._pristine is not None:
+            self._pristine.close()
         super().close()
 
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .mount import Path
     from .openfile import OpenFile
     from .perm import Creds
+    from .state import FsState
     from .vfs import Vfs
 
 __all__ = ["Inode", "OpenContext", "Stat", "StatFs", "SuperBlock", "err"]
@@ -107,6 +108,15 @@ class SuperBlock:
 
     def sync(self) -> None:
         """sync(2), syncfs(2); nothing to do in memory."""
+
+    def snapshot(self) -> FsState | None:
+        """The state of the tree, to be compared with and restored (state.py). None: there is nothing to save in a
+        generated filesystem, and a host directory that is written for real cannot be."""
+        return None
+
+    def base(self) -> Inode | None:
+        """The root of what was there before any change, as a tree of its own: see state.Manifest."""
+        return None
 
     def close(self) -> None:
         """Unmounted for good, or the sandbox ends: give back every host fd."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from _weakref import ref  # the module weakref costs start-up time
 
 from .inode import err
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .files import FileRegistry
+    from .state import Blob
 
 _MFD_EXEC = 0x10  # Linux 6.3; without it vm.memfd_noexec may take the right to be mapped executable away
 _flags = os.MFD_CLOEXEC | _MFD_EXEC
@@ -61,6 +63,23 @@ def is_idle(fd: int) -> bool:
         os.close(probe)
 
 
+def has_writer(fd: int) -> bool:
+    """May somebody else write the memfd, by descriptor or mapping? A read lease is given only if not (fcntl(2)).
+    True when in doubt."""
+    try:
+        probe = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return True
+    try:
+        fcntl.fcntl(probe, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(probe, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        return False
+    except OSError:
+        return True
+    finally:
+        os.close(probe)
+
+
 def is_idle_own(fd: int) -> bool:
     """is_idle() of an ordinary tmpfs file: there our own descriptor counts (memfd_create's does not), so that the
     lease is tried on it."""
@@ -79,6 +98,7 @@ class MemData:
     __slots__ = (
         "__weakref__",
         "_base_ctime",
+        "_blob",
         "_data",
         "_fd",
         "_ident",
@@ -95,6 +115,7 @@ class MemData:
         self._fd = -1
         self._ident = (0, 0)
         self._base_ctime = 0
+        self._blob: ref[Blob] | None = None
         self.atime = self.mtime = self.ctime = now
         self.linked = True  # False: no name is left; the bytes may go when the last user is gone
 
@@ -127,8 +148,41 @@ class MemData:
             write_all(fd, data)
             self._data = b""
 
+    # -- snapshots -------------------------------------------------------------------------------------------
+
+    def freeze(self) -> Blob | bytes:
+        """The bytes as they are now: shared while idle, else copied before the next change, or at once if a guest
+        may write."""
+        if self._fd < 0:
+            return self._data
+        blob = None if self._blob is None else self._blob()
+        if blob is None or not blob.untouched:
+            from .state import Blob
+
+            blob = Blob(self)
+            if has_writer(self._fd):
+                blob.keep()
+            else:
+                self._blob = ref(blob)
+        return blob
+
+    def has(self, data: bytes) -> bool:
+        """Are these the bytes? (Cheap if not; False when in doubt.)"""
+        return self._fd < 0 and self._data == data
+
+    def changing(self) -> None:
+        """The bytes may change from now on."""
+        if self._blob is not None:
+            blob, self._blob = self._blob(), None
+            if blob is not None:
+                blob.keep()
+
+    # -- use -------------------------------------------------------------------------------------------------
+
     def open(self, flags: int) -> int:
         """A new open file description with open(2)'s access mode and status flags, and O_TRUNC."""
+        if flags & (os.O_ACCMODE | os.O_TRUNC):
+            self.changing()
         name = f"/proc/self/fd/{self.fd()}"
         flags = (
             flags & ~(os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_DIRECTORY) | os.O_CLOEXEC | os.O_NOCTTY
@@ -181,6 +235,7 @@ class MemData:
 
     def truncate(self, size: int, now: int) -> None:
         """Cut or extend with a hole; mtime and ctime become now."""
+        self.changing()
         if self._fd < 0 and size == 0:
             self._data = b""
             self.mtime = self.ctime = now
@@ -189,6 +244,7 @@ class MemData:
 
     def load(self, data: bytes) -> None:
         """Set the contents without touching the times (restoring, copying up)."""
+        self.changing()
         if self._fd < 0:
             self._data = data
         else:
@@ -227,6 +283,7 @@ class MemData:
 
     def unlinked(self) -> None:
         """No name is left: free the bytes as soon as no guest has the file open."""
+        self.changing()
         self.linked = False
         if self._fd < 0:
             self._data = b""

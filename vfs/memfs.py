@@ -18,6 +18,7 @@ TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
     from typing import Any
 
+    from .memstate import MemState
     from .shm import Shm
     from .vfs import Vfs
 
@@ -64,6 +65,11 @@ class MemoryFS(SuperBlock):
     def close(self) -> None:
         if self.shm is not None:
             self.shm.close()
+
+    def snapshot(self) -> MemState:
+        from .memstate import MemState
+
+        return MemState(self)
 
     @property
     def options(self) -> str:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from .layers import Stack
     from .overlaydir import OverlayDir
+    from .overlaystate import OverlayState
     from .vfs import Vfs
 
     Key = tuple[int, int, int]  # layer, st_dev and inode number there
@@ -109,6 +110,23 @@ class OverlayFS(SuperBlock):
         if self.redirect_dir:
             words.append("redirect_dir=on")
         return ",".join(words)
+
+    def snapshot(self) -> OverlayState | None:
+        """None with a host directory on top."""
+        upper = self.layers[0].snapshot()
+        from .memstate import MemState
+
+        if not isinstance(upper, MemState) or self.vfs is None:
+            return None
+        from .overlaystate import OverlayState
+
+        return OverlayState(self, upper)
+
+    def base(self) -> Inode:
+        """The lower layers alone."""
+        lower = OverlayFS(self.layers[1:], read_only=True)
+        lower.vfs = self.vfs
+        return lower.root
 
     def statfs(self) -> StatFs:
         """The upper layer's room."""

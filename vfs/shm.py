@@ -24,6 +24,8 @@ TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .state import Blob
+
 _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 430, 431, 432
 _CLOEXEC, _SET_STRING, _CREATE = 1, 1, 6
 
@@ -172,7 +174,15 @@ class ShmData(MemData):
     def idle_size(self) -> tuple[int, int]:
         return self._size, self._blocks
 
+    def freeze(self) -> Blob | bytes:
+        self.fd()
+        return super().freeze()
+
+    def has(self, data: bytes) -> bool:
+        return False
+
     def truncate(self, size: int, now: int) -> None:
+        self.changing()
         if self._fd < 0 and not self._size and not size:
             self.mtime = self.ctime = now
         else:
@@ -180,6 +190,7 @@ class ShmData(MemData):
             self._change(lambda fd: os.ftruncate(fd, size))
 
     def load(self, data: bytes) -> None:
+        self.changing()
         self.fd()
 
         def put(fd: int) -> None:
@@ -216,6 +227,7 @@ class ShmData(MemData):
             self._forget()
 
     def unlinked(self) -> None:
+        self.changing()
         self.linked = False
         if self._fd < 0:
             self._forget()
