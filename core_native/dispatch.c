@@ -276,6 +276,18 @@ s64 run_lane(struct thread *t, struct call *c)
 	return supervise(t, c, REQ_CALL);
 }
 
+/* A vector of offsets into its own buffer becomes one of pointers (argv, envp). */
+static void point_into(u64 buffer, u32 size)
+{
+	for (u64 at = buffer, word; at + 8 <= buffer + size; at += 8) {
+		memcpy(&word, (void *)at, 8);
+		if (!word)
+			return;
+		word += buffer;
+		memcpy((void *)at, &word, 8);
+	}
+}
+
 /* Bytes that a hook gave for arguments lie in pages of the guest's own for as long as the call lasts. */
 static s64 lend_buffers(struct thread *t, struct call *c, u64 *at, u64 *size)
 {
@@ -287,11 +299,13 @@ static s64 lend_buffers(struct thread *t, struct call *c, u64 *at, u64 *size)
 		return r;
 	*at = r;
 	for (u32 i = 0; i < n && i < RING3_MAX_OUT; i++) {
-		u32 off = s->out_off[i], len = s->out_len[i];
-		if (off > RING3_SLOT_DATA_SIZE || len > RING3_SLOT_DATA_SIZE - off || s->out_addr[i] > 5)
+		u32 off = s->out_off[i], len = s->out_len[i], arg = s->out_addr[i] & ~BUFFER_VECTOR;
+		if (off > RING3_SLOT_DATA_SIZE || len > RING3_SLOT_DATA_SIZE - off || arg > 5)
 			continue;
 		memcpy((void *)(r + off), slot_data(t) + off, len);
-		c->a[s->out_addr[i]] = r + off;
+		c->a[arg] = r + off;
+		if (s->out_addr[i] & BUFFER_VECTOR)
+			point_into(r + off, len);
 	}
 	return 0;
 }

@@ -230,6 +230,7 @@ CONSTANTS: dict[str, int] = {
     "HOOK_UNKNOWN": 1,  # numbers outside 0..511 are hooked
     "HOOK_COUNT": 4,  # no hook: the core only counts
     "HOOK_SIGNALS": 2,  # MSG_SIGNAL for each signal that a handler gets
+    "BUFFER_VECTOR": 0x100,  # with ACT_BUFFERS: the argument is a vector of offsets into its buffer, which ends with 0
     "ACT_NATIVE_FD": 0x200,  # the descriptor in argument 0 is native from now on
     "ACT_SIGPIPE": 0x400,
     # trap_reports of the world page

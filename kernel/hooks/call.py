@@ -18,7 +18,7 @@ from .pending import Proceed, sleep, thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from ..dispatch import Request
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..task import FdRef, Task
 
 _NULL = CONSTANTS["RING3_NULL"]
+_VECTOR = CONSTANTS["BUFFER_VECTOR"]
 _MASK = (1 << 64) - 1
 _MARSHALLED = ("small", "path", "path?", "str", "str?", "in", "inbuf", "iov", "inout")
 _UNKNOWN_ARGS = [("uint", 0)] * 6
@@ -103,7 +104,7 @@ class Arguments:
     int, and for a descriptor its number; str for a path or a name; bytes for a buffer that the call reads; a list of
     (address, length) for iovecs; a list of str for argv and envp; an address for memory that the call writes; None for
     NULL.  Setting one changes the call: an int is the raw argument, str and bytes become a buffer that the argument
-    points to (and the argument that holds its length follows).
+    points to (and the argument that holds its length follows), a list of str or bytes an argv or envp.
     """
 
     __slots__ = ("_call", "_given", "_inputs", "names")
@@ -127,10 +128,16 @@ class Arguments:
         i = self._index(key)
         return self._given[i] if i in self._given else self._decode(i)
 
-    def __setitem__(self, key: int | str, value: int | str | bytes) -> None:
+    def __setitem__(self, key: int | str, value: int | str | bytes | Sequence[str | bytes]) -> None:
         i = self._index(key)
+        if isinstance(value, (list, tuple)) and self._call.kinds[i][0] == "strv":
+            strings = [os.fsencode(s) for s in value]
+            if any(b"\0" in s for s in strings):
+                raise ValueError(f"a string of {key} has a NUL: {value!r}")
+            self._given[i] = strings
+            return
         if not isinstance(value, (int, str, bytes, bytearray, memoryview, os.PathLike)):
-            raise TypeError(f"an argument is an int, a str or bytes, not {value!r}")
+            raise TypeError(f"an argument is an int, a str or bytes (a list of them for argv), not {value!r}")
         self._given[i] = (
             value
             if isinstance(value, (int, str))
@@ -184,6 +191,9 @@ class Arguments:
             if isinstance(value, int):
                 raw[i] = value & _MASK
                 continue
+            if isinstance(value, list):
+                buffers.append((i | _VECTOR, _vector(value)))
+                continue
             kind, parameter = self._call.kinds[i]
             data = os.fsencode(value) if isinstance(value, str) else value
             if kind in ("inbuf", "small") and parameter not in self._given:
@@ -191,6 +201,16 @@ class Arguments:
             # An address has no length: what is a string for the call ends with NUL, and elsewhere it does no harm.
             buffers.append((i, data + b"\0"))
         return raw, buffers
+
+
+def _vector(strings: list[bytes]) -> bytes:
+    """argv or envp as the core takes it: offsets of the strings, 0, the strings."""
+    at = 8 * (len(strings) + 1)
+    offsets = []
+    for s in strings:
+        offsets.append(at)
+        at += len(s) + 1
+    return struct.pack(f"<{len(offsets) + 1}Q", *offsets, 0) + b"".join(s + b"\0" for s in strings)
 
 
 class Call:

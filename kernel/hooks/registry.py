@@ -265,7 +265,12 @@ class Hooks:
         channel = task.process.channel
         if channel is None or channel.closed:
             return
-        changes = call.args.changes() if call.changed else None
+        try:
+            changes = call.args.changes() if call.changed else None
+        except Exception as e:  # a str that is no file name, say
+            self._say(e, f"a hook of {call.name} gave an argument that it cannot have")
+            self._finish(flight, -errno.EIO)
+            return
         buffers: list[tuple[int, bytes]] = []
         if native is None and changes is not None:
             native, buffers = (call.nr, changes[0]), changes[1]

@@ -160,6 +160,42 @@ def test_arguments_are_changed_on_every_lane(box: ring3.Sandbox) -> None:
         assert out(box, "sh", "-c", "/bin/false one two; exit 0") == "one two\n"
 
 
+@pytest.mark.parametrize("rewrite", ["detour", "off"])
+def test_a_programs_arguments_and_environment_are_replaced(rewrite: str, log: list[str]) -> None:
+    def other(call: Any) -> None:
+        assert call.args.argv == ["false", "one"] and "KEEP=1" in call.args.envp
+        call.args["pathname"] = "/bin/sh"
+        call.args["argv"] = ["sh", "-c", 'echo "$0 $1 $MADE $KEEP $#"', b"zero", "", *(["x"] * 500)]
+        call.args["envp"] = ["MADE=by a hook", *call.args.envp[:0]]
+
+    with ring3.Sandbox(rewrite=rewrite, log=log.append, env={"PATH": "/usr/bin:/bin", "KEEP": "1"}) as box:
+        with box.hook("execve", before=other, program="*sh"):
+            assert out(box, "bash", "-c", "exec false one") == "zero  by a hook  501\n"
+
+        def too_much(call: Any) -> None:
+            call.args["argv"] = ["x" * 100] * 10_000
+
+        with box.hook("execve", before=too_much, program="*sh"):
+            assert "Input/output error" in out(box, "bash", "-c", "exec true")
+    assert len(log) == 1 and "more bytes than a call can take" in log[0]
+
+
+def test_an_argv_must_be_strings(box: ring3.Sandbox, log: list[str]) -> None:
+    def wrong(call: Any) -> None:
+        call.args["argv"] = ["nul \0 inside"]
+
+    with box.hook("execve", before=wrong, program="*sh"):
+        assert "Input/output error" in out(box, "bash", "-c", "exec true")
+    assert "has a NUL" in log[0]
+
+    def unwritable(call: Any) -> None:
+        call.args["pathname"] = "\ud800"  # no byte of a file name
+
+    with box.hook("mkdir", before=unwritable):
+        assert "Input/output error" in out(box, "mkdir", "/x")
+    assert "gave an argument that it cannot have" in log[1]
+
+
 def test_refusing_and_answering(box: ring3.Sandbox) -> None:
     def no(call: Any) -> None:
         raise OSError(errno.ELOOP, "")

@@ -7,6 +7,7 @@ need no hook; docs/pitfalls.md is the table.
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from elftools.elf.elffile import ELFFile
 from guestbuild import Builder
+from harness import REPO
 
 import ring3
 import ring3.native
@@ -298,3 +300,17 @@ def test_a_native_hook_cannot_take_the_guests_locks(tmp_path: Path) -> None:
     source += "int ring3_hook(struct ring3_call *c) { c->result = (long)malloc(8); return RING3_ANSWERED; }\n"
     with ring3.Sandbox(env=ENV) as box, pytest.raises(ring3.UsageError, match="a native hook has no libc"):
         box.native_hook(compiled(tmp_path, source))
+
+
+# -- the table
+
+
+def test_the_table_names_every_case() -> None:
+    page = (REPO / "docs" / "pitfalls.md").read_text()
+    cases = re.findall(r"CASE\((\w+)\)", (REPO / "tests" / "guests" / "pitfalls.c").read_text())
+    assert len(cases) == 12
+    own = re.findall(r"^def test_(time_of_the_vdso|a_signal_in_a_\w+)", Path(__file__).read_text(), re.M)
+    for name in [*cases, *own]:
+        assert name in page, f"docs/pitfalls.md does not name {name}"
+    for file in re.findall(r"\(`((?:core_native|loader)/[\w.]+)`\)", page):
+        assert (REPO / file).exists(), file
