@@ -105,6 +105,7 @@ struct thread {
 	u64 guest_sp; /* of a call through the fast entry */
 	u64 core_sp;
 	u64 jump;
+	u64 zp_rcx, zp_r11; /* of what arrived by page zero */
 	s64 fast_nr, fast_result;
 	struct proc *proc;
 	struct sighand *sighand;
@@ -132,6 +133,8 @@ _Static_assert(sizeof(struct thread) <= THREAD_STRUCT_SIZE, "thread");
 _Static_assert(__builtin_offsetof(struct thread, guest_sp) == 8, "entry.S");
 _Static_assert(__builtin_offsetof(struct thread, core_sp) == 16, "entry.S");
 _Static_assert(__builtin_offsetof(struct thread, jump) == 24, "entry.S");
+_Static_assert(__builtin_offsetof(struct thread, zp_rcx) == 32, "entry.S");
+_Static_assert(__builtin_offsetof(struct thread, zp_r11) == 40, "entry.S");
 
 /* What a trampoline left on the core stack (entry.S, fast_path). */
 struct fast_frame {
@@ -160,6 +163,7 @@ struct mm {
 	u32 init_pid;
 	u64 brk_start, brk;
 	u32 native_hook; /* it is mapped (native_hook.c) */
+	u32 page_zero; /* it is ours (zpoline.c) */
 	u32 gs_taken; /* the guest uses GS itself: no fast entry any more */
 	u32 tramps;
 	struct tramp_region tramp[TRAMP_MAX];
@@ -216,6 +220,15 @@ u64 tramp_return(u64 rip);
 u64 guest_rip(u64 rip);
 int must_go_on(u64 rip);
 
+u64 zp_trampoline(u64 ret);
+
+/* zpoline.c, entry.S */
+void map_page_zero(void);
+u64 zp_trap_of(u64 ret);
+int zp_signal(struct thread *t, struct siginfo_ *info, struct ucontext_ *uc, int fault);
+extern u64 zp_target;
+extern char zp_entry[], zp_load[], zp_slow[], zp_mark[], zp_null[], zp_null_end[];
+
 /* sites.c */
 void note_trap(struct thread *t, u64 site, int rewritten);
 void traps_forget(u64 addr, u64 size);
@@ -235,6 +248,8 @@ char *format_number(char *at, s64 value);
 static inline int in_core(u64 addr) { return addr >= RING3_CORE_BASE && addr < RING3_CORE_END; }
 static inline int touches_core(u64 addr, u64 n)
 {
+	if (unlikely(addr < PAGE) && n && mm.page_zero)
+		return 1;
 	return addr < RING3_CORE_END && (addr + n > RING3_CORE_BASE || addr + n < addr);
 }
 s64 copy_in(void *to, u64 from, u64 n);

@@ -132,6 +132,36 @@ fast_trap:
 	mov %gs:8, %rsp
 	jmp *%gs:24
 
+/*
+ * Page zero's slide ends here (zpoline.c): rax is a number, (%rsp) where the site goes on, if a site it was.  Flags, and rcx and r11
+ * too, are the guest's until that is known.  zp_target is zp_slow where GS cannot be used.
+ */
+	.data
+	.balign 8
+	.globl zp_target
+zp_target:
+	.quad zp_path
+	.text
+	.globl zp_entry, zp_path, zp_load, zp_slow, zp_mark, zp_null, zp_null_end
+zp_entry:
+	jmp *zp_target(%rip)
+zp_path:
+	mov %rcx, %gs:32		/* zp_rcx */
+	mov %r11, %gs:40		/* zp_r11 */
+zp_load:
+	mov (%rsp), %rcx
+	lea zp_mark(%rip), %r11
+	jmp fast_path
+zp_slow:
+	hlt				/* a fault, which zp_signal() looks into */
+zp_mark:
+	hlt				/* never reached: core_fast() knows by its address where a call came from */
+zp_null:
+	mov %gs:32, %rcx
+	mov %gs:40, %r11
+zp_null_end:
+	hlt
+
 /* Every other signal.  All but SIGSEGV, SIGBUS and SIGSYS are blocked here, so the plain return suffices. */
 	.globl signal_entry
 signal_entry:

@@ -177,6 +177,8 @@ void guest_main(int argc, char **argv, u64 stack_top)
 			t->sighand->known |= SIGBIT(sig);
 		}
 	filters_restore(t, parse_number(argv[7]));
+	if (((struct ring3_world *)WORLD_ADDR)->page_zero)
+		map_page_zero();
 	map_segments(plan, (const struct ring3_seg *)(plan + 1), fds + 3);
 	describe_to_host(plan);
 	u32 stop = plan->stop;

@@ -16,6 +16,7 @@ void use_gs(struct thread *t)
 void no_fast_entry(void)
 {
 	__atomic_store_n(&fast_target, (u64)fast_slow, __ATOMIC_RELEASE);
+	__atomic_store_n(&zp_target, (u64)zp_slow, __ATOMIC_RELEASE);
 }
 
 void guest_takes_gs(void)
@@ -28,6 +29,13 @@ void guest_takes_gs(void)
 int core_fast(struct fast_frame *f)
 {
 	struct thread *t = thread_of((u64)f);
+	if (unlikely(f->trap == (u64)zp_mark)) {
+		u64 trap = zp_trap_of(f->ret);
+		f->trap = trap ? trap : (u64)zp_null;
+		if (!trap)
+			return 1;
+		t->guest_sp += 8;
+	}
 	struct call c = {(int)f->rax, {f->rdi, f->rsi, f->rdx, f->r10, f->r8, f->r9}, f->ret, t->guest_sp, NULL};
 	if (needs_frame(c.nr))
 		return 1;

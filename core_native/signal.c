@@ -298,6 +298,8 @@ void core_signal(int sig, struct siginfo_ *info, struct ucontext_ *uc)
 {
 	struct thread *t = thread_of((u64)uc);
 	int fault = (sig == SIGSEGV || sig == SIGBUS) && info->si_code > 0;
+	if (unlikely(mm.page_zero) && zp_signal(t, info, uc, fault))
+		return;
 	if (uc->mc.rip == (u64)fast_last) /* everything is the guest's again, but for the jump */
 		uc->mc.rip = uc->mc.rcx;
 	else if (mm.tramps) {

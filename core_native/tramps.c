@@ -12,7 +12,7 @@
 #include "core.h"
 
 #define TRAP_AT 33
-enum { FORM_MOV = 1, FORM_HOP, FORM_BEFORE };
+enum { FORM_MOV = 1, FORM_HOP, FORM_BEFORE, FORM_ZPOLINE };
 
 /* The address that a trampoline at `base` returns to: the instruction after the site's syscall. */
 static u64 site_return(u64 base)
@@ -107,6 +107,36 @@ int tramp_add(u64 start, u64 size, u64 text, u64 text_end)
 	}
 	unlock(&mm.lock);
 	return i < TRAMP_MAX;
+}
+
+/* The vaddr in its file of the site that the trampoline at `base` is for. */
+static u64 vaddr_at(u64 base)
+{
+	return *(u64 *)(base + 48);
+}
+
+/* The trampoline of the site that calls page zero and goes on at `ret`; 0 if there is none.  They are in the sites' order. */
+u64 zp_trampoline(u64 ret)
+{
+	for (u32 i = 0; i < mm.tramps; i++) {
+		struct tramp_region r = mm.tramp[i];
+		if (!r.end || ret - 2 < r.text || ret > r.text_end)
+			continue;
+		u64 first = r.start, low = 0, high = (r.end - r.start) / RING3_TRAMPOLINE_SIZE;
+		if (form_at(first) == FORM_BEFORE && head_at(first))
+			first += RING3_TRAMPOLINE_SIZE;
+		u64 wanted = ret - 2 - (site_return(first) - 2 - vaddr_at(first));
+		while (low < high) {
+			u64 middle = (low + high) / 2, base = r.start + middle * RING3_TRAMPOLINE_SIZE;
+			if (vaddr_at(base) == wanted)
+				return form_at(base) == FORM_ZPOLINE ? base : 0;
+			if (vaddr_at(base) < wanted)
+				low = middle + 1;
+			else
+				high = middle;
+		}
+	}
+	return 0;
 }
 
 static int overlap(u64 a, u64 a_end, u64 b, u64 b_end)
@@ -222,6 +252,7 @@ static u32 original(u64 base, u8 *code, u64 *at)
 	u32 n = head_at(base);
 	switch (form_at(base)) {
 	case FORM_HOP:
+	case FORM_ZPOLINE:
 		*at = site_return(base) - 2;
 		code[0] = 0x0f;
 		code[1] = 0x05;
@@ -272,7 +303,7 @@ void tramp_restore(u64 addr, u64 size)
 			if (!n || !overlap(addr, end, at, at + n))
 				continue;
 			u64 first = ALIGN_DOWN(at, PAGE), pages = ALIGN_UP(at + n, PAGE) - first;
-			if (copy_in(&now, at, 1) || now != (n == 2 ? 0xeb : 0xe9)) /* the guest's own, or done before */
+			if (copy_in(&now, at, 1) || now != (form_at(base) == FORM_ZPOLINE ? 0xff : n == 2 ? 0xeb : 0xe9)) /* the guest's own, or done before */
 				continue;
 			if (sys(NR_mprotect, first, pages, PROT_READ | PROT_WRITE | PROT_EXEC))
 				continue;

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 PATIENCE = 20.0
 """Seconds that a program waits; then its calls trap, and the next one to map the file finds it analysed."""
-_CODE = "import sys; sys.path[:] = sys.argv[2].split('\\n'); from {} import main; main(sys.argv[1])"
+_CODE = """import sys
+sys.path[:] = sys.argv[2].split("\\n")
+from {} import main
+main(sys.argv[1], sys.argv[3] == "zpoline")
+"""
 
 
 class Analysis:
@@ -35,7 +39,8 @@ class Analysis:
             (os.POSIX_SPAWN_DUP2, fd, 3), (os.POSIX_SPAWN_DUP2, theirs, 1),
             (os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, null, 2),
         ]  # fmt: skip
-        argv = [sys.executable, "-S", "-E", "-c", _CODE.format(module), cache.directory, "\n".join(sys.path)]
+        given = [cache.directory, "\n".join(sys.path), cache.kind]
+        argv = [sys.executable, "-S", "-E", "-c", _CODE.format(module), *given]
         try:
             self._pid = os.posix_spawn(
                 sys.executable, argv, os.environ, file_actions=actions, setpgroup=0, setsigmask=[]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .sandbox import Kernel
     from .task import Task
 
-MODES = ("detour", "off")
+MODES = ("detour", "zpoline", "zpoline-unsafe", "off")
 _ACT_FD = CONSTANTS["ACT_FD"]
 
 
@@ -43,12 +43,42 @@ def _shared_cache() -> RewriteCache:
     return shared_cache()
 
 
+_zpoline: list[RewriteCache] = []
+
+
+def _zpoline_cache() -> RewriteCache:
+    """The same with sites that call page zero."""
+    from ..loader.site_cache import RewriteCache
+
+    if not _zpoline:
+        _zpoline.append(RewriteCache(zpoline=True))
+    return _zpoline[0]
+
+
+def _check(mode: str) -> None:
+    if mode in ("detour", "off"):
+        return
+    from ..errors import UsageError
+
+    if mode not in MODES:
+        raise UsageError(f"rewrite={mode!r}: there are {', '.join(MODES)}")
+    from .page_zero import refusal
+
+    if why := refusal(mode == "zpoline-unsafe"):
+        raise UsageError(why)
+
+
 class Images:
-    """The rewritten files of one sandbox.  `mode`: "detour", or "off" (every call traps)."""
+    """The rewritten files of one sandbox.  `mode`: one of MODES; "off": every call traps.
+
+    Raises UsageError for a mode that does not exist, or that does not work on this machine.
+    """
 
     def __init__(self, kernel: Kernel, mode: str = "detour") -> None:
         self._kernel = kernel
-        self.on = mode == "detour"
+        self.on = mode != "off"
+        self.page_zero = mode.startswith("zpoline")
+        _check(mode)
         self._analyses: dict[tuple[int, int, int], Analysis] = {}
         self._ready: set[tuple[int, int, int]] = set()  # files that nobody has to wait for
         self._known: dict[tuple[int, int], tuple[str, Entry]] = {}  # by (st_dev, st_ino), also of the memfd
@@ -63,7 +93,7 @@ class Images:
         from ..loader.site_cache import Large
 
         try:
-            entry, found = _shared_cache().look(fd, LARGE)
+            entry, found = self._cache().look(fd, LARGE)
         except Large:
             return None  # whose analysis takes long, or failed
         except ImportError as e:
@@ -86,7 +116,7 @@ class Images:
         from ..loader.site_cache import Large
 
         try:
-            cache = _shared_cache()
+            cache = self._cache()
             cache.look(fd, LARGE)
         except Large:
             known = self._analyses.get(identity)
@@ -139,10 +169,12 @@ class Images:
         """Path and sites of all of them."""
         return list(dict(self._known.values()).items())
 
-    @staticmethod
-    def record(key: str, vaddrs: set[int]) -> None:
+    def _cache(self) -> RewriteCache:
+        return _zpoline_cache() if self.page_zero else _shared_cache()
+
+    def record(self, key: str, vaddrs: set[int]) -> None:
         """The syscalls at `vaddrs` of the file with the content `key` trapped."""
-        _shared_cache().record(key, vaddrs)
+        self._cache().record(key, vaddrs)
 
     def is_candidate(self, install: InstallFd, st: os.stat_result) -> bool:
         """Shall the core ask before it maps this file executable?  ELF files that are open for reading."""

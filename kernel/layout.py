@@ -105,6 +105,7 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("native_beyond", "u64", 1),  # numbers outside of [0, 512) go through it too
         ("virtual_uids", "u32", 1),  # the host's uid of some guest is not the one that guests see
         ("trap_reports", "u32", 1),  # TRAPS_*
+        ("page_zero", "u32", 1),  # programs that start get the slide of core_native/zpoline.c
     ],
     # Guest to supervisor over the process's socket.
     "ring3_msg": [

@@ -20,7 +20,7 @@ from .loop import Loop, Running
 from .task import Credentials, FsStruct, Process, Task
 from .traps import Traps
 from .watch import Watch
-from .world import make_world, note_virtual_uid, write_uts
+from .world import make_world, note_virtual_uid, use_page_zero, write_uts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,6 +111,8 @@ class Kernel:
         self.world, self._world_fd = make_world(self.init_pid)
         self.write_uts()
         self.traps.publish()
+        if self.images.page_zero:
+            use_page_zero(self.world)
         if self._trace is not None:
             from .trace import start
 

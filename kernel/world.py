@@ -41,6 +41,11 @@ def report_traps(page: mmap.mmap, which: int) -> None:
     struct.pack_into("<I", page, _WORLD["trap_reports"], which)
 
 
+def use_page_zero(page: mmap.mmap) -> None:
+    """Programs that start from now on have page zero mapped, for --rewrite=zpoline."""
+    struct.pack_into("<I", page, _WORLD["page_zero"], 1)
+
+
 def note_virtual_uid(page: mmap.mmap) -> None:
     """From now on the core asks before it shows a sender's uid in a siginfo."""
     struct.pack_into("<I", page, _WORLD["virtual_uids"], 1)

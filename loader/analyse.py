@@ -9,23 +9,19 @@ from __future__ import annotations
 
 import os
 import resource
-import sys
 
 MAX_SECONDS, MAX_MEMORY = 60, 4 << 30
 """CPU time and memory that a file is worth."""
 
 
-def main(directory: str) -> None:
+def main(directory: str, zpoline: bool) -> None:
     """Analyse the file behind descriptor 3 with the cache in ``directory``."""
     from .site_cache import RewriteCache, encode
 
     resource.setrlimit(resource.RLIMIT_CPU, (MAX_SECONDS, MAX_SECONDS))
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
-    entry, _ = RewriteCache(directory).look(3)
+    entry, _ = RewriteCache(directory, zpoline).look(3)
     raw = encode(entry)
     while raw:
         raw = raw[os.write(1, raw) :]
 
-
-if __name__ == "__main__":
-    main(sys.argv[1])

@@ -29,6 +29,7 @@ from .trampoline import (
     MAX_DISPLACED,
     MOV,
     NOP5,
+    ZPOLINE,
     jump,
     relocated,
     short_mov,
@@ -202,7 +203,7 @@ class _Patcher:
         """Patch ``site``; returns its trampoline, or both, for the vaddr ``tramp``."""
         form = FORMS.get(site.form, 0)
         vaddr = site.vaddr
-        start = vaddr if form == HOP else vaddr - site.length
+        start = vaddr if form in (HOP, ZPOLINE) else vaddr - site.length
         if start < self._end or vaddr - start > MAX_DISPLACED:
             raise Mismatch(f"{site} overlaps another")
         self._end = vaddr + 2
@@ -211,6 +212,9 @@ class _Patcher:
         here = vaddr + self._shift
         if start < self._low or self._image[here : here + 2] != b"\x0f\x05":
             raise Mismatch(f"there is no syscall at {vaddr:#x}")
+        if form == ZPOLINE:
+            self._image[here : here + 2] = b"\xff\xd0"  # call *%rax
+            return trampoline(tramp, vaddr, ZPOLINE)
         if form == HOP:
             self._hop(site, here, tramp)
             return trampoline(tramp, vaddr, HOP)

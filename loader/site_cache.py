@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from .text import Text
 
-VERSION = 6
+VERSION = 7
 """Of the files and of the rules by which sites are judged: change it with either, and everything is made anew."""
 MAX_ENTRIES, MAX_BYTES = 256, 1 << 30
 """Bounds of what is kept in memory: files, and bytes of their memfds."""
@@ -120,7 +120,8 @@ class RewriteCache:
     cannot be used costs time in the next run, nothing else.
     """
 
-    def __init__(self, directory: str | None = None) -> None:
+    def __init__(self, directory: str | None = None, zpoline: bool = False) -> None:
+        self._zpoline = zpoline
         self._directory = directory
         self._lock = threading.Lock()
         self._entries: dict[Identity, tuple[Entry, Rewrite | None]] = {}  # the least recently used first
@@ -140,6 +141,11 @@ class RewriteCache:
         Raises Large if that would take the analysis of more than ``limit`` bytes of text.
         """
         return self._entry(fd, limit)
+
+    @property
+    def kind(self) -> str:
+        """ "zpoline" if sites may call page zero, else "detour"."""
+        return "zpoline" if self._zpoline else "detour"
 
     @property
     def directory(self) -> str:
@@ -260,7 +266,7 @@ class RewriteCache:
         loaded = self._load(key)
         learned = loaded[1] if loaded else frozenset[int]()
         try:
-            analysis = find_sites(text, learned)
+            analysis = find_sites(text, learned, True) if self._zpoline else find_sites(text, learned)
         except OSError as e:
             raise Mismatch("the file became shorter") from e
         made = build(text, analysis, key)
@@ -275,7 +281,7 @@ class RewriteCache:
         if self._directory is None:
             from ..core_native.build import cache_dir
 
-            self._directory = os.path.join(cache_dir(), "rewrite")
+            self._directory = os.path.join(cache_dir(), "zpoline" if self._zpoline else "rewrite")
         return os.path.join(self._directory, name)
 
     def _known_key(self, identity: Identity | None) -> str:

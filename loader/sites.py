@@ -8,6 +8,7 @@ forms, and what each needs:
 
 mov     ``mov $nr,%eax; syscall``: the mov becomes a jump, the syscall stays, so that whoever branches to it traps.
 hop     ``syscall`` becomes a jump to padding between functions, which jumps on; nothing else moves.
+zpoline ``syscall`` becomes ``call *%rax``, where that is wanted and right (page_zero.py).
 before  other instructions before the syscall are copied, and a jump overwrites the first of them (displace.py).
 """
 
@@ -28,6 +29,7 @@ from .displace import (
 from .flow import END, INDIRECT, JUMP, NEXT, SYSCALL, Disassembler, Flow, OverBudget
 from .functions import Functions, Range, pointers, read_functions
 from .padding import MAX_RUN, is_padding
+from .page_zero import may_call
 from .text import Text
 from .trampoline import JUMP_SIZE, pack_rips
 
@@ -108,7 +110,7 @@ class Analysis:
         self.uses_gs = uses_gs
 
 
-def find_sites(text: Text, learned: frozenset[int] = frozenset()) -> Analysis:
+def find_sites(text: Text, learned: frozenset[int] = frozenset(), zpoline: bool = False) -> Analysis:
     """Find the sites of ``text``. ``learned`` are vaddrs whose syscall was executed: it is enough then
     that the linear pass takes them for instructions too. (A guest may jump to any bytes: that alone proves nothing.)
 
@@ -122,7 +124,7 @@ def find_sites(text: Text, learned: frozenset[int] = frozenset()) -> Analysis:
     uses_gs = any(_writes_gs(code) for code in data)
     if not candidates:
         return Analysis([], [], uses_gs)
-    finder = _Finder(text, data, read_functions(text, candidates, data))
+    finder = _Finder(text, data, read_functions(text, candidates, data), zpoline)
     finder.find_called(candidates)
     sites: list[Site] = []
     refused: list[Site] = []
@@ -158,7 +160,7 @@ def _writes_gs(code: bytes) -> bool:
 class _Finder:
     """The analysis of one file, as far as it has come."""
 
-    def __init__(self, text: Text, data: list[bytes], functions: Functions) -> None:
+    def __init__(self, text: Text, data: list[bytes], functions: Functions, zpoline: bool = False) -> None:
         self.text = text
         self.data = data
         self.functions = functions
@@ -168,6 +170,7 @@ class _Finder:
         self.placed: list[Site] = []
         self.runs: dict[Range, int] = {}  # padding: slots in use
         self.called: list[Range] = []
+        self.zpoline = zpoline
 
     def bytes_at(self, start: int, end: int) -> bytes:
         """The bytes of [start, end), or b"" if they are not all in one segment."""
@@ -208,6 +211,8 @@ class _Finder:
         if flow.reached.get(vaddr, (0, 0, 0))[1] != SYSCALL:
             # Executed, and an instruction to the linear pass too: what stands before it is as uncertain as ever.
             return self._want_hop(vaddr, None) if executed else Site(vaddr, reason=NOT_REACHED)
+        if self.zpoline and may_call(self.disassembler.decode, flow, vaddr):
+            return Site(vaddr, "zpoline")
         before = self._before(flow, vaddr)
         if before is None or executed or vaddr in flow.targets:
             return self._want_hop(vaddr, before)

@@ -24,8 +24,8 @@ from struct import Struct
 
 from ..kernel.layout import FAST_ENTRY, TRAMPOLINE_SIZE
 
-MOV, HOP, BEFORE = 1, 2, 3
-FORMS = {"mov": MOV, "hop": HOP, "before": BEFORE}
+MOV, HOP, BEFORE, ZPOLINE = 1, 2, 3, 4
+FORMS = {"mov": MOV, "hop": HOP, "before": BEFORE, "zpoline": ZPOLINE}
 """Numbers of the forms, in trampolines and in the cache's files."""
 JUMP_SIZE = 5
 MAX_DISPLACED = 40

@@ -212,9 +212,10 @@ def _run_parser() -> argparse.ArgumentParser:
     add("-t", "--tty", action="store_true", help="give the program a new terminal of its own")
     add(
         "--rewrite",
-        choices=("detour", "off"),
+        choices=("detour", "zpoline", "zpoline-unsafe", "off"),
         default="detour",
-        help="rewrite system call sites before they run (detour: the default), or let every call trap (off)",
+        help="how system call sites are rewritten before they run: detour (the default); zpoline, by page zero, where "
+        "that can be execute-only (zpoline-unsafe: also where reads of null then go unnoticed); off: every call traps",
     )
     add(
         "--native-hook",

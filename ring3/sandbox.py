@@ -59,7 +59,8 @@ class Sandbox(Hooking):
             HOME and TERM.
         hostname: what uname(2) tells; the host's by default.
         cwd: where guests start; the caller's directory if the world has it, else "/".
-        rewrite: "detour" rewrites system call sites before they run; "off" lets every call trap.
+        rewrite: "detour" rewrites system call sites before they run; "zpoline" does so by way of
+            page zero (docs/loader.md); "off" lets every call trap.
         trace: a writable text file that gets one line for each system call, or a callable that gets the line.
         log: gets one line for each thing that the user should know (a call that is not supported, ...); the
             "ring3" logger by default.

@@ -94,7 +94,7 @@ def parser_of(make: Callable[[str, str], argparse.ArgumentParser]) -> argparse.A
     add("--entrypoint", metavar="PROGRAM", help="as ring3 run")
     add("--workdir", metavar="DIR", help="the working directory in the world")
     add("--hostname", metavar="NAME", help="what the world's host is called")
-    add("--rewrite", choices=("detour", "off"), default="detour", help="as ring3 run")
+    add("--rewrite", choices=("detour", "zpoline", "zpoline-unsafe", "off"), default="detour", help="as ring3 run")
     add("command", nargs="...", metavar="PROGRAM [ARGUMENT]...", help="what to run; looked up in PATH")
     return parser
 

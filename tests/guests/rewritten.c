@@ -36,6 +36,13 @@ long page_mov(long), page_jump(long), page_hop(long), page_before(long);
 long line_mov(long), line_jump(long), line_hop(long), line_before(long);
 long branches(long, long), numbers(long);
 
+/* What --rewrite=zpoline cannot help: its call writes below the stack pointer, where the function keeps nothing; where page zero
+ * is readable (zpoline-unsafe), null is too; and a jump to it tells nobody where in it. */
+static int mode_is(const char *name) {
+    const char *mode = getenv("CHECK_REWRITE");
+    return mode && !strncmp(mode, name, strlen(name));
+}
+
 static void across(void) {
     static long (*const f[])(long) = {page_mov, page_jump, page_hop, page_before, line_mov, line_jump, line_hop, line_before};
     for (int round = 0; round < 50; round++)
@@ -78,7 +85,7 @@ static void small_stack(void) {
         EQ(on_stack(line_before, SYS_getpid, (unsigned long)stack + 1024), getpid());
         EQ(on_stack(line_hop, SYS_getpid, (unsigned long)stack + 1024), getpid());
         for (int j = 0; j < 8192; j++)
-            if (stack[j] != 0x5a && (j < 1024 - 8 || j >= 1024)) {
+            if (stack[j] != 0x5a && (j < 1024 - (mode_is("zpoline") ? 16 : 8) || j >= 1024)) {
                 COMPLAIN("byte %d of the stack was written", j);
                 break;
             }
@@ -152,7 +159,8 @@ static void null(void) {
     sigaction(SIGSEGV, &sa, NULL);
     static const unsigned long targets[] = {0, 39, 1, 231, 511, 4095};
     for (volatile size_t i = 0; i < sizeof targets / sizeof *targets; i++)
-        for (volatile int how = 0; how < 3; how++) {
+        for (volatile int how = 0; how < (mode_is("zpoline-unsafe") ? 2 : 3); how++) {
+            if (how == 1 && targets[i] && mode_is("zpoline")) continue;
             fault_rip = fault_addr = 1 << 30;
             if (!sigsetjmp(back, 1)) {
                 if (how == 0) __asm__ volatile("mov $39, %%eax\n call *%0" ::"b"(targets[i]) : "rax", "memory");

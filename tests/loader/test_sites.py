@@ -505,3 +505,37 @@ def test_jump_tables_are_followed(tmp_path: Path) -> None:
     broken = table.replace("case2 -", "1 + case2 -").replace("case1 -", "1 + case1 -")
     path = assemble(tmp_path, "broken", broken + function("f", named) + function("g", "ret"))
     assert set(forms(path).values()) == {sites.NOT_REACHED}
+
+
+PAGE_ZERO = {
+    "a number just before": ("mov $39, %eax; syscall; ret", True),
+    "a number before other instructions": ("mov $39, %eax; mov %rdi, %rsi; xor %edi, %edi; syscall; ret", True),
+    "from memory": ("mov (%rdi), %eax; syscall; ret", False),
+    "an argument": ("mov %edi, %eax; syscall; ret", False),
+    "too large a number": ("mov $512, %eax; syscall; ret", False),
+    "changed meanwhile": ("mov $39, %eax; add %edi, %eax; syscall; ret", False),
+    "a byte of it changed": ("mov $39, %eax; mov %dil, %al; syscall; ret", False),
+    "a branch to the call": ("mov $39, %eax; jmp 1f; 2: mov $40, %eax; 1: syscall; jz 2b; ret", False),
+    "a branch between": ("mov $39, %eax; 1: mov %rdi, %rsi; syscall; dec %eax; jnz 1b; ret", False),
+    "across a call": ("mov $39, %eax; call g; syscall; ret", False),
+    "the red zone": ("mov %edi, -8(%rsp); mov $39, %eax; syscall; mov -8(%rsp), %eax; ret", False),
+    "the red zone, by rbp": (
+        "push %rbp; mov %rsp, %rbp; mov %edi, -8(%rbp); mov $39, %eax; syscall; pop %rbp; ret",
+        False,
+    ),
+    "a frame of its own": (
+        "push %rbp; mov %rsp, %rbp; sub $16, %rsp; mov %edi, -8(%rbp); call g; mov $39, %eax; syscall; leave; ret",
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("what", PAGE_ZERO)
+def test_what_may_call_page_zero(what: str, tmp_path: Path) -> None:
+    body, may = PAGE_ZERO[what]
+    path = assemble(tmp_path, "zero", function("f", body) + function("g", "ret"))
+    with open(path, "rb") as f:
+        found = text.read(f.fileno())
+        assert found is not None
+        got = [s.form for s in sites.find_sites(found, frozenset(), True).sites]
+    assert ("zpoline" in got) is may and got, got

@@ -103,7 +103,8 @@ def maps(text: bytes, resolve: Resolver, brk: tuple[int, int] | None, hidden: tu
                 out.append(line)
             continue
         start, end = (int(word, 16) for word in words[0].split(b"-"))
-        visible = not hidden[0] <= start < hidden[1]
+        # An execute-only page zero is that of --rewrite=zpoline.
+        visible = not hidden[0] <= start < hidden[1] and not (start == 0 and words[1] == b"--xp")
         if not visible:
             continue
         dev, ino = os.makedev(*(int(word, 16) for word in words[3].split(b":"))), int(words[4])
