@@ -129,7 +129,7 @@ s64 copy_out(u64 to, const void *from, u64 n)
 /* A guest string into `to`, NUL included: its length; `max` when longer than max - 1; -EFAULT. */
 s64 copy_str(char *to, u64 from, u64 max)
 {
-	if (in_core(from))
+	if (touches_core(from, 1))
 		return -EFAULT;
 	return copy_string(to, (const char *)from, max);
 }
