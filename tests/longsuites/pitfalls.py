@@ -124,9 +124,9 @@ PROOFS = (
     ),
     Proof(
         "data mistaken for code",
-        (("loader/sites.py", "        covering = self.functions.covering(vaddr) or self._continued(vaddr)\n",
-          "        return self._want_hop(vaddr, None)\n"
-          "        covering = self.functions.covering(vaddr) or self._continued(vaddr)\n"),),
+        (("loader/sites.py", "    def examine(self, vaddr: int, executed: bool) -> Site | None:\n",
+          "    def examine(self, vaddr: int, executed: bool) -> Site | None:\n"
+          "        return self._want_hop(vaddr, None)\n"),),
         guest("pitfalls", "data_is_not_code"), "data_is_not_code",
     ),
     Proof("a rewrite induced by the guest in its own data", LAZILY, guest("pitfalls", "induced_rewrite"),
