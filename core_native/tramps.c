@@ -166,11 +166,10 @@ u64 tramps_needed(u64 addr, u64 size)
 	return r ? r->start : 0;
 }
 
-/* The guest has unmapped [addr, addr + size): trampolines whose text is gone go too. */
+/* The guest has unmapped [addr, addr + size): trampolines whose text is gone go too.  mm.lock is held. */
 static void unmapped(u64 addr, u64 size)
 {
 	u64 end = addr + ALIGN_UP(size, PAGE);
-	lock(&mm.lock);
 	for (u32 i = 0; i < mm.tramps; i++) {
 		struct tramp_region *r = &mm.tramp[i];
 		if (!r->end || !overlap(addr, end, r->text, r->text_end))
@@ -185,28 +184,29 @@ static void unmapped(u64 addr, u64 size)
 		*r = (struct tramp_region){0};
 		sys(NR_munmap, start, length);
 	}
-	unlock(&mm.lock);
 }
 
-/* munmap(2) around the trampolines of text that stays. */
+/*
+ * munmap(2) around the trampolines of text that stays.  Under the lock: once the pages are free another thread may get a library
+ * there, whose trampolines must not be taken for those of what was there before.
+ */
 s64 unmap_around(struct thread *t, struct call *c)
 {
 	u64 addr = c->a[0], end = addr + ALIGN_UP(c->a[1], PAGE);
 	if (unlikely(!mm.tramps) || addr % PAGE || end <= addr)
 		return native(t, c);
-	struct call part = *c;
 	s64 r = 0;
+	lock(&mm.lock);
 	while (!r && addr < end) {
 		struct tramp_region *keep = needed(addr, end - addr);
 		u64 to = keep ? (keep->start > addr ? keep->start : addr) : end;
-		part.a[0] = addr;
-		part.a[1] = to - addr;
 		if (to > addr)
-			r = native(t, &part);
+			r = sys(NR_munmap, addr, to - addr);
 		if (!r)
 			unmapped(addr, to - addr);
 		addr = keep ? keep->end : end;
 	}
+	unlock(&mm.lock);
 	return r;
 }
 

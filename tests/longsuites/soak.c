@@ -23,6 +23,7 @@
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #define WORKERS 4
@@ -44,6 +45,7 @@ static volatile long handled, faulted;
 static __thread sigjmp_buf escape;
 static __thread volatile int may_jump;
 static __thread char *volatile guarded;
+static __thread volatile int operation;
 
 #define WRONG(...)                                                                        \
     do {                                                                                  \
@@ -96,7 +98,14 @@ static void on_signal(int sig, siginfo_t *si, void *uc) {
 static void on_fault(int sig, siginfo_t *si, void *uc) {
     char *page = (char *)((uintptr_t)si->si_addr & ~(uintptr_t)(PAGE - 1));
     if (!guarded || page != guarded || mprotect(page, PAGE, PROT_READ | PROT_WRITE)) {
-        WRONG("a fault at %p", si->si_addr);
+        greg_t *r = ((ucontext_t *)uc)->uc_mcontext.gregs;
+        WRONG("a fault at %p (code %d, error %llx), rip %llx, rsp %llx; guarded %p; operation %d; main %p", si->si_addr,
+              si->si_code, (long long)r[REG_ERR], (long long)r[REG_RIP], (long long)r[REG_RSP], (void *)guarded, operation,
+              (void *)(uintptr_t)on_signal);
+        static char map[65536];
+        int fd = open("/proc/self/maps", O_RDONLY);
+        for (ssize_t n; fd >= 0 && (n = read(fd, map, sizeof map)) > 0;)
+            if (write(2, map, (size_t)n) < 0) break;
         _exit(91);
     }
     __atomic_fetch_add(&faulted, 1, __ATOMIC_RELAXED);
@@ -141,7 +150,10 @@ static uint64_t op_killed(uint64_t x) {
         if (sig == SIGSEGV) *(volatile int *)8 = 1;
         for (;;) raw(SYS_getppid, 0);
     }
-    if (sig != SIGSEGV) kill(pid, sig);
+    if (sig != SIGSEGV && kill(pid, sig)) {
+        WRONG("kill(%d): errno %d", pid, errno);
+        syscall(SYS_kill, pid, SIGKILL);
+    }
     int st = status_of(pid);
     EXPECT(WIFSIGNALED(st) && WTERMSIG(st) == sig);
     return (uint64_t)sig;
@@ -319,7 +331,8 @@ static void *work(void *p) {
     w->running = 1;
     for (int i = 0; i < rounds && !bad; i++) {
         uint64_t x = draw(w), r;
-        switch (x >> 60) {
+        operation = (int)(x >> 60);
+        switch (operation) {
         case 0: r = op_fork(x); break;
         case 1: r = op_spawn(x & 3 ? x : x + 1); break;
         case 2: r = op_killed(x); break;
