@@ -146,9 +146,16 @@ class Images:
         """What the loader asks for the program and its interpreter."""
         return self._look(opened.fd, os.fsdecode(opened.path))
 
-    def _known_as(self, original: os.stat_result, entry: Entry, found: Rewrite | None, name: str | None) -> None:
+    def _known_as(
+        self, original: os.stat_result, entry: Entry, found: Rewrite | None, name: str | None
+    ) -> None:
         """/proc/PID/maps names a mapping of the memfd after the file, and so does a report of sites."""
-        record = self._kernel.vfs.files.get(original.st_dev, original.st_ino)
+        files = self._kernel.vfs.files
+        record = files.get(original.st_dev, original.st_ino)
+        old = self._known.get((original.st_dev, original.st_ino))
+        if old is not None and old[1] is entry and record is not None:
+            if found is None or (shown := files.get(*found.ident)) is not None and shown.path == record.path:
+                return  # as before
         if record is not None:
             name = os.fsdecode(self._kernel.vfs.path_name(record.path))
         known = name or "?", entry
@@ -156,10 +163,9 @@ class Images:
             del self._known[next(iter(self._known))]
         self._known[original.st_dev, original.st_ino] = known
         if found is not None:
-            st = os.fstat(found.memfd)
-            self._known[st.st_dev, st.st_ino] = known
+            self._known[found.ident] = known
             if record is not None:
-                self._kernel.vfs.files.add_native(st.st_dev, st.st_ino, record.path, record.inode, True)
+                files.add_native(*found.ident, record.path, record.inode, True)
 
     def known(self, dev: int, ino: int) -> tuple[str, Entry] | None:
         """Path and sites of a file that was mapped for execution, or of its rewritten form."""
@@ -187,61 +193,54 @@ class Images:
 
     def serve(self, task: Task, request: Request) -> None:
         """REQ_IMAGE: the text of file id[0], about to be mapped executable from offset args[0]."""
-        analysis = self._wanted(task, request)
+        fd = self._file(task, request)
+        analysis = self._analysis(fd) if fd >= 0 else None
         if analysis is None:
-            self._answer(task, request)
+            self._answer(task, request, fd)
             return
         number = task.request
 
         def over(_result: object, _failure: BaseException | None) -> None:
             task.blocked = None
             if task.request == number:
-                self._answer(task, request)  # interrupted: the text as it is
+                self._answer(task, request, fd)  # interrupted: the text as it is
+            else:
+                os.close(fd)
 
         running = Running(analysis.wait(), over)
         if running.waiting:
             task.blocked = running
 
-    def _wanted(self, task: Task, request: Request) -> Analysis | None:
-        """The analysis that is to be waited for before REQ_IMAGE is answered."""
+    def _file(self, task: Task, request: Request) -> int:
+        """A duplicate of the guest's descriptor, -1 if there is none."""
         ref = request.fds[0]
-        if ref is None or not self.on:
-            return None
         try:
-            fd = task.host_fd(ref.fd)
+            return -1 if ref is None or not self.on else task.host_fd(ref.fd)
         except OSError:
-            return None
-        try:
-            return self._analysis(fd)
-        finally:
-            os.close(fd)
+            return -1
 
-    def _answer(self, task: Task, request: Request) -> None:
+    def _answer(self, task: Task, request: Request, fd: int) -> None:
+        """Answer with the rewritten form of `fd`, which is closed."""
         channel = task.process.channel
+        found = None
+        if fd >= 0:
+            found = self._look(fd)
+            os.close(fd)
         if channel is None or channel.closed:
             return
-        found, vaddr = self._find(task, request)
-        if found is None:
-            channel.reply(task.slot, task.request, -errno.ENOENT)
-            return
-        channel.send_fds(task.slot, [found.memfd])
-        values = [vaddr, found.delta, found.tramp_offset, found.tramp_length, int(found.uses_gs), 0]
-        channel.reply(task.slot, task.request, 0, _ACT_FD, native=(0, values))
-
-    def _find(self, task: Task, request: Request) -> tuple[Rewrite | None, int]:
-        ref, offset = request.fds[0], request.args[0]
-        if ref is None:
-            return None, 0
-        try:
-            fd = task.host_fd(ref.fd)
-        except OSError:
-            return None, 0
-        try:
-            found = self._look(fd)
-        finally:
-            os.close(fd)
-        if found is not None:
-            for start, length, vaddr in found.segments:
-                if (start & -4096) <= offset < start + length:
-                    return found, vaddr + offset - start
-        return None, 0
+        offset = request.args[0]
+        for start, length, vaddr in found.segments if found is not None else ():
+            if (start & -4096) <= offset < start + length:
+                assert found is not None
+                channel.send_fds(task.slot, [found.memfd])
+                values = [
+                    vaddr + offset - start,
+                    found.delta,
+                    found.tramp_offset,
+                    found.tramp_length,
+                    int(found.uses_gs),
+                    0,
+                ]
+                channel.reply(task.slot, task.request, 0, _ACT_FD, native=(0, values))
+                return
+        channel.reply(task.slot, task.request, -errno.ENOENT)

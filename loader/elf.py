@@ -85,6 +85,11 @@ class ElfImage:
         return address
 
 
+#: images by the bytes that they were made of: the same few programs are started again and again
+_images: dict[bytes, ElfImage] = {}
+MAX_IMAGES = 256
+
+
 def is_elf(head: bytes) -> bool:
     """True if a file that begins with ``head`` claims to be ELF."""
     return head.startswith(b"\x7fELF")
@@ -114,7 +119,14 @@ def parse(fd: int, head: bytes, bad: int = errno.ENOEXEC) -> ElfImage:
             table = pread_exactly(fd, size, phoff)
         except OSError:
             raise OSError(bad, "the program headers are not in the file") from None
-    return ElfImage(e_type, entry, phoff, [ProgramHeader(raw) for raw in _PHDR.iter_unpack(table)])
+    key = head[:EHDR_SIZE] + table  # everything that an image depends on
+    known = _images.get(key)
+    if known is None:
+        if len(_images) > MAX_IMAGES:
+            _images.clear()
+        known = ElfImage(e_type, entry, phoff, [ProgramHeader(raw) for raw in _PHDR.iter_unpack(table)])
+        _images[key] = known
+    return known
 
 
 def interpreter_path(fd: int, header: ProgramHeader) -> bytes:

@@ -54,11 +54,12 @@ class Rewrite:
     ``size`` of the memfd in bytes; ``segments``: (file offset, length, vaddr) of what may be mapped from it, whole
     pages; ``delta``: where the trampolines go, as a vaddr of the file; ``tramp_offset`` and ``tramp_length`` in the
     memfd; ``sites`` rewritten and ``refused`` ones; ``uses_gs``: the text may contain wrgsbase; ``key``: the hash of
-    the file's content, in hexadecimal.
+    the file's content, in hexadecimal; ``ident``: (st_dev, st_ino) of the memfd.
     """
 
     __slots__ = (
         "delta",
+        "ident",
         "key",
         "memfd",
         "refused",
@@ -72,6 +73,7 @@ class Rewrite:
 
     def __init__(self, text: Text, analysis: Analysis, key: str) -> None:
         self.memfd = -1
+        self.ident = (0, 0)
         self.segments = [
             (first, end - first, s.vaddr - s.offset + first)
             for s in text.segments
@@ -155,6 +157,8 @@ def build(text: Text, analysis: Analysis, key: str) -> Rewrite | None:
     except OSError:  # before Linux 6.3
         made.memfd = os.memfd_create("ring3-text", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(made.memfd, made.size)
+    st = os.fstat(made.memfd)
+    made.ident = st.st_dev, st.st_ino
     with mmap.mmap(made.memfd, made.size) as image:
         _copy_text(text, image)
         _patch(text, made, image)

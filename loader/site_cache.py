@@ -206,7 +206,7 @@ class RewriteCache:
         identity = (st.st_dev, st.st_ino, st.st_mtime_ns, st.st_ctime_ns, st.st_size)
         with self._lock:
             known = self._entries.get(identity)
-            steady = _steady(fd)
+            steady = _steady(fd, st.st_dev)
             if known is not None and (
                 steady or not known[0].key or self._same(fd, st.st_size, known[0].key)
             ):
@@ -372,12 +372,19 @@ def _size(made: Rewrite | None) -> int:
     return 0 if made is None else made.size
 
 
-def _steady(fd: int) -> bool:
+_plain_devices: set[int] = set()
+"""Filesystems whose files cannot be sealed."""
+
+
+def _steady(fd: int, device: int) -> bool:
     """Whether the file's times tell of every change. Those of tmpfs and memfds do not: only the first store to a
     page through a shared mapping is noted (mm/shmem.c never writes back), unless the file is sealed against it."""
+    if device in _plain_devices:
+        return True
     try:
         return bool(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE)
     except OSError:
+        _plain_devices.add(device)
         return True  # not of that kind
 
 
