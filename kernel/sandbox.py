@@ -408,8 +408,10 @@ class Kernel:
                 return
             kind, slot, a, b, c, d = MSG.unpack(data)
             if kind == 1:
-                # It may come late, after its request and further ones were seen in the slot itself.
-                if valid_slot(slot) and (number := channel.latest(slot)) != channel.taken.get(slot):
+                # It may come late, after its request was seen in the slot itself.  A further one there is not
+                # its business: what the guest said before that one (of a fork, say) may stand behind this ring.
+                number = a & 0xFFFFFFFF
+                if valid_slot(slot) and channel.latest(slot) == number != channel.taken.get(slot):
                     self._serve(process, slot, number)
                 if channel.closed:
                     return

@@ -93,7 +93,11 @@ class Watch:
         barrier()
         served = False
         for one in some:
-            if not one.channel.closed and (number := one.words[one.req]) != one.channel.taken.get(one.slot):
+            if one.channel.closed or (number := one.words[one.req]) == one.channel.taken.get(one.slot):
+                continue
+            if one.words[_POSTED] != one.channel.received:
+                self._drain(one.process)
+            if not one.channel.closed and number != one.channel.taken.get(one.slot):
                 self._serve(one.process, one.slot, number)
                 served = True
         return served
