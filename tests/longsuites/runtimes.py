@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "programs"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from harness import BASE_ENV, become_subreaper, run_native, run_ring3
-from runtimecases import CASES, Case
+from runtimecases import CASES, Case, usable_modes
 
 from ring3.kernel.images import MODES
 
@@ -54,13 +54,15 @@ def main() -> int:
     names = [case.name for case in CASES]
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: all of {' '.join(names)}")
     parser.add_argument("--repeat", type=int, default=20, metavar="N", help="runs in each mode (default 20)")
-    parser.add_argument("--mode", action="append", choices=MODES, help="a rewrite mode (default: every one)")
+    parser.add_argument(
+        "--mode", action="append", choices=MODES, help="a rewrite mode (default: every one that is safe here)"
+    )
     parser.add_argument("--json", type=Path, help="write the results to a file")
     options = parser.parse_args()
     if unknown := set(options.names) - set(names):
         parser.error(f"no such case: {' '.join(sorted(unknown))}; there are {' '.join(names)}")
     become_subreaper()
-    modes: list[str] = options.mode or list(MODES)
+    modes: list[str] = options.mode or usable_modes()
     results: dict[str, object] = {}
     bad = 0
     with tempfile.TemporaryDirectory(prefix="ring3-runtimes-") as made:

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 from harness import BASE_ENV, assert_clean, run_native, run_ring3
-from runtimecases import CASES, Case
-
-from ring3.kernel.images import MODES
+from runtimecases import CASES, Case, usable_modes
 
 
 @pytest.mark.timeout(400)
@@ -26,7 +24,7 @@ def test_runtime(case: Case, session_dir: Path, workdir: Path) -> None:
     env = {**BASE_ENV, "HOME": str(workdir)}
     native = run_native(argv, cwd=workdir, env=env, timeout=case.timeout)
     assert_clean(native)
-    for mode in MODES:
+    for mode in usable_modes():
         guest = run_ring3(argv, f"--rewrite={mode}", cwd=workdir, env=env, timeout=case.timeout)
         wrong = case.differs(native, guest)
         assert not wrong, f"{mode}: {wrong}\n{guest.describe()}"
