@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .process import CompletedProcess, Popen, Stream
     from .vfs.boxfiles import BoxFiles, Diff, Snapshot
     from .vfs.image import Image
+    from .vfs.pydevice import Device
     from .vfs.tree import TreePath
     from .world import MountSpec, User
 
@@ -162,6 +163,19 @@ class Sandbox(Hooking):
         except (OSError, ValueError) as e:
             raise SandboxError(f"mount on {os.fspath(path)}: {getattr(e, 'strerror', None) or e}") from None
         self.mount(path, filesystem)
+
+    def device(self, path: str | os.PathLike[str], device: Device, mode: int = 0o666) -> None:
+        """Make a character device at the guest's ``path``, which ``device`` (see ring3.vfs.pydevice.Device) serves.
+
+        Raises SandboxError if the node cannot be made.
+        """
+        from .vfs.pydevice import add_device
+
+        with self.lock:
+            try:
+                add_device(self.vfs, os.fsencode(path), device, mode)
+            except OSError as e:
+                raise SandboxError(f"cannot make the device {os.fspath(path)}: {e.strerror}") from None
 
     @property
     def root(self) -> TreePath:

@@ -20,6 +20,7 @@ from .inode import Inode, OpenContext, SuperBlock, err
 from .memdata import MemData, MemfdPool
 from .openfile import OpenFile
 from .stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, Stat, StatFs, now_ns
+from .userwork import call, in_thread, log
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
@@ -148,28 +149,14 @@ class PathFS(SuperBlock):
         try:
             self.sync()
         except OSError as e:
-            _log(f"{self.fstype}: what was written could not be stored: {e}")
+            log(f"{self.fstype}: what was written could not be stored: {e}")
 
     def ino_of(self, path: str) -> int:
         return self._inos.setdefault(path, len(self._inos) + 1)
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """One of the methods, with its exceptions as OSError; an async one is run to its end."""
-        import inspect
-
-        try:
-            result = function(*arguments)
-            if inspect.isawaitable(result):
-                import asyncio
-
-                result = asyncio.run(_finish(result))
-            return result
-        except OSError as e:
-            number = e.errno or _ERRNOS.get(type(e)) or errno.EIO
-            raise OSError(number, os.strerror(number)) from e
-        except Exception as e:
-            _log(f"{self.fstype}: {getattr(function, '__qualname__', function)}{arguments[:1]}: {e!r}")
-            raise err(errno.EIO) from e
+        return call(self.fstype, function, *arguments)
 
     def node(self, path: str) -> PathNode | None:
         """The inode of a path; None if there is nothing."""
@@ -213,51 +200,8 @@ class PathFS(SuperBlock):
 
     async def in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """call() in a thread, while other guests go on."""
-        from ..kernel.loop import Event
-
         assert self.vfs is not None
-        loop: Any = self.vfs.files.loop
-        if loop is None:
-            return self.call(function, *arguments)
-        event = Event()
-        outcome: list[Any] = []
-
-        def work() -> None:
-            try:
-                outcome[:] = True, self.call(function, *arguments)
-            except BaseException as e:
-                outcome[:] = False, e
-            loop.call_soon_threadsafe(event.set)
-
-        import threading
-
-        threading.Thread(target=work, daemon=True).start()
-        await event
-        good, value = outcome
-        if not good:
-            raise value
-        return value
-
-
-_ERRNOS: dict[type, int] = {
-    FileNotFoundError: errno.ENOENT,
-    FileExistsError: errno.EEXIST,
-    PermissionError: errno.EACCES,
-    IsADirectoryError: errno.EISDIR,
-    NotADirectoryError: errno.ENOTDIR,
-    TimeoutError: errno.ETIMEDOUT,
-    ConnectionRefusedError: errno.ECONNREFUSED,
-}
-
-
-async def _finish(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
-
-
-def _log(line: str) -> None:
-    import logging
-
-    logging.getLogger("ring3").warning("%s", line)
+        return await in_thread(self.vfs, self.call, function, *arguments)
 
 
 def _bytes(data: Text) -> bytes:
@@ -530,7 +474,7 @@ class WriteFile(OpenFile):
             if self in node.writers:
                 node.flush()
         except OSError as e:
-            _log(f"{node.sb.fstype}: {node.path} could not be stored when it was closed: {e.strerror}")
+            log(f"{node.sb.fstype}: {node.path} could not be stored when it was closed: {e.strerror}")
         finally:
             if self in node.writers:
                 node.writers.remove(self)

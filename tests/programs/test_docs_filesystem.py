@@ -29,6 +29,7 @@ EXAMPLES = {
     "box.snapshot()": ["changed /etc/issue ('mode',)", "b'hello\\n'", "'/etc/hosts'"],
     "PyFS(": ["20", "1", "2", "5"],
     "class Dictionary": ["one", "two", "./b/d"],
+    "class Shout": ["HELLO"],
     "FsspecFS(": ["b'1,2\\n'", "['/tmp/out/n']", "b'7\\n'"],
     "class Clock": [],
 }
