@@ -14,11 +14,6 @@ u8 *slot_data(struct thread *t)
 	return (u8 *)t->slot + RING3_SLOT_DATA;
 }
 
-static struct ring3_world *world(void)
-{
-	return (struct ring3_world *)WORLD_ADDR;
-}
-
 /* Send one message to the supervisor, with a descriptor unless fd is negative. */
 static void post(struct thread *t, struct ring3_msg *msg, int fd)
 {
@@ -277,17 +272,4 @@ s64 ask_finish(struct thread *t, struct call *c, s64 action)
 		return kill_list(t, c);
 	}
 	return -EIO;
-}
-
-int counting(void)
-{
-	return world()->hook_flags & HOOK_COUNT;
-}
-
-/* Does a hook or a trace want to hear of this call? */
-int hooked(s64 nr)
-{
-	if (likely(nr >= 0 && nr < 512))
-		return world()->hook_enter[nr / 64] >> (nr % 64) & 1;
-	return world()->hook_flags & HOOK_UNKNOWN;
 }

@@ -262,13 +262,34 @@ s64 ask_finish(struct thread *t, struct call *c, s64 result);
 void ring(struct thread *t, u32 kind, u64 a, u64 b, int fd);
 u8 *slot_data(struct thread *t);
 s64 counted_call(struct thread *t, struct call *c);
-int counting(void);
 void note_signal(struct thread *t, const struct siginfo_ *info);
-int hooked(s64 nr);
 s64 receive_fds(struct thread *t, int *fds, u32 want, u32 *flags);
 
 /* dispatch.c */
+s64 marshal(struct thread *t, struct call *c);
 s64 dispatch(struct thread *t, struct call *c);
+
+/* hooked.c */
+s64 hooked_dispatch(struct thread *t, struct call *c);
+
+static inline const struct ring3_world *world(void)
+{
+	return (const struct ring3_world *)WORLD_ADDR;
+}
+
+static inline u64 bit_of(const u64 *words, u64 n)
+{
+	return words[n / 64] >> n % 64 & 1;
+}
+
+/* May a hook, a native hook, a trace or a count want to hear of this call? */
+static inline int somebody_listens(s64 nr)
+{
+	const struct ring3_world *w = world();
+	if (likely((u64)nr < 512))
+		return (w->hook_enter[nr / 64] | w->native_calls[nr / 64]) >> nr % 64 & 1;
+	return w->hook_flags & HOOK_UNKNOWN || w->native_beyond;
+}
 s64 native(struct thread *t, struct call *c);
 s64 supervise(struct thread *t, struct call *c, u32 kind);
 s64 put_call(struct thread *t, struct call *c, u32 kind);

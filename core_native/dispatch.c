@@ -162,7 +162,7 @@ static s64 marshal_fds(struct thread *t, struct call *c, const struct sysdesc *d
 }
 
 /* The request half of the slot.  The first error is returned; what could not be read is NULL there. */
-static s64 marshal(struct thread *t, struct call *c, const struct sysdesc *d)
+static s64 marshal_call(struct thread *t, struct call *c, const struct sysdesc *d)
 {
 	u32 used = 0;
 	s64 result = 0;
@@ -189,12 +189,17 @@ static const struct sysdesc *describe(s64 nr)
 	return nr >= 0 && nr < NR_TABLE && table[nr].known ? &table[nr] : &unknown_call;
 }
 
+s64 marshal(struct thread *t, struct call *c)
+{
+	return marshal_call(t, c, describe(c->nr));
+}
+
 /* Put the call to the supervisor: the action that it answers, or a negative errno. */
 s64 put_call(struct thread *t, struct call *c, u32 kind)
 {
 	if (t->pending)
 		return -ERESTARTSYS;
-	s64 r = marshal(t, c, describe(c->nr));
+	s64 r = marshal(t, c);
 	return r ? r : ask(t, kind);
 }
 
@@ -204,10 +209,8 @@ s64 supervise(struct thread *t, struct call *c, u32 kind)
 	return ask_finish(t, c, put_call(t, c, kind));
 }
 
-/* Calls that read or change the trap's frame: they take the slow way. */
-int needs_frame(s64 nr)
+static int wants_frame(const struct sysdesc *d)
 {
-	const struct sysdesc *d = describe(nr);
 	if (d->lane != LANE_CORE)
 		return 0;
 	switch (d->fn) {
@@ -217,6 +220,12 @@ int needs_frame(s64 nr)
 		return 1;
 	}
 	return 0;
+}
+
+/* Calls that read or change the trap's frame: they take the slow way. */
+int needs_frame(s64 nr)
+{
+	return wants_frame(describe(nr));
 }
 
 /* Ask for the rewritten text of a file.  0 when a descriptor for it is on its way. */
@@ -261,9 +270,8 @@ static s64 kernel_lane(struct thread *t, struct call *c, const struct sysdesc *d
 	return native(t, c);
 }
 
-s64 run_lane(struct thread *t, struct call *c)
+static inline s64 run_described(struct thread *t, struct call *c, const struct sysdesc *d)
 {
-	const struct sysdesc *d = describe(c->nr);
 	s64 result;
 	if (unlikely(t->guarded) && !seccomp_allows(t, c, AUDIT_ARCH_X86_64, &result))
 		return result;
@@ -276,100 +284,35 @@ s64 run_lane(struct thread *t, struct call *c)
 	return supervise(t, c, REQ_CALL);
 }
 
-/* A vector of offsets into its own buffer becomes one of pointers (argv, envp). */
-static void point_into(u64 buffer, u32 size)
+s64 run_lane(struct thread *t, struct call *c)
 {
-	for (u64 at = buffer, word; at + 8 <= buffer + size; at += 8) {
-		memcpy(&word, (void *)at, 8);
-		if (!word)
-			return;
-		word += buffer;
-		memcpy((void *)at, &word, 8);
-	}
-}
-
-/* Bytes that a hook gave for arguments lie in pages of the guest's own for as long as the call lasts. */
-static s64 lend_buffers(struct thread *t, struct call *c, u64 *at, u64 *size)
-{
-	struct ring3_slot *s = t->slot;
-	u32 n = s->r_nout;
-	*size = RING3_SLOT_DATA_SIZE;
-	s64 r = sys(NR_mmap, 0, *size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (r < 0)
-		return r;
-	*at = r;
-	for (u32 i = 0; i < n && i < RING3_MAX_OUT; i++) {
-		u32 off = s->out_off[i], len = s->out_len[i], arg = s->out_addr[i] & ~BUFFER_VECTOR;
-		if (off > RING3_SLOT_DATA_SIZE || len > RING3_SLOT_DATA_SIZE - off || arg > 5)
-			continue;
-		memcpy((void *)(r + off), slot_data(t) + off, len);
-		c->a[arg] = r + off;
-		if (s->out_addr[i] & BUFFER_VECTOR)
-			point_into(r + off, len);
-	}
-	return 0;
-}
-
-/* What a hook decided: the call as it was made, the call as the hook changed it, or the hook's own answer. */
-static s64 hook_decides(struct thread *t, struct call *c, s64 action)
-{
-	u64 buffers = 0, size = 0;
-	s64 bad = 0;
-	if ((action & 0xff) == ACT_NATIVE_ARGS && !(action & ACT_HANDLED)) {
-		c->nr = t->slot->r_nr;
-		for (int i = 0; i < 6; i++)
-			c->a[i] = t->slot->r_args[i];
-		if (action & ACT_BUFFERS)
-			bad = lend_buffers(t, c, &buffers, &size);
-	} else if ((action & 0xff) != ACT_NATIVE || (action & ACT_HANDLED)) {
-		return ask_finish(t, c, action);
-	}
-	s64 result = bad ? bad : run_lane(t, c);
-	if (buffers)
-		sys(NR_munmap, buffers, size);
-	return result;
-}
-
-static int forks(s64 nr)
-{
-	return nr == NR_clone || nr == NR_fork || nr == NR_vfork || nr == NR_clone3;
-}
-
-/*
- * A hooked call: the supervisor hears of it before and, when its answer asks for that, after.  It is told whether the
- * arguments could be read, in `result`.  rt_sigreturn has no result and cannot be prevented; a forked child has only the
- * parent's to tell, and tells nothing.
- */
-static s64 hooked_call(struct thread *t, struct call *c)
-{
-	if (t->pending)
-		return -ERESTARTSYS;
-	struct call made = *c;
-	t->slot->result = marshal(t, c, describe(c->nr));
-	s64 action = ask(t, REQ_ENTER);
-	if (made.nr == NR_rt_sigreturn)
-		return run_lane(t, c);
-	s64 result = hook_decides(t, c, action);
-	int child = forks(c->nr) && result == 0;
-	*c = made;
-	if (!(action & ACT_REPORT) || child)
-		return result;
-	t->slot->nr = made.nr;
-	t->slot->result = result;
-	action = ask(t, REQ_EXIT);
-	return result == -ERESTARTSYS ? result : ask_finish(t, c, action);
-}
-
-static s64 python_hooks(struct thread *t, struct call *c)
-{
-	if (likely(!hooked(c->nr)))
-		return run_lane(t, c);
-	return counting() ? counted_call(t, c) : hooked_call(t, c);
+	return run_described(t, c, describe(c->nr));
 }
 
 s64 dispatch(struct thread *t, struct call *c)
 {
-	if (unlikely(natively_hooked(c->nr)))
-		return native_hook(t, c, python_hooks);
-	return python_hooks(t, c);
+	return unlikely(somebody_listens(c->nr)) ? hooked_dispatch(t, c) : run_lane(t, c);
+}
+
+/* A call through the fast entry.  0: done; 1: it needs the frame that only a trap makes. */
+int core_fast(struct fast_frame *f)
+{
+	struct thread *t = thread_of((u64)f);
+	if (unlikely(f->trap == (u64)zp_mark)) {
+		u64 trap = zp_trap_of(f->ret);
+		f->trap = trap ? trap : (u64)zp_null;
+		if (!trap)
+			return 1;
+		t->guest_sp += 8;
+	}
+	struct call c = {(int)f->rax, {f->rdi, f->rsi, f->rdx, f->r10, f->r8, f->r9}, f->ret, t->guest_sp, NULL};
+	const struct sysdesc *d = describe(c.nr);
+	if (wants_frame(d))
+		return 1;
+	t->fast_nr = f->rax;
+	do
+		f->rax = unlikely(somebody_listens(c.nr)) ? hooked_dispatch(t, &c) : run_described(t, &c, d);
+	while (unlikely((s64)f->rax == -ERESTARTSYS && !t->pending));
+	t->fast_result = f->rax;
+	return 0;
 }

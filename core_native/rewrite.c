@@ -1,5 +1,5 @@
 /*
- * Rewritten text: the fast entry's C side, and the mapping of text that the supervisor has rewritten.
+ * Rewritten text: who may use the fast entry, and the mapping of text that the supervisor has rewritten.
  * Layer: beside dispatch and mem.  Touches: GS, the guest's executable mappings.  Trampolines: tramps.c.
  */
 #include "core.h"
@@ -23,28 +23,6 @@ void guest_takes_gs(void)
 {
 	no_fast_entry();
 	mm.gs_taken = 1;
-}
-
-/* A call through the fast entry.  0: done; 1: it needs the frame that only a trap makes. */
-int core_fast(struct fast_frame *f)
-{
-	struct thread *t = thread_of((u64)f);
-	if (unlikely(f->trap == (u64)zp_mark)) {
-		u64 trap = zp_trap_of(f->ret);
-		f->trap = trap ? trap : (u64)zp_null;
-		if (!trap)
-			return 1;
-		t->guest_sp += 8;
-	}
-	struct call c = {(int)f->rax, {f->rdi, f->rsi, f->rdx, f->r10, f->r8, f->r9}, f->ret, t->guest_sp, NULL};
-	if (needs_frame(c.nr))
-		return 1;
-	t->fast_nr = f->rax;
-	do
-		f->rax = dispatch(t, &c);
-	while (unlikely((s64)f->rax == -ERESTARTSYS && !t->pending));
-	t->fast_result = f->rax;
-	return 0;
 }
 
 /*
