@@ -178,9 +178,9 @@ def _make_file(vfs: Vfs, path: bytes) -> None:
     try:
         vfs.lookup(vfs.local, None, path)
     except FileNotFoundError:
-        _, opened = vfs.open(vfs.local, None, path, os.O_WRONLY | os.O_CREAT, 0o644)
-        assert isinstance(opened, int)
-        os.close(opened)
+        from .vfs.tree import TreePath
+
+        TreePath(vfs, path).touch(0o644)
 
 
 def stat_mode(box: Sandbox, path: str | bytes) -> int | None:
@@ -206,9 +206,17 @@ def write_file(box: Sandbox, path: str, content: bytes) -> None:
             new = stat_mode(box, name) is None
             make_directories(vfs, os.path.dirname(name))
             place, opened = vfs.open(vfs.local, None, name, flags, 0o666)
-            if not isinstance(opened, int):
+            from .vfs.openfile import OpenFile
+
+            if isinstance(opened, OpenFile):
+                from .vfs.pyio import OpenFileIO
+
+                f: Any = OpenFileIO(opened, box.lock, path)
+            elif isinstance(opened, int):
+                f = open(opened, "wb")
+            else:
                 raise SandboxError(f"{path} is not a regular file in the world")
-            with open(opened, "wb") as f:
+            with f:
                 f.write(content)
             if new:
                 chown(vfs, vfs.local, place, box.creds.uid, box.creds.gid)

@@ -263,6 +263,8 @@ class TreePath:
                 opened = self._open_native(flags, mode)
                 if isinstance(opened, int):
                     os.close(opened)
+                else:
+                    opened.release()
 
     # -- contents --------------------------------------------------------------------------------------------
 
@@ -287,8 +289,8 @@ class TreePath:
     ) -> IO[Any]:
         """A Python file object, as the built-in open(). Text is UTF-8 unless `encoding` says otherwise.
 
-        A regular file of memory or of the host is the very object that guests see; a generated one (/proc) is
-        read once, and is read-only here.
+        A regular file of memory or of the host is the very object that guests see; one that Python serves is read
+        once if it is opened for reading only (/proc), else call by call.
         """
         result = self._open_native(_open_flags(mode))
         text = "b" not in mode
@@ -298,7 +300,16 @@ class TreePath:
                 os.close(result)
                 raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), self._path)
             return open(result, mode.replace("x", "w"), buffering, encoding, errors, newline)
-        raw = io.BytesIO(self._call(_read_generated, result))
+        raw: IO[bytes]
+        if result.writable:
+            from .pyio import OpenFileIO
+
+            served = OpenFileIO(result, self._lock, self._path)
+            if buffering == 0 and not text:
+                return served  # type: ignore[return-value]
+            raw = io.BufferedRandom(served) if result.readable else io.BufferedWriter(served)
+        else:
+            raw = io.BytesIO(self._call(_read_generated, result))
         return io.TextIOWrapper(raw, encoding, errors, newline) if text else raw
 
     def read_bytes(self) -> bytes:

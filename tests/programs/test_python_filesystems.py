@@ -301,3 +301,19 @@ def test_the_tree_is_an_fsspec_filesystem() -> None:
         with pytest.raises(FileNotFoundError):
             fs.ls("/none")
         assert fs.open("/data/b").read() == b"0123456789"
+
+
+def test_the_user_s_python_writes_files_that_python_serves() -> None:
+    filesystem = Dict({"a": b"one"})
+    with ring3.Sandbox(mounts={"/m": filesystem}) as box:
+        box.write_file("/m/new", "from write_file\n")
+        (box.root / "m/t").touch()
+        with (box.root / "m/a").open("r+") as f:
+            assert f.read() == "one"
+            f.write(" two")
+        with (box.root / "m/log").open("a") as f:
+            f.write("line\n")
+        assert box.run(
+            ["cat", "/m/a", "/m/new", "/m/t", "/m/log"], capture_output=True, text=True
+        ).stdout == ("one twofrom write_file\nline\n")
+    assert filesystem.files == {"a": b"one two", "new": b"from write_file\n", "t": b"", "log": b"line\n"}
