@@ -21,7 +21,7 @@ Files = dict[str, "bytes | str | None | tuple[str, str]"]
 
 def layer(files: Files) -> bytes:
     """A layer's tar: bytes of a file, text of an executable script, None for a directory, ("->", target) for a
-    symlink. Names that end in "*" are host programs to copy."""
+    symlink."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name, content in files.items():
@@ -45,13 +45,8 @@ def layer(files: Files) -> bytes:
 def busybox() -> bytes | None:
     """Debian's static busybox, None where it is not installed."""
     path = shutil.which("busybox")
-    if (
-        path is None
-        or b"statically linked" not in subprocess.run(["file", "-L", path], capture_output=True).stdout
-    ):
-        data = Path(path).read_bytes() if path else b""
-        return data if b"ld-linux" not in data and data else None
-    return Path(path).read_bytes()
+    data = Path(path).read_bytes() if path else b""
+    return data if data and b"/ld-linux" not in data[:4096] else None
 
 
 def blob(data: bytes) -> str:
