@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from vfsworlds import VfsWorld
 
+import ring3
 from ring3.vfs.memfs import MemoryFS, parse_size
 from ring3.vfs.openfile import OpenDir
 from ring3.vfs.tree import TreePath
@@ -206,3 +207,33 @@ def test_a_big_directory_is_read_in_linear_time() -> None:
         pass
     assert 2000 <= Counting.touched <= 3000
     vfs.close()
+
+
+def test_where_no_size_can_be_enforced_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(size: int) -> int:
+        raise PermissionError(errno.EPERM, "no")
+
+    monkeypatch.setattr("ring3.vfs.shm._mount", refuse)
+    monkeypatch.setattr("ring3.vfs.shm._mount_by_helper", refuse)
+    with pytest.raises(OSError, match="user namespaces") as e:
+        MemoryFS(size="1m")
+    assert e.value.errno == errno.EOPNOTSUPP
+    MemoryFS(nr_inodes=10)
+    box = ring3.Sandbox(None)
+    with pytest.raises(ring3.SandboxError, match="user namespaces"):
+        box.mount_tmpfs("/mnt", size="1m")
+    box.close()
+
+
+def test_an_ordinary_user_s_way_works_too() -> None:
+    """The helper in a user namespace, which root does not need."""
+    from ring3.vfs import shm
+
+    try:
+        fd = shm._mount_by_helper(65536)
+    except OSError as e:
+        pytest.skip(f"this host refuses user namespaces: {e}")
+    try:
+        assert os.fstatvfs(fd).f_blocks == 16 and not os.get_inheritable(fd)
+    finally:
+        os.close(fd)
