@@ -74,8 +74,11 @@ class HostDir(HostNode):
     def lookup(self, name: bytes) -> Inode | None:
         names, watch = self.names, self.sb.watch
         if names is not None:
-            known: Inode | None = names.get(name, _UNKNOWN)
+            known: HostNode | None = names.get(name, _UNKNOWN)
             if known is not _UNKNOWN:
+                if known is not None:
+                    # a file with several names is reached by the one that it was looked up by last
+                    known.parent, known.name = self, name
                 return known
         elif watch is not None:
             self.looks += 1

@@ -338,3 +338,16 @@ def test_listing_keeps_its_place_while_entries_come_and_go(box: Box) -> None:
     with pytest.raises(OSError) as failed:
         OpenDir(place, place.inode, 0).getdents(10)
     assert failed.value.errno == errno.EINVAL
+
+
+def test_a_remembered_name_of_a_hard_link_outlives_the_others(any_box: Box) -> None:
+    """The names of a busy directory are remembered; a file is still reached by the name it was looked up by."""
+    (any_box.host / "busy").mkdir()
+    (any_box.host / "busy/one").write_bytes(b"bytes")
+    os.link(any_box.host / "busy/one", any_box.host / "busy/two")
+    for _ in range(50):
+        any_box.stat("/busy/one")
+    any_box.stat("/busy/two")
+    (any_box.host / "busy/two").unlink()
+    any_box.vfs.lookup(any_box.who, None, b"/busy/one").inode.refresh()
+    assert any_box.read("/busy/one") == b"bytes"
