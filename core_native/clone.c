@@ -290,6 +290,7 @@ static s64 clone_process(struct thread *t, struct call *c, struct clone_args *a)
 	s->nr = NR_clone;
 	s->args[0] = a->flags;
 	s64 action = ask(t, REQ_FORK);
+	a->flags &= ~CLONE_NEWNS; /* the supervisor's affair */
 	if ((action & 0xff) != ACT_FD)
 		return action < 0 ? action : s->r_result < 0 ? s->r_result : -EAGAIN;
 	u64 token = s->r_result;
@@ -317,8 +318,10 @@ static s64 clone_process(struct thread *t, struct call *c, struct clone_args *a)
 
 static s64 do_clone(struct thread *t, struct call *c, struct clone_args *a)
 {
-	if (a->flags & CLONE_NEW_ANY)
+	if (a->flags & CLONE_NEW_OTHER)
 		return -EPERM;
+	if ((a->flags & CLONE_NEWNS) && (a->flags & (CLONE_FS | CLONE_THREAD)))
+		return -EINVAL;
 	if ((a->flags & CLONE_THREAD) && (a->flags & (CLONE_VM | CLONE_SIGHAND)) != (CLONE_VM | CLONE_SIGHAND))
 		return -EINVAL;
 	if ((a->flags & CLONE_SIGHAND) && !(a->flags & CLONE_VM))

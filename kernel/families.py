@@ -9,6 +9,8 @@ from . import (  # noqa: F401
     sys_exec,
     sys_ids,
     sys_misc,
+    sys_mount,
+    sys_mountapi,
     sys_open,
     sys_pycopy,
     sys_pyfile,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .hooks.filters import Pattern
     from .native_hook import NativeHook
 
+_CLONE_NEWNS = 0x20000
 _CLONE_VM, _CLONE_FS, _CLONE_THREAD, _CLONE_PARENT = 0x100, 0x200, 0x10000, 0x8000
 
 
@@ -365,7 +366,14 @@ class Kernel:
         parent = task.process
         channel = parent.channel
         assert channel is not None
+        if flags & _CLONE_NEWNS and not task.creds.capable(21):  # CAP_SYS_ADMIN
+            channel.reply(task.slot, task.request, -errno.EPERM)
+            return
         fs = task.fs if flags & _CLONE_FS else task.fs.copy()
+        if flags & _CLONE_NEWNS:
+            from ..vfs.mountops import unshare
+
+            unshare(self.vfs, fs)
         try:
             child = self._new_process(fs, task.creds)
             theirs = self._open_channel(child)
@@ -515,6 +523,8 @@ class Kernel:
         self._free_channel(process)
         self._forks.pop(process.token, None)
         process.tasks.clear()
+        if len(self.vfs.mounts.namespaces) > 1:
+            self.vfs.mounts.reap()
         for other in list(self.processes.values()):
             if other.parent is process:
                 other.parent = None

@@ -1,4 +1,4 @@
-"""The rest: prctl, priorities, host names, unshare, clocks.
+"""The rest: prctl, priorities, host names, clocks.
 
 Layer: the pretend kernel, a family of system calls.  May touch: the world page (uname), the calling task.
 """
@@ -10,7 +10,7 @@ import os
 import struct
 
 from ..vfs.inode import err
-from .handlers import NATIVE, Out, syscall
+from .handlers import NATIVE, syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,17 +117,6 @@ def _set_name(t: Task, which: str, name: bytes, length: int) -> Result:
     setattr(t.sandbox, which, os.fsdecode(name))
     t.sandbox.write_uts()
     return 0
-
-
-@syscall("unshare")
-def sys_unshare(t: Task, flags: int) -> Result:
-    """unshare(2): CLONE_FS; descriptors of threads and namespaces cannot be taken apart yet."""
-    if flags & ~0x200:  # CLONE_FS
-        t.sandbox.log(f"unshare({flags:#x}): only CLONE_FS is supported; refused (EPERM)")
-        raise err(errno.EPERM)
-    if flags:
-        t.own_fs = t.fs.copy()
-    return Out(0, creds=True)  # from now on the core tells of new threads
 
 
 @syscall("adjtimex")

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import errno
 import os
+from _weakref import ref  # the module weakref costs start-up time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from ..loader.plan import Plan
-    from ..vfs.mount import Path
+    from ..vfs.mount import Namespace, Path
     from ..vfs.vfs import Vfs
     from .channel import Channel
     from .loop import Running
@@ -65,15 +66,27 @@ class Credentials:
 
 
 class FsStruct:
-    """Root, working directory and umask: shared by clone(CLONE_FS), else copied."""
+    """Root, working directory, umask and mount namespace: shared by clone(CLONE_FS), else copied.
 
-    __slots__ = ("cwd", "root", "umask")
+    `mnt_ns` None is the world's first one. (Linux has it in struct nsproxy; but who shares the one shares the other,
+    since CLONE_NEWNS implies an fs_struct of one's own.)
+    """
 
-    def __init__(self, root: Path, cwd: Path, umask: int) -> None:
+    __slots__ = ("__weakref__", "cwd", "mnt_ns", "root", "umask")
+
+    def __init__(self, root: Path, cwd: Path, umask: int, mnt_ns: Namespace | None = None) -> None:
         self.root, self.cwd, self.umask = root, cwd, umask
+        self.mnt_ns: Namespace | None = None
+        if mnt_ns is not None:
+            self.enter(mnt_ns)
+
+    def enter(self, mnt_ns: Namespace) -> None:
+        """Belong to another mount namespace."""
+        self.mnt_ns = mnt_ns
+        mnt_ns.users.append(ref(self))
 
     def copy(self) -> FsStruct:
-        return FsStruct(self.root, self.cwd, self.umask)
+        return FsStruct(self.root, self.cwd, self.umask, self.mnt_ns)
 
 
 class MmLayout:

@@ -17,7 +17,7 @@ import os
 import struct
 
 from .inode import Inode, OpenContext, SuperBlock, err
-from .stat import S_IFCHR, S_IFDIR, S_IFMT, Stat, StatFs
+from .stat import S_IFCHR, S_IFDIR, S_IFMT, Stat, StatFs, makedev
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
@@ -122,13 +122,15 @@ class _Root(Inode):
         self.pts = pts
 
     def lookup(self, name: bytes) -> AnyInode | None:
+        if name == b"ptmx":  # what /dev/ptmx is, for those who mount a devpts of their own
+            return Inode(self.sb, 2, S_IFCHR | 0o666, rdev=makedev(5, 2))
         if not name.isdigit() or (name[:1] == b"0" and name != b"0"):
             return None
         terminal = self.pts.terminal(int(name))
         return None if terminal is None else TerminalInode(self.sb, terminal)
 
     def readdir(self) -> list[tuple[bytes, int, int]]:
-        return [(b"%d" % n, n + 3, S_IFCHR) for n in self.pts.numbers()]
+        return [(b"ptmx", 2, S_IFCHR), *((b"%d" % n, n + 3, S_IFCHR) for n in self.pts.numbers())]
 
 
 class DevPts(SuperBlock):

@@ -45,7 +45,7 @@ TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
     from .dentry import Dentry
     from .inode import Inode
-    from .mount import Path
+    from .mount import Namespace, Path
     from .namei import Caller, Walk
     from .perm import Creds
     from .vfs import Vfs
@@ -166,9 +166,14 @@ def _drop(walk: Walk, inode: Inode) -> Dentry | None:
     return walk.path.dentry.cached(walk.last)
 
 
-def _busy(dentry: Dentry | None) -> None:
-    if dentry is not None and dentry.mounted:
+def _busy(vfs: Vfs, who: Caller, dentry: Dentry | None) -> None:
+    if dentry is not None and dentry.mounted and not vfs.mounts.uncover(dentry, namespace_of(vfs, who)):
         raise err(errno.EBUSY)
+
+
+def namespace_of(vfs: Vfs, who: Caller) -> Namespace:
+    """The mount namespace of a caller."""
+    return getattr(who.fs, "mnt_ns", None) or vfs.mounts.first
 
 
 def unlink(vfs: Vfs, who: Caller, start: Path | None, name: bytes) -> None:
@@ -185,7 +190,7 @@ def unlink(vfs: Vfs, who: Caller, start: Path | None, name: bytes) -> None:
     parent = walk.path.dentry.inode
     _may_delete(who, parent, inode, want_dir=False)
     dentry = _drop(walk, inode)
-    _busy(dentry)
+    _busy(vfs, who, dentry)
     parent.unlink(walk.last, inode)
     if dentry is not None:
         dentry.drop()
@@ -206,7 +211,7 @@ def rmdir(vfs: Vfs, who: Caller, start: Path | None, name: bytes) -> None:
     parent = walk.path.dentry.inode
     _may_delete(who, parent, inode, want_dir=True)
     dentry = _drop(walk, inode)
-    _busy(dentry)
+    _busy(vfs, who, dentry)
     parent.rmdir(walk.last, inode)
     if dentry is not None:
         dentry.drop()
@@ -258,8 +263,8 @@ def rename(
     if source is target:
         return
     _check_rename(who, olddir.inode, source, newdir.inode, target, bool(flags & RENAME_EXCHANGE))
-    _busy(old_dentry)
-    _busy(new_dentry)
+    _busy(vfs, who, old_dentry)
+    _busy(vfs, who, new_dentry)
     if flags & RENAME_WHITEOUT:
         raise err(errno.EINVAL)  # only overlayfs' upper layers have them
     olddir.inode.rename(old.last, newdir.inode, new.last, flags)

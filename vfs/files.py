@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from .inode import Inode
-    from .mount import Path
+    from .mount import Mount, Path
 
     class HupLoop(Protocol):
         """The part of the event loop that placeholders need."""
@@ -91,6 +91,13 @@ class FileRegistry:
         if self.loop is not None:
             self.loop.watch_hup(file.sup_fd, lambda: self.released(file))
         return theirs.detach()
+
+    def of_mount(self, mount: Mount) -> tuple[list[OpenFile], set[tuple[int, int]]]:
+        """What was last opened by way of a mount: files that Python serves, and the identities of native objects (which
+        may be closed since)."""
+        found = [record for record in self._known.values() if record.path.mount is mount]
+        files = [record for record in found if isinstance(record, OpenFile)]
+        return files, {record.ident for record in found if not isinstance(record, OpenFile)}
 
     def settle(self, files: Iterable[OpenFile]) -> None:
         """Release those whose last descriptor is closed already, though the loop has not come to tell us: for

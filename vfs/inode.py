@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
     from typing import Any
 
+    from .dentry import Dentry
     from .mount import Path
     from .openfile import OpenFile
     from .perm import Creds
@@ -84,6 +85,10 @@ class SuperBlock:
     read_only = False
     #: False where lookups must ask the filesystem each time (host directories); informational.
     stable = True
+    #: Did a guest make it read-only (remount,ro)? Then a guest may make it writable again.
+    was_writable = False
+    #: The dentry of the root, which all mounts of it share (MountTable.create()).
+    root_dentry: Dentry | None = None
 
     def __init__(self, source: str = "none", dev: int | None = None) -> None:
         self.source = source
@@ -117,6 +122,11 @@ class SuperBlock:
     def base(self) -> Inode | None:
         """The root of what was there before any change, as a tree of its own: see state.Manifest."""
         return None
+
+    def remount(self, options: dict[str, str | None]) -> None:
+        """mount(2) with MS_REMOUNT: take these options over. EINVAL for one that cannot be changed; by default none."""
+        if options:
+            raise err(errno.EINVAL)
 
     def close(self) -> None:
         """Unmounted for good, or the sandbox ends: give back every host fd."""

@@ -57,6 +57,7 @@ class MemoryFS(SuperBlock):
             from .shm import Shm
 
             self.shm = Shm(max(4096, parse_size(size) + 4095 & ~4095))
+        self._made_with = mode & 0o7777, uid, gid
         self.root = MemDir(self, mode, uid, gid)
 
     def attached(self, vfs: Vfs) -> None:
@@ -74,7 +75,28 @@ class MemoryFS(SuperBlock):
     @property
     def options(self) -> str:
         words = [] if self.shm is None else [f"size={self.shm.size // 1024}k"]
-        return ",".join(words if self.nr_inodes is None else [*words, f"nr_inodes={self.nr_inodes}"])
+        if self.nr_inodes is not None:
+            words.append(f"nr_inodes={self.nr_inodes}")
+        mode, uid, gid = self._made_with  # as shmem_show_options() has them: what was asked for
+        words += [f"mode={mode:03o}"] if mode != 0o1777 else []
+        words += [f"uid={uid}"] if uid else []
+        words += [f"gid={gid}"] if gid else []
+        return ",".join(words)
+
+    def remount(self, options: dict[str, str | None]) -> None:
+        """The limits may change, down to what is in use. EINVAL for a size where there was none."""
+        from .fstypes import TMPFS_OPTIONS, size_options
+
+        size, inodes = size_options(options)
+        for name in TMPFS_OPTIONS:
+            options.pop(name, None)
+        super().remount(options)
+        if inodes and inodes < self.inodes or size and self.shm is None:
+            raise err(errno.EINVAL)
+        if size and self.shm is not None:
+            self.shm.resize(max(4096, size + 4095 & ~4095))
+        if inodes is not None:
+            self.nr_inodes = inodes or None
 
     def new_data(self, now: int) -> MemData:
         """Where the bytes of a new file go."""

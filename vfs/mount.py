@@ -6,6 +6,7 @@ Layer: vfs, above dentry.py. May touch: dentry.py, inode.py.
 from __future__ import annotations
 
 import errno
+from _weakref import ref  # the module weakref costs start-up time
 
 from .dentry import Dentry
 from .hostwatch import HostWatch
@@ -13,6 +14,9 @@ from .inode import err
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
     from .inode import Inode, SuperBlock
 
 # mount(2) flags that a mount keeps, with the values of statfs(2)'s f_flags (they agree for these).
@@ -21,14 +25,21 @@ MNT_NOSUID = 2
 MNT_NODEV = 4
 MNT_NOEXEC = 8
 MNT_NOATIME = 1024
+MNT_NODIRATIME = 2048
 MNT_RELATIME = 4096
+MNT_NOSYMFOLLOW = 8192
+
+# Propagation (mount(2)): kept and shown, but nothing is propagated: every tree is private.
+MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED = 1 << 17, 1 << 18, 1 << 19, 1 << 20
 
 _NAMES = (
     (MNT_NOSUID, "nosuid"),
     (MNT_NODEV, "nodev"),
     (MNT_NOEXEC, "noexec"),
     (MNT_NOATIME, "noatime"),
+    (MNT_NODIRATIME, "nodiratime"),
     (MNT_RELATIME, "relatime"),
+    (MNT_NOSYMFOLLOW, "nosymfollow"),
 )
 
 
@@ -56,10 +67,31 @@ class Path:
 
 
 class Mount:
-    """A filesystem (from `root` downwards) seen at `mountpoint`; `parent` and `mountpoint` are None for the
-    root."""
+    """A filesystem (from `root` downwards) seen at `mountpoint`.
 
-    __slots__ = ("flags", "id", "mountpoint", "parent", "root", "sb", "unique_id")
+    `parent` and `mountpoint` are None for the root of a tree; `children` are the mounts on this one, by the dentry that
+    they cover; `ns` is the namespace, None while it is in none (detached). `source` is the first column of
+    /proc/mounts. `locked`: made by the sandbox's owner, so no guest uncovers what is beneath (MNT_LOCKED);
+    `lock_readonly`: nor makes it, or a copy of it, writable (MNT_LOCK_READONLY).
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "children",
+        "expiring",
+        "flags",
+        "id",
+        "lock_readonly",
+        "locked",
+        "mountpoint",
+        "ns",
+        "parent",
+        "propagation",
+        "root",
+        "sb",
+        "source",
+        "unique_id",
+    )
 
     def __init__(self, sb: SuperBlock, root: Dentry, flags: int, ident: int) -> None:
         self.sb = sb
@@ -70,6 +102,13 @@ class Mount:
         self.unique_id = (1 << 32) + ident
         self.parent: Mount | None = None
         self.mountpoint: Dentry | None = None
+        self.children: dict[Dentry, Mount] = {}
+        self.ns: Namespace | None = None
+        self.source = sb.source or "none"
+        self.locked = False
+        self.lock_readonly = False
+        self.expiring = False  # umount2(2) with MNT_EXPIRE was here once
+        self.propagation = MS_PRIVATE
 
     @property
     def read_only(self) -> bool:
@@ -82,48 +121,173 @@ class Mount:
         return ",".join(words)
 
 
+    def tree(self) -> Iterator[Mount]:
+        """This mount and all that are on it, parents first."""
+        yield self
+        for child in list(self.children.values()):
+            yield from child.tree()
+
+    def reaches(self, place: Path) -> bool:
+        """Is `place` in this mount or in one beneath it?"""
+        at: Mount | None = place.mount
+        while at is not None and at is not self:
+            at = at.parent
+        return at is self
+
+
+class Namespace:
+    """A mount namespace: the mounts that a process sees, in the order of their ids.
+
+    `users` are the FsStructs that belong to it (the first namespace has none listed: it stays until the world ends).
+    """
+
+    __slots__ = ("id", "mounts", "users")
+
+    def __init__(self, ident: int) -> None:
+        self.id = ident
+        self.mounts: list[Mount] = []
+        self.users: list[ref[Any]] = []
+
+    @property
+    def root(self) -> Mount:
+        return next(m for m in self.mounts if m.parent is None)
+
+
 class MountTable:
-    """All mounts of one world (a mount namespace)."""
+    """All mounts of one world. `mounts` are those of its first namespace, in the order of /proc/self/mountinfo."""
+
+    #: inode numbers of nsfs: where the kernel's own dynamic ones begin (PROC_DYNAMIC_FIRST)
+    FIRST_NS = 0xF0000000
 
     def __init__(self) -> None:
         self._next_id = 20
         self.watch = HostWatch()
-        self.mounts: list[Mount] = []  # in the order of mounting, as /proc/self/mountinfo lists them
-        self._at: dict[tuple[int, int], Mount] = {}
+        self.first = Namespace(0)
+        self.mounts = self.first.mounts
+        self.namespaces = [self.first]
+        self._last_ns = self.FIRST_NS
 
     def create(self, sb: SuperBlock, flags: int = MNT_RELATIME, root: Dentry | None = None) -> Mount:
         """A mount that is not attached anywhere yet."""
         self._next_id += 1
-        return Mount(sb, root or Dentry(b"/", None, sb.root), flags, self._next_id)
+        if root is None:
+            root = sb.root_dentry
+            if root is None:  # every mount of a filesystem shows the same dentries
+                root = sb.root_dentry = Dentry(b"/", None, sb.root)
+        return Mount(sb, root, flags, self._next_id)
 
-    def attach(self, mount: Mount, at: Path | None) -> None:
-        """Put `mount` on top of `at` (None: the root of the world)."""
+    def attach(self, mount: Mount, at: Path | None, ns: Namespace | None = None) -> None:
+        """Put `mount`, with what is on it, on top of `at` (None: as the root of `ns`, by default the world's).
+
+        `at.mount` decides on the namespace; in a detached tree it is none.
+        """
         if at is not None:
             mount.parent = at.mount
             mount.mountpoint = at.dentry
             at.dentry.mounted += 1
-            self._at[id(at.mount), id(at.dentry)] = mount
-        self.mounts.append(mount)
+            at.mount.children[at.dentry] = mount
+            ns = at.mount.ns
+        else:
+            ns = ns or self.first
+        for one in mount.tree():
+            one.ns = ns
+            if ns is not None:
+                ns.mounts.append(one)
+        if ns is not None:
+            ns.mounts.sort(key=lambda m: m.id)
 
     def detach(self, mount: Mount) -> None:
         """Take a mount away; EBUSY while others are mounted on it, EINVAL for the root."""
         if mount.parent is None or mount.mountpoint is None:
             raise err(errno.EINVAL)
-        if any(m.parent is mount for m in self.mounts):
+        if mount.children:
             raise err(errno.EBUSY)
-        self.mounts.remove(mount)
-        del self._at[id(mount.parent), id(mount.mountpoint)]
-        mount.mountpoint.mounted -= 1
-        mount.parent = mount.mountpoint = None
+        self.unhook(mount)
+
+    def unhook(self, mount: Mount) -> None:
+        """Take a mount, with what is on it, out of its place and namespace."""
+        for one in mount.tree():
+            if one.ns is not None:
+                one.ns.mounts.remove(one)
+                one.ns = None
+        self._uncover(mount)
+
+    @staticmethod
+    def _uncover(mount: Mount) -> None:
+        parent, dentry = mount.parent, mount.mountpoint
+        if parent is not None and dentry is not None:
+            if parent.children.get(dentry) is mount:
+                del parent.children[dentry]
+            dentry.mounted -= 1
+            mount.parent = mount.mountpoint = None
+
+    def dissolve(self, mount: Mount) -> None:
+        """A lazy umount: this mount and all that are on it are gone from every name; whoever is inside stays there
+        (umount_tree() without UMOUNT_CONNECTED)."""
+        gone = list(mount.tree())
+        self.unhook(mount)
+        for one in gone:
+            self._uncover(one)
+
+    def clone(self, old: Mount, root: Dentry | None = None) -> Mount:
+        """clone_mnt(): another mount of the same tree, from `root` on."""
+        new = self.create(old.sb, old.flags, root or old.root)
+        new.source, new.propagation = old.source, old.propagation
+        new.locked, new.lock_readonly = old.locked, old.lock_readonly
+        return new
+
+    def copy_tree(self, old: Mount, root: Dentry | None = None, everything: bool = True) -> dict[Mount, Mount]:
+        """copy_tree(): clones of `old` (from `root` on) and of what is on it, old to new. `everything`: unbindable ones
+        too."""
+        made = {old: self.clone(old, root)}
+        for child in list(old.children.values()):
+            dentry = child.mountpoint
+            assert dentry is not None
+            if root is not None and not dentry.is_beneath(root):
+                continue
+            if child.propagation == MS_UNBINDABLE and not everything:
+                continue
+            below = self.copy_tree(child, None, everything)
+            self.attach(below[child], Path(made[old], dentry))
+            made.update(below)
+        return made
+
+    def copy_namespace(self, old: Namespace) -> tuple[Namespace, dict[Mount, Mount]]:
+        """copy_mnt_ns(): a namespace with clones of all mounts, and which is whose."""
+        self._last_ns += 1
+        ns = Namespace(self._last_ns)
+        made = self.copy_tree(old.root)
+        self.attach(made[old.root], None, ns)
+        self.namespaces.append(ns)
+        return ns, made
+
+    def reap(self) -> None:
+        """Namespaces that no process is in any more go, and their mounts with them."""
+        for ns in self.namespaces[1:]:
+            ns.users = [r for r in ns.users if r() is not None]
+            if not ns.users:
+                self.namespaces.remove(ns)
+                self.dissolve(ns.root)
 
     def cross(self, path: Path) -> Path:
         """Step onto whatever is mounted on `path`, however high the stack."""
         while path.dentry.mounted:
-            top = self._at.get((id(path.mount), id(path.dentry)))
+            top = path.mount.children.get(path.dentry)
             if top is None:
                 break
             path = Path(top, top.root)
         return path
 
     def in_use(self, sb: SuperBlock) -> bool:
-        return any(m.sb is sb for m in self.mounts)
+        return any(m.sb is sb for ns in self.namespaces for m in ns.mounts)
+
+    def uncover(self, dentry: Dentry, ns: Namespace) -> bool:
+        """A name is about to go: False if `ns` has something mounted on it. What other namespaces have there is
+        unmounted (detach_mounts() in fs/namespace.c)."""
+        self.reap()
+        if any(m.mountpoint is dentry for m in ns.mounts):
+            return False
+        for other in self.namespaces:
+            for mount in [m for m in other.mounts if m.mountpoint is dentry]:
+                self.dissolve(mount)
+        return True

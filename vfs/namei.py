@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 
 from .inode import err
-from .mount import Path
+from .mount import MNT_NOSYMFOLLOW, Path
 from .perm import MAY_EXEC, allowed
 from .stat import S_IFDIR, S_IFLNK, S_IFMT
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .dentry import Dentry
     from .inode import Inode
-    from .mount import Mount, MountTable
+    from .mount import Mount, MountTable, Namespace
     from .perm import Creds
 
     class Fs(Protocol):
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
         root: Path
         cwd: Path
         umask: int
+
+        def enter(self, mnt_ns: Namespace) -> None: ...
 
     class Caller(Protocol):
         """Who walks: kernel.task.Task, or LocalCaller for the user's own Python."""
@@ -207,7 +209,7 @@ class Walk:
     def _target(self, link: Inode) -> bytes | None:
         """Follow a symlink: its text (self.path is where it starts), or None after a jump by a magic link."""
         self.links += 1
-        if self.links > MAX_LINKS:
+        if self.links > MAX_LINKS or self.path.mount.flags & MNT_NOSYMFOLLOW:
             raise err(errno.ELOOP)
         task = caller_task(self.caller)
         jump = link.follow(task)

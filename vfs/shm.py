@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
     from .state import Blob
 
-_SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 430, 431, 432
-_CLOEXEC, _SET_STRING, _CREATE = 1, 1, 6
+_SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT, _SYS_FSPICK = 430, 431, 432, 433
+_CLOEXEC, _FSPICK_EMPTY_PATH = 1, 8
+_SET_STRING, _CREATE, _RECONFIGURE = 1, 6, 7
 
 # Runs as a program of its own (unshare(2) of a user namespace is refused to a process with threads).
 _HELPER = """
@@ -50,8 +51,8 @@ socket.send_fds(socket.socket(fileno=int(sys.argv[1])), [b"x"], [check(libc.sysc
 """
 
 
-def _mount(size: int) -> int:
-    """A descriptor of a new tmpfs of `size` bytes. OSError if this process may not make one."""
+def _caller() -> Callable[..., int]:
+    """syscall(2); what it returns raises OSError."""
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
@@ -63,12 +64,29 @@ def _mount(size: int) -> int:
             raise OSError(number, os.strerror(number))
         return result
 
+    return call
+
+
+def _mount(size: int) -> int:
+    """A descriptor of a new tmpfs of `size` bytes. OSError if this process may not make one."""
+    call = _caller()
     fs = call(_SYS_FSOPEN, b"tmpfs", _CLOEXEC)
     try:
         call(_SYS_FSCONFIG, fs, _SET_STRING, b"size", b"%d" % size, 0)
         call(_SYS_FSCONFIG, fs, _SET_STRING, b"mode", b"0700", 0)
         call(_SYS_FSCONFIG, fs, _CREATE, None, None, 0)
         return call(_SYS_FSMOUNT, fs, _CLOEXEC, 0)
+    finally:
+        os.close(fs)
+
+
+def _resize(directory: int, size: int) -> None:
+    """Give the tmpfs that `directory` is the root of another size."""
+    call = _caller()
+    fs = call(_SYS_FSPICK, directory, b"", _FSPICK_EMPTY_PATH | _CLOEXEC)
+    try:
+        call(_SYS_FSCONFIG, fs, _SET_STRING, b"size", b"%d" % size, 0)
+        call(_SYS_FSCONFIG, fs, _RECONFIGURE, None, None, 0)
     finally:
         os.close(fs)
 
@@ -114,6 +132,11 @@ class Shm:
                 f"a size limit needs root or user namespaces, which this host refuses ({os.strerror(e.errno or 0)})",
             ) from None
         self._last = 0
+
+    def resize(self, size: int) -> None:
+        """Another size. EINVAL below what is in use, EPERM where the tmpfs was made in a user namespace."""
+        _resize(self._dir, size)
+        self.size = size
 
     def free(self) -> int:
         """Bytes that are free."""

@@ -10,6 +10,7 @@ import errno
 
 from .devfs import DevFS
 from .devpts import DevPts
+from .fstypes import shared
 from .memfs import MemoryFS
 from .mount import MNT_NODEV, MNT_NOEXEC, MNT_NOSUID, MNT_RELATIME
 from .procfs import ProcFS
@@ -51,6 +52,7 @@ def mount_standard(vfs: Vfs) -> Standard:
     Raises: OSError if the root filesystem cannot make a directory (it is read-only and has none).
     """
     standard = Standard()
+    vfs.proc = standard.proc
     plan: list[tuple[bytes, SuperBlock, int]] = [
         (b"/dev", standard.dev, MNT_RELATIME | MNT_NOSUID | MNT_NOEXEC),
         (b"/dev/pts", standard.pts, MNT_RELATIME | MNT_NOSUID | MNT_NOEXEC),
@@ -59,8 +61,10 @@ def mount_standard(vfs: Vfs) -> Standard:
         (b"/sys", SysFS(), _SAFE),
     ]
     for place, filesystem, flags in plan:
+        if place != b"/dev/shm":
+            vfs.fstypes[filesystem.fstype] = shared(filesystem)
         _make_directory(vfs, place)
-        mount = vfs.mount(filesystem, place, flags)
+        mount = vfs.mount(filesystem, place, flags, locked=False)
         if filesystem is standard.dev:
             from .mount import Path
 

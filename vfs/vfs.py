@@ -12,9 +12,10 @@ import errno
 import os
 
 from .files import FileRegistry
+from .fstypes import FSTYPES
 from .inode import OpenContext, err
 from .memdata import MemfdPool
-from .mount import MNT_NODEV, MNT_NOEXEC, MNT_RELATIME, Mount, MountTable, Path
+from .mount import MNT_NODEV, MNT_NOEXEC, MNT_RDONLY, MNT_RELATIME, Mount, MountTable, Path
 from .namei import LAST_NORM, Walk, caller_task, path_bytes
 from .openfile import OpenFile, OpenPath
 from .perm import (
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
 
     from .fifo import Fifo
     from .files import HupLoop
+    from .fstypes import FsType
     from .inode import Inode, SuperBlock
+    from .mount import Namespace
     from .namei import Caller, Fs
     from .openfile import FileRecord
     from .perm import Creds
@@ -60,6 +63,10 @@ class LocalFs:
         self.root = root
         self.cwd = cwd or root
         self.umask = umask
+
+    def enter(self, mnt_ns: Namespace) -> None:
+        """The user's own Python stays in the world's first mount namespace."""
+        raise err(errno.EPERM)
 
 
 class LocalCaller:
@@ -85,10 +92,12 @@ class Vfs:
         self.files = FileRegistry(loop)
         self.pool = MemfdPool(self.files)
         self.mounts = MountTable()
+        self.fstypes: dict[str, FsType] = dict(FSTYPES)  # what mount(2) of a guest can make
         self.devices: dict[tuple[int, int], Driver] = {}  # (S_IFCHR or S_IFBLK, rdev) -> its open
         self.fifos: dict[Inode, Fifo] = {}
         self.protected_hardlinks = _sysctl("protected_hardlinks")
         self._anon: Mount | None = None
+        self.proc: SuperBlock | None = None  # the world's /proc, which names mounts
         mount = self.mounts.create(root, flags)
         root.attached(self)
         self.mounts.attach(mount, None)
@@ -102,14 +111,14 @@ class Vfs:
         for fifo in self.fifos.values():
             fifo.close()
         self.fifos.clear()
-        for sb in {id(m.sb): m.sb for m in self.mounts.mounts}.values():
+        for sb in {id(m.sb): m.sb for ns in self.mounts.namespaces for m in ns.mounts}.values():
             sb.close()
         self.mounts.watch.close()
 
     # -- mounts ----------------------------------------------------------------------------------------------
 
-    def mount(self, sb: SuperBlock, at: bytes, flags: int = MNT_RELATIME) -> Mount:
-        """Mount a filesystem on the absolute path `at`, which exists.
+    def mount(self, sb: SuperBlock, at: bytes, flags: int = MNT_RELATIME, locked: bool = True) -> Mount:
+        """Mount a filesystem on the absolute path `at`, which exists. `locked`: no guest may take it away.
 
         A filesystem whose root is a regular file may be mounted on a non-directory (a bind of one file).
         Raises ENOENT, ENOTDIR as mount(2).
@@ -118,6 +127,8 @@ class Vfs:
         if (path.inode.mode ^ sb.root.mode) & S_IFMT and S_IFDIR in (path.inode.kind, sb.root.kind):
             raise err(errno.ENOTDIR, at)
         mount = self.mounts.create(sb, flags)
+        mount.locked = locked
+        mount.lock_readonly = locked and bool(flags & MNT_RDONLY)
         sb.attached(self)
         self.mounts.attach(mount, path)
         return mount
@@ -348,6 +359,17 @@ class Vfs:
         if self._anon is None:
             self._anon = self.mounts.create(AnonFS(), 0)
         return Path(self._anon, native_dentry(self._anon.sb, host, task.creds))
+
+    def anon_path(self, name: bytes) -> Path:
+        """A place for an object that only has descriptors (anon_inode_getfile()): mode 0600 and no type."""
+        from .anon import AnonFS
+        from .dentry import Dentry
+        from .inode import Inode
+
+        if self._anon is None:
+            self._anon = self.mounts.create(AnonFS(), 0)
+        sb = self._anon.sb
+        return Path(self._anon, Dentry(name, None, Inode(sb, sb.new_ino(), 0o600)))
 
     def record_of(self, dev: int, ino: int) -> FileRecord | None:
         """What a guest's descriptor is, by its identity; None for a native object that is not ours."""

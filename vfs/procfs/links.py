@@ -228,14 +228,17 @@ NAMESPACES = {
 
 
 class NsLink(MagicLink):
-    """ns/X: named, so that programs can compare them, but not to be opened: there is one of each in a
-    sandbox."""
+    """ns/X: named, so that programs can compare them, but not to be opened: of all but mnt there is one in a
+    sandbox, and none can be entered."""
 
     __slots__ = ()
 
     def readlink(self, task: Any = None) -> bytes:
         self.check(task)
         kind = self.name.rpartition(b"/")[2]
+        ns = getattr(self.fs.fs_of(self.pid, self.tid), "mnt_ns", None)
+        if kind == b"mnt" and ns is not None:
+            return b"mnt:[%d]" % ns.id
         try:
             return os.readlink(b"/proc/self/ns/" + kind)
         except OSError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from ..mount import MS_SHARED, MS_UNBINDABLE
 from .rewrite import mangle
 from .table import PROCESS, Scope, process_file, system_file
 
@@ -23,14 +24,15 @@ _DEVICE = b" \t\n#"
 def _visible(scope: Scope) -> Iterator[tuple[Mount, bytes]]:
     """The mounts below the process's root, with the place of each."""
     root = scope.files.root
-    for mount in scope.fs.vfs.mounts.mounts:
+    ns = getattr(scope.files, "mnt_ns", None) or scope.fs.vfs.mounts.first
+    for mount in ns.mounts:
         place = scope.fs.mountpoint(mount, root)
         if place is not None:
             yield mount, place
 
 
 def _source(mount: Mount) -> bytes:
-    return mangle(os.fsencode(mount.sb.source or "none"), _DEVICE)
+    return mangle(os.fsencode(mount.source), _DEVICE)
 
 
 def _super_options(mount: Mount) -> bytes:
@@ -38,8 +40,21 @@ def _super_options(mount: Mount) -> bytes:
     return b"," + mangle(os.fsencode(options)) if options else b""
 
 
+def _propagation(mount: Mount) -> bytes:
+    """mountinfo's optional fields: a shared mount is a peer group of its own, since every tree is private."""
+    if mount.propagation == MS_SHARED:
+        return b" shared:%d" % mount.id
+    return b" unbindable" if mount.propagation == MS_UNBINDABLE else b""
+
+
 def _fstype(mount: Mount) -> bytes:
     return mangle(os.fsencode(mount.sb.fstype), _DEVICE)
+
+
+def _root(scope: Scope, mount: Mount) -> bytes:
+    """What of its filesystem a mount shows; "//deleted" once the name is gone (seq_dentry())."""
+    name = mangle(scope.fs.within(mount.root))
+    return name + b"//deleted" if mount.root.deleted else name
 
 
 @process_file("mounts")
@@ -62,10 +77,10 @@ def mountinfo(scope: Scope) -> bytes:
         dev = mount.sb.dev
         parent = mount.parent.id if mount.parent is not None else 1
         out.append(
-            b"%d %d %d:%d %b %b %b - %b %b %b\n"
+            b"%d %d %d:%d %b %b %b%b - %b %b %b\n"
             % (
-                mount.id, parent, os.major(dev), os.minor(dev), mangle(scope.fs.within(mount.root)),
-                mangle(place), mount.option_string().encode(), _fstype(mount), _source(mount),
+                mount.id, parent, os.major(dev), os.minor(dev), _root(scope, mount),
+                mangle(place), mount.option_string().encode(), _propagation(mount), _fstype(mount), _source(mount),
                 (b"ro" if mount.sb.read_only else b"rw") + _super_options(mount),
             )
         )  # fmt: skip
@@ -84,6 +99,6 @@ def mountstats(scope: Scope) -> bytes:
 @system_file("filesystems")
 def filesystems(scope: Scope) -> bytes:
     """The filesystem types of this world: those that mount(2) would know and those that are mounted."""
-    known = ["sysfs", "tmpfs", "proc", "devtmpfs", "devpts"]
+    known = ["sysfs", "tmpfs", "proc", "devtmpfs", "devpts", *scope.fs.vfs.fstypes]
     known += [m.sb.fstype for m in scope.fs.vfs.mounts.mounts if m.sb.fstype not in known]
     return b"".join(b"nodev\t%b\n" % os.fsencode(name) for name in dict.fromkeys(known))
