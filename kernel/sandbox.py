@@ -524,6 +524,7 @@ class Kernel:
         self._forks.pop(process.token, None)
         process.tasks.clear()
         if len(self.vfs.mounts.namespaces) > 1:
+            process.fs = FsStruct(self.vfs.root, self.vfs.root, process.fs.umask)  # a zombie is in no namespace
             self.vfs.mounts.reap()
         for other in list(self.processes.values()):
             if other.parent is process:

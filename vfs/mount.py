@@ -222,12 +222,13 @@ class MountTable:
             mount.parent = mount.mountpoint = None
 
     def dissolve(self, mount: Mount) -> None:
-        """A lazy umount: this mount and all that are on it are gone from every name; whoever is inside stays there
-        (umount_tree() without UMOUNT_CONNECTED)."""
+        """A lazy umount: this mount and all that are on it are gone from every name; whoever is inside stays there, and
+        what is locked goes on covering what it covered (umount_tree(), disconnect_mount())."""
         gone = list(mount.tree())
         self.unhook(mount)
         for one in gone:
-            self._uncover(one)
+            if not one.locked:
+                self._uncover(one)
 
     def clone(self, old: Mount, root: Dentry | None = None) -> Mount:
         """clone_mnt(): another mount of the same tree, from `root` on."""

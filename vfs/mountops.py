@@ -292,8 +292,6 @@ def umount(vfs: Vfs, who: Caller, at: Path, flags: int, busy: Busy) -> list[Moun
         raise err(errno.EBUSY)
     gone = list(mount.tree())
     if flags & MNT_DETACH:
-        if any(one.locked for one in gone):
-            raise err(errno.EINVAL)
         vfs.mounts.dissolve(mount)
     else:
         if mount.children or busy(mount):
