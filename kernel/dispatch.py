@@ -25,6 +25,7 @@ from .handlers import (
 )
 from .layout import CONSTANTS
 from .loop import Interrupted, Running
+from .quiet import is_quiet
 from .table import KERNEL, REFUSE, SUP, TABLE, Sys
 from .task import FdRef, Task
 
@@ -232,14 +233,22 @@ class Dispatcher:
             else:
                 result = handler(task, *decode(task, request, call))
         except BaseException as e:
+            self._settle_names(request)
             self._failed(task, request, call, e)
             return
         if hasattr(result, "send"):
             running = Running(result, lambda value, exc: self._finished(task, request, call, value, exc))
             if running.waiting:
+                self._settle_names(request)
                 task.blocked = running
             return
+        self._settle_names(request)
         self.answer(task, request, result)
+
+    def _settle_names(self, request: Request) -> None:
+        """Part of a call was done that may have changed what names mean."""
+        if not is_quiet(request.nr, request.raw[2:5]):
+            self.kernel.vfs.mounts.walks.clear()
 
     def _on_socket(self, request: Request) -> bool:
         """Does the call name a socket that the network knows?"""
@@ -270,6 +279,7 @@ class Dispatcher:
         self, task: Task, request: Request, call: Sys | None, value: Any, failure: BaseException | None
     ) -> None:
         task.blocked = None
+        self._settle_names(request)
         if failure is not None:
             self._failed(task, request, call, failure)
         else:

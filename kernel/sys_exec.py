@@ -169,7 +169,15 @@ def _exec(
     if t.process.pending_exec is not None:
         t.process.pending_exec.close()
     t.process.pending_exec = pending
+    t.sandbox.loop.when_idle(lambda: _prepare_more(t.process, pending))
     return Exec()
+
+
+def _prepare_more(process: Process, pending: PendingExec) -> None:
+    """While the host kernel executes the core: what the plan needs that does not depend on the fresh address space."""
+    images, prepared = process.sandbox.images, pending.prepared
+    if process.pending_exec is pending and not images.to_wait_for((prepared.exe, prepared.interp)):
+        prepared.find_rewrites(images.for_plan)
 
 
 # -- the point of no return -----------------------------------------------------------------------------------

@@ -145,6 +145,12 @@ class Prepared:
         self.interp: Opened | None = None
         self.interp_image: ElfImage | None = None
         self.comm = b""
+        self._rewrites: list[Rewrite | None] = []
+
+    def find_rewrites(self, rewriter: Callable[[Opened], Rewrite | None]) -> None:
+        """Ask for the rewritten text of the files, as ``layout`` does, which then need not."""
+        if not self._rewrites:
+            self._rewrites = [rewriter(self.exe), rewriter(self.interp) if self.interp is not None else None]
 
     def close(self) -> None:
         """Close the files, for a program that is not to run after all."""
@@ -158,7 +164,7 @@ class Prepared:
         ``rewriter(file)`` gives the rewritten text of a file, which stays the rewriter's, or None.
         """
         plan = Plan()
-        self._rewrites = [rewriter(self.exe), rewriter(self.interp) if self.interp is not None else None]
+        self.find_rewrites(rewriter)
         plan.argv, plan.envp, plan.comm = self.argv, self.envp, self.comm
         plan.exe, plan.interp = self.exe, self.interp
         plan.exec_stack = self.image.exec_stack

@@ -109,6 +109,7 @@ class BoxFiles:
         with self._lock:
             for _, _, state in snapshot.states:
                 state.restore()
+            self._vfs.mounts.walks.clear()
 
     def _mounts(self) -> Iterator[tuple[Mount, bytes]]:
         """Each filesystem once, with the path it is mounted on ("" for the root)."""

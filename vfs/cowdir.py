@@ -34,6 +34,10 @@ class CowDir(CowNode, HostDir):
         self.drop_fd()
         CowNode.__del__(self)
 
+    @property
+    def steady(self) -> bool:  # type: ignore[override]
+        return not self.lower or self.names is not None
+
     def lookup(self, name: bytes) -> Inode | None:
         entries = self.entries
         if name in entries:

@@ -36,6 +36,11 @@ class HostDir(HostNode):
         self.looks = 0  # lookups so far
         self.names: dict[bytes, HostNode | None] | None = None  # what they found; None: it is not watched
 
+    @property
+    def steady(self) -> bool:  # type: ignore[override]
+        """What the host changes, the watch notices."""
+        return self.names is not None
+
     def keep_fd(self, fd: int) -> None:
         self._fd = fd
 

@@ -19,6 +19,7 @@ from _weakref import ref  # the module weakref costs start-up time
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from .hostdir import HostDir
@@ -44,9 +45,10 @@ _LOCAL = frozenset(
 
 
 class HostWatch:
-    """All watched directories of one world."""
+    """All watched directories of one world. `changed()` is called when something is forgotten."""
 
-    def __init__(self) -> None:
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
         self._fd = -1
         self._libc: Any = None
         self._poll = select.poll()
@@ -103,6 +105,7 @@ class HostWatch:
             self._apply(events)
 
     def _apply(self, events: bytes) -> None:
+        self._changed()
         at = 0
         while at < len(events):
             wd, mask, _cookie, size = _EVENT.unpack_from(events, at)
@@ -125,6 +128,7 @@ class HostWatch:
                     directory.names.clear()
 
     def _drop_names(self) -> None:
+        self._changed()
         self.count = 0
         for wd, r in list(self._dirs.items()):
             directory = r()
@@ -139,6 +143,7 @@ class HostWatch:
 
     def forget_all(self) -> None:
         """Watch nothing any more, until it is worth it again."""
+        self._changed()
         for wd, r in list(self._dirs.items()):
             directory = r()
             if directory is not None:

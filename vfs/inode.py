@@ -195,6 +195,9 @@ class Inode:
     recorded = True
     #: May a file without a name be given one (O_TMPFILE without O_EXCL)?
     linkable = False
+    #: Of a directory: do its names and permissions change by the calls of guests and the user alone? Then walks
+    #: through it are remembered (Vfs.lookup).
+    steady = False
 
     # -- attributes ------------------------------------------------------------------------------------------
 

@@ -283,6 +283,7 @@ class MemDir(MemInode):
     """A directory: a dict from name to inode."""
 
     __slots__ = ("entries",)
+    steady = True
 
     def __init__(self, sb: MemoryFS, mode: int, uid: int, gid: int) -> None:
         super().__init__(sb, S_IFDIR | mode & 0o7777, uid, gid, nlink=2, size=2 * _BOGO_DIRENT)

@@ -161,7 +161,9 @@ class MountTable:
 
     def __init__(self) -> None:
         self._next_id = 20
-        self.watch = HostWatch()
+        #: what names meant in past walks (Vfs.lookup); emptied whenever one may mean something else
+        self.walks: dict[tuple[object, ...], tuple[Path | None, Path, Path]] = {}
+        self.watch = HostWatch(self.walks.clear)
         self.first = Namespace(0)
         self.mounts = self.first.mounts
         self.namespaces = [self.first]
@@ -181,6 +183,7 @@ class MountTable:
 
         `at.mount` decides on the namespace; in a detached tree it is none.
         """
+        self.walks.clear()
         if at is not None:
             mount.parent = at.mount
             mount.mountpoint = at.dentry
@@ -206,6 +209,7 @@ class MountTable:
 
     def unhook(self, mount: Mount) -> None:
         """Take a mount, with what is on it, out of its place and namespace."""
+        self.walks.clear()
         for one in mount.tree():
             if one.ns is not None:
                 one.ns.mounts.remove(one)

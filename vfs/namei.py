@@ -74,6 +74,7 @@ class Walk:
         "resolve",
         "root",
         "start",
+        "steady",
         "trailing",
     )
 
@@ -81,6 +82,9 @@ class Walk:
         """`start`: where a relative path begins (None: the working directory); `resolve`: RESOLVE_* flags."""
         fs = caller.fs
         mounts.watch.settle()
+        if caller_task(caller) is None:
+            mounts.walks.clear()  # the user's own Python: whatever it changes comes after a walk
+        self.steady = not resolve  # may the result be remembered?
         self.mounts = mounts
         self.caller = caller
         self.creds = caller.creds
@@ -179,6 +183,8 @@ class Walk:
                 raise err(errno.ENOTDIR)
             if not allowed(creds, inode, MAY_EXEC):
                 raise err(errno.EACCES)
+            if not inode.steady:
+                self.steady = False
             if not todo:
                 self.last = comp
                 self.last_type = LAST_DOT if comp == b"." else LAST_DOTDOT if comp == b".." else LAST_NORM
@@ -221,6 +227,7 @@ class Walk:
             ):
                 raise err(errno.EXDEV)
             self.path = jump
+            self.steady = False
             return None
         target = link.readlink(task)
         if not target:
@@ -245,6 +252,7 @@ class Walk:
 
     def _dotdot(self) -> None:
         """follow_dotdot(): up, out of mounts, but never above the root."""
+        self.steady = False
         mount = self.path.mount
         dentry: Dentry = self.path.dentry
         root = self.root

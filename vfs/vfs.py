@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     Driver = Callable[[OpenContext], Opened]
 
 O_TMPFILE = os.O_TMPFILE
+#: walks that are remembered at most
+MOST_WALKS = 4096
 _TMPFILE_BIT = 0o20000000  # __O_TMPFILE
 # What O_PATH keeps (O_PATH_FLAGS in fs/open.c).
 _O_PATH_FLAGS = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_PATH | os.O_CLOEXEC
@@ -151,7 +153,38 @@ class Vfs:
     ) -> Path:
         """The place that `name` means to `who`, from `start` (None: the working directory). `resolve`:
         RESOLVE_*."""
-        return Walk(self.mounts, who, start, resolve).lookup(name, follow)
+        caps = getattr(who.creds, "caps", None)  # only tasks have them
+        if resolve or caps is None:
+            return Walk(self.mounts, who, start, resolve).lookup(name, follow)
+        fs, creds, walks = who.fs, who.creds, self.mounts.walks
+        self.mounts.watch.settle()
+        root = fs.root
+        base = root if name[:1] == b"/" else start if start is not None else fs.cwd
+        who_and_where = (
+            creds.fsuid,
+            creds.fsgid,
+            creds.groups,
+            caps,
+            id(root.dentry),
+            id(base.mount),
+            id(base.dentry),
+        )
+        key = (name, follow, who_and_where)
+        known = walks.get(key)
+        if known is None:
+            walk, path = Walk(self.mounts, who, start), None
+            try:
+                path = walk.lookup(name, follow)
+            except FileNotFoundError:
+                pass
+            known = path, base, root  # the latter so that nobody else gets their ids
+            if walk.steady:
+                if len(walks) >= MOST_WALKS:
+                    walks.clear()
+                walks[key] = known
+        if known[0] is None:
+            raise err(errno.ENOENT, name)
+        return known[0]
 
     def walk_parent(self, who: Caller, start: Path | None, name: bytes) -> Walk:
         """A walk that stopped before the last component."""
@@ -184,6 +217,11 @@ class Vfs:
 
         `flags` are valid (sys_open.check_flags); `mode` is applied with the umask.
         """
+        if not flags & (os.O_CREAT | _TMPFILE_BIT | os.O_PATH) and not resolve:
+            path = self.lookup(who, start, name, not flags & os.O_NOFOLLOW)
+            if flags & os.O_DIRECTORY and not path.inode.is_dir:
+                raise err(errno.ENOTDIR, name)
+            return path, self.open_path(who, path, flags, False)
         walk = Walk(self.mounts, who, start, resolve)
         if flags & _TMPFILE_BIT:
             return self._open_tmpfile(walk, name, flags, mode)
