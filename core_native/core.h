@@ -122,7 +122,7 @@ struct thread {
 	u64 dispatch_start, dispatch_size, dispatch_selector;
 	u64 vmask;      /* which of NEVER_BLOCKED the guest believes to have blocked */
 	u64 vpending;   /* those of them that were sent meanwhile */
-	u64 pend_mask;  /* the guest's mask at the recorded signal */
+	u64 pend_mask;  /* the guest's mask at the recorded signal, for the fast entry, which has no frame that holds it */
 	struct stack_t_ altstack;
 	u8 pend_info[128];
 	u8 vinfo[3][128];

@@ -107,8 +107,6 @@ s64 fn_sigreturn(struct thread *t, struct call *c)
 	t->altstack.size = in.stack.flags & SS_DISABLE ? 0 : in.stack.size;
 	t->altstack.flags = in.stack.flags & SS_AUTODISARM;
 	set_guest_mask(t, uc, in.sigmask);
-	if (t->pending)
-		t->pend_mask = in.sigmask & ~UNBLOCKABLE;
 	return 0;
 bad:
 	force_segv(t, uc);

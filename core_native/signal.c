@@ -31,7 +31,6 @@ void set_guest_mask(struct thread *t, struct ucontext_ *uc, u64 mask)
 		int sig = __builtin_ctzl(ready) + 1, i = sig == SIGBUS ? 0 : sig == SIGSEGV ? 1 : 2;
 		t->vpending &= ~SIGBIT(sig);
 		memcpy(t->pend_info, t->vinfo[i], 128);
-		t->pend_mask = mask;
 		t->pending = 1;
 	}
 }
@@ -145,8 +144,6 @@ s64 fn_sigprocmask(struct thread *t, struct call *c)
 		}
 		/* A signal recorded in this very call keeps its place: it interrupts with the new mask saved. */
 		set_guest_mask(t, c->uc, set);
-		if (t->pending)
-			t->pend_mask = set & ~UNBLOCKABLE;
 	}
 	return c->a[2] && copy_out(c->a[2], &old, 8) ? -EFAULT : 0;
 }
@@ -182,8 +179,7 @@ int force_at_boundary(struct thread *t, struct ucontext_ *uc, const struct sigin
 	block_all();
 	if (t->pending)
 		return 1;
-	t->pend_mask = guest_mask(t, uc);
-	if ((t->pend_mask & SIGBIT(info->si_signo)) || t->sighand->act[info->si_signo].handler <= SIG_IGN)
+	if ((guest_mask(t, uc) & SIGBIT(info->si_signo)) || t->sighand->act[info->si_signo].handler <= SIG_IGN)
 		die_of(t, info->si_signo);
 	memcpy(t->pend_info, info, sizeof *info);
 	t->pending = 1;
@@ -254,15 +250,18 @@ void force_segv(struct thread *t, struct ucontext_ *uc)
 	deliver(t, uc, &info, mask);
 }
 
-/* Before the return to the guest: deliver what was recorded. */
+/*
+ * Before the return to the guest: deliver what was recorded.  The mask that the handler's frame restores is the one that
+ * this return would have restored, and not the one at the time of the recording: the call (sigprocmask, sigreturn) may have
+ * set another one, and a signal may come at any moment after it did.
+ */
 void core_boundary(struct ucontext_ *uc)
 {
 	struct thread *t = thread_of((u64)uc);
 	struct siginfo_ info;
 	memcpy(&info, t->pend_info, sizeof info);
-	u64 mask = t->pend_mask;
 	t->pending = 0;
-	deliver(t, uc, &info, mask);
+	deliver(t, uc, &info, guest_mask(t, uc));
 }
 
 static void record(struct thread *t, const struct siginfo_ *info, struct ucontext_ *uc)

@@ -39,7 +39,8 @@ s64 fn_sigsuspend(struct thread *t, struct call *c)
 	if (ready) { /* one of the three was waiting for just this */
 		u64 old = guest_mask(t, c->uc);
 		set_guest_mask(t, c->uc, set);
-		t->pend_mask = old;
+		t->vmask = old & NEVER_BLOCKED; /* what the handler's frame restores */
+		c->uc->sigmask = old & ~NEVER_BLOCKED;
 		return -EINTR;
 	}
 	s64 r = with_mask(t, c, 0, c->a[1]);
