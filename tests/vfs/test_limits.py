@@ -87,8 +87,8 @@ def test_statfs_and_options(root: TreePath) -> None:
     assert before.blocks == 256 and before.bfree == 256
     full(root, "a", 40960)
     assert sb.statfs().bfree == 246
-    assert sb.options == "size=1024k"
-    assert MemoryFS(nr_inodes="2k").options == "nr_inodes=2048"
+    assert sb.options == "size=1024k,mode=755"  # as tmpfs: the mode where it is not 1777
+    assert MemoryFS(nr_inodes="2k").options == "nr_inodes=2048,mode=755"
 
 
 def test_files_keep_their_bytes_and_times_while_idle(root: TreePath) -> None:
