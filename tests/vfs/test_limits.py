@@ -88,7 +88,7 @@ def test_statfs_and_options(root: TreePath) -> None:
     full(root, "a", 40960)
     assert sb.statfs().bfree == 246
     assert sb.options == "size=1024k,mode=755"  # as tmpfs: the mode where it is not 1777
-    assert MemoryFS(nr_inodes="2k").options == "nr_inodes=2048,mode=755"
+    assert MemoryFS(nr_inodes="2k").options == "nr_inodes=2048"
 
 
 def test_files_keep_their_bytes_and_times_while_idle(root: TreePath) -> None:
