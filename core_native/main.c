@@ -12,6 +12,24 @@ static u64 probe_mmap_top(void)
 	return at + PAGE;
 }
 
+/* The plan is there soon, and waking a sleeper takes long (channel.c): look for it a while. */
+static s64 receive_plan(int sock, struct msghdr_ *hdr)
+{
+	s64 r;
+	for (int i = 0; i < 150; i++) {
+		r = sys(NR_recvmsg, sock, hdr, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+		if (r != -EAGAIN && r != -EINTR)
+			return r;
+		for (int j = 0; j < 32; j++)
+			__builtin_ia32_pause();
+		sys(NR_sched_yield);
+	}
+	do
+		r = sys(NR_recvmsg, sock, hdr, MSG_CMSG_CLOEXEC);
+	while (r == -EINTR);
+	return r;
+}
+
 /* Ask for the plan: the descriptors are the plan, the channel, the world page and the files to map. */
 static u32 say_hello(struct proc *p, u64 stack_top, u64 vdso, int *fds)
 {
@@ -28,10 +46,7 @@ static u32 say_hello(struct proc *p, u64 stack_top, u64 vdso, int *fds)
 	set_nofile(p->soft_nofile + 64UL);
 	if (sys(NR_sendto, p->sock, &msg, sizeof msg, MSG_NOSIGNAL, NULL, 0) < 0)
 		sys(NR_exit_group, 125);
-	s64 r;
-	do
-		r = sys(NR_recvmsg, p->sock, &hdr, MSG_CMSG_CLOEXEC);
-	while (r == -EINTR);
+	s64 r = receive_plan(p->sock, &hdr);
 	if (r != sizeof reply)
 		sys(NR_exit_group, 125); /* the supervisor refused or is gone */
 	set_nofile(p->soft_nofile);
