@@ -191,7 +191,7 @@ class Dispatcher:
             fd = request.fds[0]
             self.answer(task, request, self.kernel.descriptor_class(fd.dev, fd.ino) if fd is not None else 0)
         elif kind == REQ_FORK:
-            self.kernel.prepare_fork(task, request.args[0])
+            self.kernel.guests.prepare_fork(task, request.args[0])
         elif kind == REQ_THREAD:
             self._new_thread(task, *request.args[:2])
             self.answer(task, request, 0)

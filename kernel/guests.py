@@ -1,0 +1,336 @@
+"""The processes of one sandbox: how they come (fork, spawn), what they say over their sockets, how they go.
+
+Layer: the pretend kernel, between sandbox.py and dispatch.py.  May touch: processes' sockets, channels and pidfds.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+
+from .channel import MSG, Channel, valid_slot
+from .layout import CONSTANTS
+from .loop import Running
+from .task import FsStruct, Process
+from .watch import Watch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .sandbox import Kernel
+    from .task import Credentials, Task
+
+_CLONE_FS, _CLONE_PARENT, _CLONE_NEWNS = 0x200, 0x8000, 0x20000
+
+
+class Guests:
+    """See the module's text.  `processes`: those whose pid is known, zombies included; `watch`: kernel/watch.py."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self.processes: dict[int, Process] = {}
+        self.watch = Watch(self._serve, lambda process: self._says(process, 0))
+        self._forks: dict[int, Process] = {}  # by token: their pid is not known yet
+        self._spare: tuple[Channel, socket.socket] | None = None
+        self._last_token = 0
+        self._closed = False
+
+    def close(self) -> None:
+        """Free everything, when the loop has ended."""
+        self._closed = True
+        for process in [*self.processes.values(), *self._forks.values()]:
+            self.free(process)
+        self.processes.clear()
+        if self._spare is not None:
+            self._spare[0].close()
+            self._spare[1].close()
+
+    def by_token(self, token: int) -> Process | None:
+        """The process that was made with this token."""
+        known = self._forks.get(token)
+        return known or next((p for p in self.processes.values() if p.token == token), None)
+
+    def unborn(self, process: Process) -> None:
+        """It was never started."""
+        self._forks.pop(process.token, None)
+        self.free(process)
+
+    def new(self, fs: FsStruct, creds: Credentials) -> Process:
+        self._last_token += 1
+        process = Process(self._kernel, fs, creds, self._last_token)
+        self._forks[process.token] = process
+        return process
+
+    def open_channel(self, process: Process) -> socket.socket:
+        """Give a process its channel; returns the guest's end of the socket, which the caller closes."""
+        spare, self._spare = self._spare, None
+        channel, theirs = spare or self._make_channel()
+        process.channel = channel
+        self._kernel.loop.add(channel.sock.fileno(), lambda events: self._says(process, events))
+        return theirs
+
+    @staticmethod
+    def _make_channel() -> tuple[Channel, socket.socket]:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        try:
+            return Channel(ours), theirs
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
+
+    def _keep_spare(self) -> None:
+        """Where one process was forked another will be; its channel is made while nobody waits for it."""
+        if self._spare is None and not self._closed:
+            try:
+                self._spare = self._make_channel()
+            except OSError:
+                pass  # who needs one hears of it
+
+    def register(self, process: Process, pid: int) -> None:
+        """A process's pid is known."""
+        if process.pid or not process.alive:
+            return
+        process.pid = pid
+        stale = self.processes.get(pid)
+        if stale is not None and stale is not process:
+            self.free(stale)
+        try:
+            process.pidfd = os.pidfd_open(pid)
+        except OSError:
+            pass  # it has ended and was waited for already
+        self.processes[pid] = process
+        self._forks.pop(process.token, None)
+
+    def knows(self, pid: int) -> bool:
+        """Is `pid` a process or thread of this sandbox (a zombie included)?"""
+        process = self.processes.get(pid)
+        if process is not None:
+            if process.alive or process.exists():
+                return True
+            self._forget(process)
+            return False
+        return any(task.tid == pid for p in self.processes.values() for task in p.tasks.values())
+
+    def prepare_fork(self, task: Task, flags: int) -> None:
+        """A clone(2) without CLONE_THREAD is about to be made: the child's socket and channel go out."""
+        parent = task.process
+        channel = parent.channel
+        assert channel is not None
+        if flags & _CLONE_NEWNS and not task.creds.capable(21):  # CAP_SYS_ADMIN
+            channel.reply(task.slot, task.request, -errno.EPERM)
+            return
+        fs = task.fs if flags & _CLONE_FS else task.fs.copy()
+        if flags & _CLONE_NEWNS:
+            from ..vfs.mountops import unshare
+
+            unshare(self._kernel.vfs, fs)
+        try:
+            child = self.new(fs, task.creds)
+            theirs = self.open_channel(child)
+        except OSError as e:
+            self._forks.pop(self._last_token, None)
+            channel.reply(
+                task.slot, task.request, -(errno.EAGAIN if e.errno == errno.EMFILE else e.errno or errno.EIO)
+            )
+            return
+        child.parent = parent.parent if flags & _CLONE_PARENT else parent
+        for name in ("exe", "comm", "cmdline", "environ", "auxv", "mm", "dumpable", "trapped"):
+            setattr(child, name, getattr(parent, name))
+        assert child.channel is not None
+        try:
+            channel.send_fds(task.slot, [theirs.fileno(), child.channel.memfd])
+        except BrokenPipeError:
+            return  # the parent was killed meanwhile; with `theirs` closed, the child's channel goes too
+        finally:
+            theirs.close()
+        channel.reply(task.slot, task.request, child.token, CONSTANTS["ACT_FD"])
+        self._kernel.loop.when_idle(self._keep_spare)
+
+    # -- messages of guests ---------------------------------------------------------------------------------
+
+    def _says(self, process: Process, events: int) -> None:
+        """Read what a guest sent: doorbells mostly."""
+        channel = process.channel
+        if channel is None or channel.closed:
+            return
+        sock = channel.sock
+        for _ in range(64):  # then the others have their turn
+            try:
+                data = sock.recv(MSG.size, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if len(data) != MSG.size:
+                self.gone(process)
+                return
+            kind, slot, a, b, c, d = MSG.unpack(data)
+            if kind == 1:
+                # It may come late, after its request was seen in the slot itself.  A further one there is not
+                # its business: what the guest said before that one (of a fork, say) may stand behind this ring.
+                number = a & 0xFFFFFFFF
+                if valid_slot(slot) and channel.latest(slot) == number != channel.taken.get(slot):
+                    self._serve(process, slot, number)
+                if channel.closed:
+                    return
+                continue
+            if kind != 3:
+                channel.received = channel.received + 1 & 0xFFFFFFFF
+            if kind == 2:
+                self._kernel.dispatcher.interrupt(process, slot, a & 0xFFFFFFFF)
+            elif kind == 3:
+                self._hello(process, a, b, c, d, slot)
+            elif kind == 4:
+                self._forked(process, a, b)
+            elif kind == 5:
+                self.register(process, a)
+            elif kind == CONSTANTS["MSG_SIGNAL"]:
+                if (hooks := self._kernel.installed_hooks) is not None:
+                    hooks.signalled(process, slot, (a, b, c, d))
+            elif kind == CONSTANTS["MSG_UNSUPPORTED"]:
+                name = process.comm.decode("utf-8", "replace")
+                self._kernel.log_once(
+                    f"seccomp: no listener (SECCOMP_FILTER_FLAG_NEW_LISTENER) for {name}; refused (EINVAL)"
+                )
+            elif kind == 6:
+                name = process.comm.decode("utf-8", "replace")
+                self._kernel.log_once(
+                    f"{name}: calls by int 0x80 (the 32-bit interface) are not supported; ENOSYS"
+                )
+            if channel.closed:
+                return
+
+    def _serve(self, process: Process, slot: int, number: int) -> None:
+        """Take request `number` of a slot."""
+        channel = process.channel
+        assert channel is not None
+        channel.taken[slot] = number
+        if slot not in channel.hot:
+            self.watch.add(process, channel, slot)
+        self._kernel.dispatcher.serve(process, slot, number)
+
+    def _forked(self, parent: Process, pid: int, token: int) -> None:
+        """A parent's word on its fork: the child's pid, or 0 when it failed."""
+        child = self._forks.get(token)
+        if child is None:
+            return
+        if pid:
+            self.register(child, pid)
+        else:
+            del self._forks[token]
+            self.free(child)
+
+    def _hello(
+        self, process: Process, stack_top: int, mmap_top: int, pid: int, vdso: int, personality: int
+    ) -> None:
+        """A fresh core asks for its plan: this is where execve(2) takes effect."""
+        if process.channel is not None:
+            process.channel.fresh()
+        if not process.pid:
+            self.register(process, pid)
+        self._kernel.traps.ended(process)
+        pending = process.pending_exec
+        waiting = (
+            self._kernel.images.to_wait_for((pending.prepared.exe, pending.prepared.interp))
+            if pending
+            else []
+        )
+        if waiting:
+
+            async def later() -> None:
+                for analysis in waiting:
+                    await analysis.wait()
+                if process.pending_exec is pending:  # else it was killed meanwhile
+                    self._commit(process, stack_top, mmap_top, vdso, personality)
+
+            Running(
+                later(),
+                lambda _result, failure: (
+                    self._kernel.report(failure, "while a program waited for its analysis")
+                    if failure
+                    else None
+                ),
+            )
+        else:
+            self._commit(process, stack_top, mmap_top, vdso, personality)
+
+    def _commit(self, process: Process, stack_top: int, mmap_top: int, vdso: int, personality: int) -> None:
+        from .sys_exec import commit_exec
+
+        try:
+            if (hooks := self._kernel.installed_hooks) is not None:
+                hooks.executed(process)
+            commit_exec(process, stack_top, mmap_top, vdso, personality, self._kernel.world_fd)
+        except BrokenPipeError:
+            self.gone(process)  # killed meanwhile
+        except BaseException as e:
+            self._kernel.report(e, f"while starting a program in process {process.pid}")
+            self._kill(process)
+
+    def _kill(self, process: Process) -> None:
+        import signal
+
+        if process.pidfd >= 0:
+            try:
+                signal.pidfd_send_signal(process.pidfd, signal.SIGKILL)
+            except OSError:
+                pass
+        self.gone(process)
+
+    def gone(self, process: Process) -> None:
+        """The last copy of a process's socket is closed: it has ended (a zombie may remain)."""
+        process.alive = False
+        process.interrupt_all()
+        self._kernel.traps.ended(process)
+        if (hooks := self._kernel.installed_hooks) is not None:
+            hooks.gone(process)
+        self._kernel.vfs.pool.reap()  # files that were unlinked while it had them open
+        self._free_channel(process)
+        self._forks.pop(process.token, None)
+        process.tasks.clear()
+        if len(self._kernel.vfs.mounts.namespaces) > 1:
+            process.fs = FsStruct(
+                self._kernel.vfs.root, self._kernel.vfs.root, process.fs.umask
+            )  # a zombie is in no namespace
+            self._kernel.vfs.mounts.reap()
+        for other in list(self.processes.values()):
+            if other.parent is process:
+                other.parent = None
+        if process.pid and process.pidfd >= 0 and self.processes.get(process.pid) is process:
+            # Until it is waited for it has a pid, which may be signalled; then the pidfd says so.
+            self._kernel.loop.call_later(1.0, lambda: self._reap_check(process, 1.0))
+
+    def _reap_check(self, process: Process, delay: float) -> None:
+        if self.processes.get(process.pid) is not process:
+            return
+        if process.exists():
+            delay = min(delay * 2, 60.0)
+            self._kernel.loop.call_later(delay, lambda: self._reap_check(process, delay))
+        else:
+            self._forget(process)
+
+    def _forget(self, process: Process) -> None:
+        if self.processes.get(process.pid) is process:
+            del self.processes[process.pid]
+        self.free(process)
+
+    def _free_channel(self, process: Process) -> None:
+        channel, process.channel = process.channel, None
+        if channel is not None:
+            self._kernel.loop.remove(channel.sock.fileno())
+            self.watch.forget(channel)
+            if self._closed:
+                channel.close()
+            else:
+                self._kernel.loop.when_idle(channel.close)
+        if process.pending_exec is not None:
+            process.pending_exec.close()
+            process.pending_exec = None
+
+    def free(self, process: Process) -> None:
+        process.alive = False
+        self._free_channel(process)
+        if process.pidfd >= 0:
+            os.close(process.pidfd)
+            process.pidfd = -1
