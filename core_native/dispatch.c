@@ -32,9 +32,10 @@ static s64 identify(struct thread *t, u32 i, int fd)
 {
 	struct kstat_ st;
 	s64 r = is_core_fd(t, fd) ? -EBADF : sys(NR_fstat, fd, &st);
+	t->slot->id_fd[i] = fd;
+	t->slot->id_mode[i] = 0;
 	if (r)
 		return -EBADF;
-	t->slot->id_fd[i] = fd;
 	t->slot->id_mode[i] = st.mode;
 	/* connect(2) depends on it, and nobody but the host kernel keeps it. */
 	if ((st.mode & S_IFMT) == S_IFSOCK && (sys(NR_fcntl, fd, F_GETFL) & O_NONBLOCK))
@@ -131,7 +132,8 @@ static s64 marshal_one(struct thread *t, struct call *c, const struct sysdesc *d
 	return 0;
 }
 
-/* Descriptors after names, as Linux looks at them; a dirfd only where its path is relative. */
+/* Descriptors after names, as Linux looks at them; a dirfd only where its path is relative. A dirfd that is not open
+ * goes on as one without a type: whether another argument is wrong in an earlier place, the supervisor finds out. */
 static s64 marshal_fds(struct thread *t, struct call *c, const struct sysdesc *d)
 {
 	s64 result = 0;
@@ -154,7 +156,7 @@ static s64 marshal_fds(struct thread *t, struct call *c, const struct sysdesc *d
 				continue;
 			}
 		}
-		if (identify(t, ids, fd))
+		if (identify(t, ids, fd) && d->kind[i] != K_DIRFD)
 			result = -EBADF;
 		ids++;
 	}

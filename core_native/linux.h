@@ -56,6 +56,9 @@ enum {
 #define AT_EMPTY_PATH 0x1000
 #define O_NONBLOCK 04000
 #define O_CLOEXEC 02000000
+#define O_ACCMODE 3
+#define O_RDONLY 0
+#define O_WRONLY 1
 #define O_PATH 010000000
 #define O_NOATIME 01000000
 #define O_NOFOLLOW 0400000

@@ -28,7 +28,10 @@ AT_STATX_SYNC_TYPE = 0x6000
 
 
 def record(t: Task, fd: FdRef) -> FileRecord | None:
-    """What we know of a descriptor; None for a native object that no filesystem of ours made."""
+    """What we know of a descriptor; None for a native object that no filesystem of ours made.
+    EBADF for a directory to start from that is not open."""
+    if not fd.mode:
+        raise err(errno.EBADF)
     vfs: Vfs = t.sandbox.vfs
     return vfs.files.get(fd.dev, fd.ino)
 

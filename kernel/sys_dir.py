@@ -88,7 +88,11 @@ def sys_renameat2(
     t: Task, olddir: FdRef | None, old: bytes, newdir: FdRef | None, new: bytes, flags: int = 0
 ) -> Result:
     """renameat(2), renameat2(2)"""
-    dirops.rename(t.sandbox.vfs, t, at(t, olddir, old), old, at(t, newdir, new), new, flags & 0xFFFFFFFF)
+    flags &= 0xFFFFFFFF
+    dirops.check_rename_flags(flags)
+    vfs = t.sandbox.vfs
+    source = vfs.walk_parent(t, at(t, olddir, old), old)
+    dirops.rename_walked(vfs, t, source, vfs.walk_parent(t, at(t, newdir, new), new), flags)
     return 0
 
 

@@ -68,7 +68,11 @@ def check_flags(flags: int) -> int:
 
 def open_at(t: Task, base: Path | None, path: bytes, flags: int, mode: int, resolve: int = 0) -> Result:
     """Open for a guest: the descriptor to install, or a coroutine that yields it."""
-    flags = check_flags(flags & _VALID)
+    return _open(t, base, path, check_flags(flags & _VALID), mode, resolve)
+
+
+def _open(t: Task, base: Path | None, path: bytes, flags: int, mode: int, resolve: int = 0) -> Result:
+    """open_at() with flags that are checked: they are before the descriptor to start from is looked at."""
     place, opened = t.sandbox.vfs.open(t, base, path, flags, mode, resolve)
     if isinstance(opened, (int, OpenFile)):
         return _install(t, place, opened, flags)
@@ -99,7 +103,8 @@ def sys_open(t: Task, path: bytes, flags: int, mode: int) -> Result:
 @syscall("openat")
 def sys_openat(t: Task, dirfd: FdRef | None, path: bytes, flags: int, mode: int) -> Result:
     """openat(2)"""
-    return open_at(t, at(t, dirfd, path), path, flags, mode)
+    flags = check_flags(flags & _VALID)
+    return _open(t, at(t, dirfd, path), path, flags, mode)
 
 
 @syscall("creat")
@@ -132,6 +137,7 @@ def sys_openat2(t: Task, dirfd: FdRef | None, path: bytes, how: bytes | None, si
         if flags & (os.O_TRUNC | os.O_CREAT | _TMPFILE_BIT):
             raise err(errno.EAGAIN)
         resolve &= ~RESOLVE_CACHED  # a hint: everything is in memory here
+    flags = check_flags(flags)
     # RESOLVE_IN_ROOT makes the descriptor the root of absolute paths too.
     base = start(t, dirfd) if resolve & (RESOLVE_BENEATH | RESOLVE_IN_ROOT) else at(t, dirfd, path)
-    return open_at(t, base, path, flags, mode, resolve)
+    return _open(t, base, path, flags, mode, resolve)

@@ -91,11 +91,11 @@ def sys_copy_file_range(
     source, sink = pyfile(t, in_fd), pyfile(t, out_fd)
     if source is None and sink is None:
         return NATIVE
+    if isinstance(source, OpenPath) or isinstance(sink, OpenPath):
+        raise err(errno.EBADF)
     if flags:
         raise err(errno.EINVAL)
     for file in (source, sink):
-        if isinstance(file, OpenPath):
-            raise err(errno.EBADF)
         if file is not None and file.inode.kind == S_IFDIR:
             raise err(errno.EISDIR)
     _must(source, write=False)

@@ -226,13 +226,22 @@ def rename(
     newname: bytes,
     flags: int = 0,
 ) -> None:
-    """renameat2(2): do_renameat2() and vfs_rename()."""
+    """renameat2(2)."""
+    check_rename_flags(flags)
+    rename_walked(vfs, who, vfs.walk_parent(who, start, name), vfs.walk_parent(who, newstart, newname), flags)
+
+
+def check_rename_flags(flags: int) -> None:
+    """EINVAL for flags that mean nothing, before the names are looked at."""
     if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT):
         raise err(errno.EINVAL)
     if flags & RENAME_EXCHANGE and flags & (RENAME_NOREPLACE | RENAME_WHITEOUT):
         raise err(errno.EINVAL)
-    old = vfs.walk_parent(who, start, name)
-    new = vfs.walk_parent(who, newstart, newname)
+
+
+def rename_walked(vfs: Vfs, who: Caller, old: Walk, new: Walk, flags: int) -> None:
+    """do_renameat2() and vfs_rename() of (directory, last name)."""
+    name, newname = old.last, new.last
     if old.path.mount is not new.path.mount:
         raise err(errno.EXDEV, name)
     if old.last_type != LAST_NORM:
@@ -307,6 +316,8 @@ def readlink(vfs: Vfs, who: Caller, path: Path) -> bytes:
     inode = path.inode
     if not inode.is_symlink:
         raise err(errno.EINVAL)
+    if path.mount.keeps_atime:
+        inode.accessed()
     return inode.readlink(caller_task(who))
 
 

@@ -113,7 +113,8 @@ class HostDir(HostNode):
     def readdir(self) -> list[tuple[bytes, int, int]]:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         try:
-            fd = os.open(".", flags | os.O_NOATIME, dir_fd=self.dirfd())
+            quiet = os.O_NOATIME if self.sb.read_only else 0
+            fd = os.open(".", flags | quiet, dir_fd=self.dirfd())
         except PermissionError as e:
             if e.errno != errno.EPERM:
                 raise

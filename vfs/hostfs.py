@@ -276,13 +276,15 @@ class HostNode(Inode):
         allow."""
 
     def host_open(self, flags: int) -> int:
-        """Open the regular file on the host, without touching its access time where the host lets us."""
+        """Open the regular file on the host; where it is not to be written, without touching its access time if the
+        host lets us."""
         assert self.parent is not None
         parent = self.parent.dirfd()
         flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
+        quiet = os.O_NOATIME if self.sb.read_only else 0
         # O_NONBLOCK: should a FIFO have taken the name meanwhile, the supervisor must not wait for it.
         try:
-            fd = os.open(self.name, flags | os.O_NONBLOCK | os.O_NOATIME, dir_fd=parent)
+            fd = os.open(self.name, flags | os.O_NONBLOCK | quiet, dir_fd=parent)
         except PermissionError as e:
             fd = self._open_again(e, flags, parent)
         self._verified(fd)

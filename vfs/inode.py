@@ -264,6 +264,10 @@ class Inode:
             self.mtime = mtime
         self.ctime = now_ns()
 
+    def accessed(self) -> None:
+        """A directory's entries or a symlink's target were read: what the filesystem does to atime. (Files are
+        read without us.) Nothing by default."""
+
     # -- directory operations --------------------------------------------------------------------------------
 
     def lookup(self, name: bytes) -> Inode | None:

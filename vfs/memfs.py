@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT = 1, 2, 4
 _BOGO_DIRENT = 20  # what tmpfs counts as the size of an entry (BOGO_DIRENT_SIZE in mm/shmem.c)
 _XATTR_MAX = 65536
+_DAY = 86400 * 10**9  # in ns
 
 
 class MemoryFS(SuperBlock):
@@ -167,6 +168,12 @@ class MemInode(Inode):
     def touched(self, now: int) -> None:
         """The inode changed: ctime."""
         self.ctime = now
+
+    def accessed(self) -> None:
+        """relatime_need_update() in fs/inode.c."""
+        now = now_ns()
+        if self.atime <= self.mtime or self.atime <= self.ctime or now - self.atime >= _DAY:
+            self.atime = now
 
     def unlinked(self) -> None:
         """The last name went."""

@@ -111,6 +111,11 @@ class Mount:
         self.propagation = MS_PRIVATE
 
     @property
+    def keeps_atime(self) -> bool:
+        """Do reads change atime?"""
+        return not self.flags & (MNT_RDONLY | MNT_NOATIME) and not self.sb.read_only
+
+    @property
     def read_only(self) -> bool:
         return bool(self.flags & MNT_RDONLY) or self.sb.read_only
 

@@ -229,6 +229,8 @@ class Walk:
             self.path = jump
             self.steady = False
             return None
+        if self.path.mount.keeps_atime:
+            link.accessed()
         target = link.readlink(task)
         if not target:
             raise err(errno.ENOENT)

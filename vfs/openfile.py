@@ -272,6 +272,8 @@ class OpenDir(OpenFile):
         if self.pos == 0:
             self._entries = None
         entries = self.listing()
+        if not self.flags & os.O_NOATIME and self.path.mount.keeps_atime:
+            self.inode.accessed()
         out: list[bytes] = []
         pos = self.pos
         while pos < len(entries):  # (not a slice: a big directory is read in many calls)

@@ -53,7 +53,7 @@ class Bench:
     def ref(self, path: str, flags: int) -> FdRef:
         file = self.world.open(self.task, path, flags)
         assert isinstance(file, OpenFile)
-        return FdRef(1000, *file.ident, 0)
+        return FdRef(1000, *file.ident, 0o140777)
 
     def call(self, name: str, *arguments: Any) -> int | Any:
         """Our answer in the kernel's form; what it writes to memory is written."""
