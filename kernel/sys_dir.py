@@ -48,6 +48,7 @@ def sys_mknod(t: Task, path: bytes, mode: int, dev: int) -> Result:
 @syscall("mknodat")
 def sys_mknodat(t: Task, dirfd: FdRef | None, path: bytes, mode: int, dev: int) -> Result:
     """mknodat(2)"""
+    dirops.check_mknod(mode)
     dirops.mknod(t.sandbox.vfs, t, at(t, dirfd, path), path, mode & 0xFFFF, dev & 0xFFFFFFFF)
     return 0
 
@@ -133,6 +134,8 @@ def sys_symlink(t: Task, target: bytes, path: bytes) -> Result:
 @syscall("symlinkat")
 def sys_symlinkat(t: Task, target: bytes, dirfd: FdRef | None, path: bytes) -> Result:
     """symlinkat(2)"""
+    if not target:
+        raise err(errno.ENOENT)
     dirops.symlink(t.sandbox.vfs, t, target, at(t, dirfd, path), path)
     return 0
 

@@ -76,13 +76,19 @@ def mkdir(vfs: Vfs, who: Caller, start: Path | None, name: bytes, mode: int) -> 
     parent.mkdir(walk.last, mode & 0o7777, uid, gid)
 
 
-def mknod(vfs: Vfs, who: Caller, start: Path | None, name: bytes, mode: int, rdev: int) -> None:
-    """mknodat(2)."""
+def check_mknod(mode: int) -> None:
+    """may_mknod(): what is looked at before the name."""
     kind = mode & S_IFMT
     if kind == S_IFDIR:
-        raise err(errno.EPERM, name)
+        raise err(errno.EPERM)
     if kind not in (0, S_IFREG, S_IFCHR, S_IFBLK, S_IFIFO, S_IFSOCK):
-        raise err(errno.EINVAL, name)
+        raise err(errno.EINVAL)
+
+
+def mknod(vfs: Vfs, who: Caller, start: Path | None, name: bytes, mode: int, rdev: int) -> None:
+    """mknodat(2)."""
+    check_mknod(mode)
+    kind = mode & S_IFMT
     walk = _start_create(vfs, who, start, name)
     parent = walk.path.dentry.inode
     check(who.creds, parent, MAY_WRITE | MAY_EXEC)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT = 1, 2, 4
 _BOGO_DIRENT = 20  # what tmpfs counts as the size of an entry (BOGO_DIRENT_SIZE in mm/shmem.c)
 _XATTR_MAX = 65536
+_SHORT_SYMLINK = 128  # bytes with the nul; longer ones take a page (SHORT_SYMLINK_LEN in mm/shmem.c)
 _DAY = 86400 * 10**9  # in ns
 
 
@@ -275,6 +276,11 @@ class MemSymlink(MemInode):
     def __init__(self, sb: MemoryFS, target: bytes, uid: int, gid: int) -> None:
         super().__init__(sb, S_IFLNK | 0o777, uid, gid, size=len(target))
         self.target = target
+
+    def getattr(self) -> Stat:
+        st = super().getattr()
+        st.blocks = 0 if st.size < _SHORT_SYMLINK else 8
+        return st
 
     def readlink(self, task: Any = None) -> bytes:
         return self.target

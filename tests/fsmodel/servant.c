@@ -488,6 +488,7 @@ static void sequence(const char *first) {
     if (mkdir("top", 0755) || chroot("top") || chdir("/")) die("a fresh root");
     furnish();
     start_slots();
+    for (int i = 0; i < SLOTS; i++) tell_slot(i, "umask 18", reply, sizeof reply); /* it is ready when it answers */
     snprintf(line, sizeof line, "%s", first);
     do {
         if (!strcmp(line, "end")) break;
