@@ -8,6 +8,7 @@ from . import (  # noqa: F401
     sys_dir,
     sys_exec,
     sys_ids,
+    sys_inotify,
     sys_misc,
     sys_mount,
     sys_mountapi,

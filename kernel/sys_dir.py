@@ -150,6 +150,9 @@ def _getdents(t: Task, fd: FdRef, buf: int, count: int, old: bool) -> Result:
     if not isinstance(file, OpenDir):
         raise err(errno.ENOTDIR)
     data = file.getdents(min(count & 0xFFFFFFFF, _GETDENTS_MAX), old)
+    notify = t.sandbox.vfs.notify
+    if notify is not None:
+        notify.on(file.path, 1)  # IN_ACCESS
     return Out(len(data), [(buf, data)]) if data else 0
 
 

@@ -112,7 +112,11 @@ def sys_umount2(t: Task, target: bytes, flags: int) -> Result:
         raise err(errno.EINVAL)
     vfs = t.sandbox.vfs
     at = vfs.lookup(t, None, target, not flags & mountops.UMOUNT_NOFOLLOW)
-    mountops.umount(vfs, t, at, flags, lambda mount: busy(t.sandbox, mount))
+    gone = mountops.umount(vfs, t, at, flags, lambda mount: busy(t.sandbox, mount))
+    if vfs.notify is not None:
+        for sb in {id(mount.sb): mount.sb for mount in gone}.values():
+            if not vfs.mounts.in_use(sb):
+                vfs.notify.unmounted(sb)
     return 0
 
 

@@ -149,6 +149,9 @@ def sys_notsock(t: Task, fd: FdRef, *args: object) -> Result:
 @syscall("epoll_ctl")
 def sys_epoll_ctl(t: Task, epoll: FdRef, operation: int, fd: FdRef, _event: int) -> Result:
     """epoll_ctl(2): directories and regular files cannot be watched (EPERM)."""
+    file = pyfile(t, fd)
+    if file is not None and file.pollable and pyfile(t, epoll) is None:
+        return NATIVE
     raise err(errno.EPERM if pyfile(t, fd) is not None and pyfile(t, epoll) is None else errno.EINVAL)
 
 

@@ -60,6 +60,7 @@ def _read(t: Task, fd: FdRef, address: int, count: int, offset: int | None) -> R
     file = pyfile(t, fd)
     if file is None:
         return NATIVE
+    _about_to(t, file, fd, 1)  # IN_ACCESS
     data = file.do_read(t, min(count, CHUNK), offset)
     return _then(data, lambda got: Out(len(got), [(address, got)]) if got else 0)
 
@@ -88,7 +89,16 @@ def _write(t: Task, fd: FdRef, data: bytes | None, count: int, offset: int | Non
         if count:
             raise err(errno.EFAULT)
         data = b""
+    _about_to(t, file, fd, 2)  # IN_MODIFY
     return _then(file.do_write(t, data, offset), int)
+
+
+def _about_to(t: Task, file: OpenFile, fd: FdRef, event: int) -> None:
+    """A read or write is coming: whoever watches the file hears of it."""
+    if file.pollable:
+        file.fd = fd.fd
+    elif t.sandbox.vfs.notify is not None:
+        t.sandbox.vfs.notify.on(file.path, event)
 
 
 @syscall("write")
@@ -141,6 +151,7 @@ def _readv(t: Task, fd: FdRef, iov: bytes | None, count: int, offset: int | None
         return 0
     if flags & ~_READ_FLAGS:
         raise err(errno.EOPNOTSUPP)
+    _about_to(t, file, fd, 1)
 
     def scatter(data: bytes) -> Result:
         parts, at = [], 0

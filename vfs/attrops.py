@@ -12,6 +12,7 @@ import errno
 
 from .inode import err
 from .mount import MNT_NOEXEC
+from .notify import IN_ACCESS, IN_ATTRIB, IN_MODIFY
 from .perm import (
     CAP_CHOWN,
     CAP_FSETID,
@@ -51,6 +52,13 @@ def chmod(vfs: Vfs, who: Caller, path: Path, mode: int) -> None:
     if mode & S_ISGID and not in_group(who.creds, inode.gid) and not who.creds.capable(CAP_FSETID):
         mode &= ~S_ISGID
     inode.setattr(mode=mode)
+    _told(vfs, path, IN_ATTRIB)
+
+
+def _told(vfs: Vfs, path: Path, event: int) -> None:
+    """fsnotify_change(), fsnotify_xattr()"""
+    if vfs.notify is not None:
+        vfs.notify.on(path, event)
 
 
 def chown(vfs: Vfs, who: Caller, path: Path, uid: int, gid: int) -> None:
@@ -76,6 +84,7 @@ def chown(vfs: Vfs, who: Caller, path: Path, uid: int, gid: int) -> None:
                 raise err(errno.EPERM)
             mode = inode.mode & 0o7777 & ~kill
     inode.setattr(uid=None if uid == -1 else uid, gid=None if gid == -1 else gid, mode=mode)
+    _told(vfs, path, IN_ATTRIB)
 
 
 def utimes(vfs: Vfs, who: Caller, path: Path, times: tuple[int, int, int, int] | None) -> None:
@@ -88,10 +97,13 @@ def utimes(vfs: Vfs, who: Caller, path: Path, times: tuple[int, int, int, int] |
         if not owner_or_capable(who.creds, inode):
             check(who.creds, inode, MAY_WRITE)
         inode.setattr(atime=now, mtime=now)
+        _told(vfs, path, IN_ATTRIB)
         return
     if not owner_or_capable(who.creds, inode):
         raise err(errno.EPERM)
-    inode.setattr(atime=_time(times[0], times[1], now), mtime=_time(times[2], times[3], now))
+    atime, mtime = _time(times[0], times[1], now), _time(times[2], times[3], now)
+    inode.setattr(atime=atime, mtime=mtime)
+    _told(vfs, path, IN_ACCESS if mtime is None else IN_MODIFY if atime is None else IN_ATTRIB)
 
 
 def _time(seconds: int, ns: int, now: int) -> int | None:
@@ -110,6 +122,7 @@ def truncate(vfs: Vfs, who: Caller, path: Path, size: int) -> None:
     vfs.deny_executed(who, inode)
     vfs.remove_privileges(who, inode)
     inode.setattr(size=size)
+    _told(vfs, path, IN_MODIFY)
 
 
 def access(creds: Creds, path: Path, mask: int) -> None:
@@ -170,6 +183,7 @@ def setxattr(vfs: Vfs, who: Caller, path: Path, name: bytes, value: bytes, flags
     _permit_security(who.creds, name)
     _known(name)
     inode.setxattr(name, value, flags)
+    _told(vfs, path, IN_ATTRIB)
 
 
 def getxattr(who: Caller, path: Path, name: bytes) -> bytes:
@@ -198,3 +212,4 @@ def removexattr(vfs: Vfs, who: Caller, path: Path, name: bytes) -> None:
     _permit_security(who.creds, name)
     _known(name)
     inode.removexattr(name)
+    _told(vfs, path, IN_ATTRIB)

@@ -13,6 +13,7 @@ import errno
 from .inode import err
 from .memfs import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT
 from .namei import LAST_DOT, LAST_DOTDOT, LAST_NORM
+from .notify import IN_ATTRIB, IN_CREATE, IN_DELETE
 from .perm import (
     CAP_DAC_READ_SEARCH,
     CAP_MKNOD,
@@ -74,6 +75,8 @@ def mkdir(vfs: Vfs, who: Caller, start: Path | None, name: bytes, mode: int) -> 
     mode = mode & (0o777 | S_ISVTX) & ~who.fs.umask | S_IFDIR
     mode, uid, gid = owner_of_new(who.creds, parent, mode)
     parent.mkdir(walk.last, mode & 0o7777, uid, gid)
+    if vfs.notify is not None:
+        vfs.notify.name(parent, IN_CREATE, walk.last, True)
 
 
 def check_mknod(mode: int) -> None:
@@ -102,6 +105,8 @@ def mknod(vfs: Vfs, who: Caller, start: Path | None, name: bytes, mode: int, rde
         parent.create(walk.last, mode & 0o7777, uid, gid)
     else:
         parent.mknod(walk.last, mode, rdev, uid, gid)
+    if vfs.notify is not None:
+        vfs.notify.name(parent, IN_CREATE, walk.last)
 
 
 def symlink(vfs: Vfs, who: Caller, target: bytes, start: Path | None, name: bytes) -> None:
@@ -113,6 +118,8 @@ def symlink(vfs: Vfs, who: Caller, target: bytes, start: Path | None, name: byte
     check(who.creds, parent, MAY_WRITE | MAY_EXEC)
     _, uid, gid = owner_of_new(who.creds, parent, S_IFLNK | 0o777)
     parent.symlink(walk.last, target, uid, gid)
+    if vfs.notify is not None:
+        vfs.notify.name(parent, IN_CREATE, walk.last)
 
 
 def link(vfs: Vfs, who: Caller, old: Path, start: Path | None, name: bytes) -> None:
@@ -135,6 +142,9 @@ def link(vfs: Vfs, who: Caller, old: Path, start: Path | None, name: bytes) -> N
     if inode.nlink == 0 and not inode.linkable:
         raise err(errno.ENOENT, name)
     parent.link(walk.last, inode)
+    if vfs.notify is not None:
+        vfs.notify.inode(inode, IN_ATTRIB)
+        vfs.notify.name(parent, IN_CREATE, walk.last)
 
 
 def _safe_source(creds: Creds, inode: Inode) -> bool:
@@ -201,6 +211,11 @@ def unlink(vfs: Vfs, who: Caller, start: Path | None, name: bytes) -> None:
     if dentry is not None:
         dentry.drop()
     vfs.lost_inode(inode)
+    if vfs.notify is not None:
+        vfs.notify.inode(inode, IN_ATTRIB)
+        vfs.notify.name(parent, IN_DELETE, walk.last)
+        if not inode.nlink:
+            vfs.notify.removed(inode)
 
 
 def rmdir(vfs: Vfs, who: Caller, start: Path | None, name: bytes) -> None:
@@ -221,6 +236,9 @@ def rmdir(vfs: Vfs, who: Caller, start: Path | None, name: bytes) -> None:
     parent.rmdir(walk.last, inode)
     if dentry is not None:
         dentry.drop()
+    if vfs.notify is not None:
+        vfs.notify.name(parent, IN_DELETE, walk.last, True)
+        vfs.notify.removed(inode)
 
 
 def rename(
@@ -289,11 +307,16 @@ def rename_walked(vfs: Vfs, who: Caller, old: Walk, new: Walk, flags: int) -> No
         # After the first move the name belongs to the other dentry: place this one without forgetting it.
         new_dentry.parent, new_dentry.name = olddir, b""
         new_dentry.move(olddir, old.last)
+        if vfs.notify is not None and target is not None:
+            vfs.notify.renamed(olddir.inode, old.last, newdir.inode, new.last, source, None)
+            vfs.notify.renamed(newdir.inode, new.last, olddir.inode, old.last, target, None)
         return
     if new_dentry is not None and target is not None:
         new_dentry.drop()
         vfs.lost_inode(target)
     old_dentry.move(newdir, new.last)
+    if vfs.notify is not None:
+        vfs.notify.renamed(olddir.inode, old.last, newdir.inode, new.last, source, target)
 
 
 def _check_rename(

@@ -12,8 +12,8 @@ from .openfile import FileRecord, OpenFile
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import Protocol
+    from collections.abc import Callable, Container, Iterable
+    from typing import Any, Protocol
 
     from .inode import Inode
     from .mount import Mount, Path
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
         def watch_hup(self, fd: int, callback: Callable[[], None]) -> None:
             """Call once, when the peer of `fd` has been closed everywhere."""
+
+        def add(self, fd: int, callback: Callable[[int], None]) -> None:
+            """Call whenever there is something to read."""
 
         def remove(self, fd: int) -> None:
             """Forget `fd`, whether or not it is known."""
@@ -38,6 +41,8 @@ class FileRegistry:
     def __init__(self, loop: HupLoop | None = None) -> None:
         self.loop = loop
         self.flocks = FlockTable()
+        self.closed: Callable[[OpenFile], None] | None = None  # hears of files that Python serves
+        self.pinned: Container[tuple[int, int]] = ()  # native objects that are watched (notify.py)
         self._known: dict[tuple[int, int], FileRecord] = {}
         self._host: dict[tuple[int, int], None] = {}  # insertion-ordered: oldest first
 
@@ -82,8 +87,11 @@ class FileRegistry:
         import socket  # already loaded by the channel
 
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        # A regular file or directory is always ready: one byte that nobody ever reads makes poll(2) say so.
-        ours.send(b"\0")
+        if file.pollable:
+            _fill(theirs)
+        else:
+            # A regular file or directory is always ready: one byte that nobody ever reads makes poll(2) say so.
+            ours.send(b"\0")
         st = os.fstat(theirs.fileno())
         file.ident = (st.st_dev, st.st_ino)
         file.sup_fd = ours.detach()
@@ -91,6 +99,14 @@ class FileRegistry:
         if self.loop is not None:
             self.loop.watch_hup(file.sup_fd, lambda: self.released(file))
         return theirs.detach()
+
+    def placeholders(self) -> list[OpenFile]:
+        """Everything open that Python serves."""
+        return [record for record in self._known.values() if isinstance(record, OpenFile)]
+
+    def natives(self) -> list[FileRecord]:
+        """Native objects that may be open."""
+        return [record for record in self._known.values() if not isinstance(record, OpenFile)]
 
     def of_mount(self, mount: Mount) -> tuple[list[OpenFile], set[tuple[int, int]]]:
         """What was last opened by way of a mount: files that Python serves, and the identities of native objects (which
@@ -130,6 +146,8 @@ class FileRegistry:
         os.close(fd)
         self._known.pop(file.ident, None)
         self.flocks.unlock(file)
+        if self.closed is not None:
+            self.closed(file)
         file.release()
 
     def close(self) -> None:
@@ -142,3 +160,15 @@ class FileRegistry:
 
     def __len__(self) -> int:
         return len(self._known)
+
+
+def _fill(end: Any) -> None:
+    """Fill what a socket may send, so that poll(2) never says that it can be written."""
+    import socket
+
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the least that there is
+    try:
+        while True:
+            end.send(bytes(1024), socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        pass

@@ -255,6 +255,11 @@ class MemData:
         """The whole contents."""
         return self._data if self._fd < 0 else read_all(self._fd)
 
+    @property
+    def live(self) -> bool:
+        """Is there a memfd now?"""
+        return self._fd >= 0
+
     def try_idle(self, hard: bool = False) -> bool:
         """Turn the memfd back into bytes if nobody uses it; True if the descriptor was given back.
 
@@ -263,6 +268,8 @@ class MemData:
         fd = self._fd
         if fd < 0:
             return True
+        if self._pool.registry is not None and self._ident in self._pool.registry.pinned:
+            return False  # a guest's inotify would see us open it
         if self.linked:
             st = os.fstat(fd)
             if (st.st_size > _KEEP_SIZE and not hard) or st.st_blocks * 512 < st.st_size:

@@ -60,13 +60,18 @@ class OpenFile(FileRecord):
     `flags` are open(2)'s access mode and status flags (F_SETFL changes them), `pos` the file offset.
     """
 
-    __slots__ = ("flags", "pos", "sup_fd")
+    __slots__ = ("fd", "flags", "pos", "sup_fd")
 
     def __init__(self, path: Path, inode: Inode, flags: int) -> None:
         super().__init__(path, inode)
         self.flags = flags & ~(os.O_CREAT | os.O_EXCL | os.O_NOCTTY | os.O_TRUNC | os.O_CLOEXEC)
         self.pos = 0
         self.sup_fd = -1  # our end of the placeholder
+        self.fd = -1
+
+    #: False: it is always ready, as a regular file. True: it makes poll(2) right itself, by what lies in its
+    #: placeholder, and may be added to an epoll; `fd` is then the number by which it is being read.
+    pollable = False
 
     @property
     def readable(self) -> bool:

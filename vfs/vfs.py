@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .inode import Inode, SuperBlock
     from .mount import Namespace
     from .namei import Caller, Fs
+    from .notify import Notify
     from .openfile import FileRecord
     from .perm import Creds
 
@@ -95,6 +96,7 @@ class Vfs:
         self.pool = MemfdPool(self.files)
         self.mounts = MountTable()
         self.fstypes: dict[str, FsType] = dict(FSTYPES)  # what mount(2) of a guest can make
+        self.notify: Notify | None = None  # from the first inotify_init1(2) on
         self.devices: dict[tuple[int, int], Driver] = {}  # (S_IFCHR or S_IFBLK, rdev) -> its open
         self.fifos: dict[Inode, Fifo] = {}
         self.protected_hardlinks = _sysctl("protected_hardlinks")
@@ -109,6 +111,8 @@ class Vfs:
     def close(self) -> None:
         """The world ends: give back every descriptor and all memory."""
         self.files.close()
+        if self.notify is not None:
+            self.notify.close()
         self.pool.close()
         for fifo in self.fifos.values():
             fifo.close()
@@ -257,7 +261,12 @@ class Vfs:
                 raise err(errno.EEXIST, name)
             if path.inode.is_dir:
                 raise err(errno.EISDIR, name)
-        return path, self.open_path(who, path, flags, created)
+        if self.notify is not None:
+            self.notify.settle_bytes()
+        opened = self.open_path(who, path, flags, created)
+        if self.notify is not None:
+            self.notify.opened(path, flags, created)
+        return path, opened
 
     def create(self, walk: Walk, mode: int) -> Inode:
         """The missing last component of `walk` becomes an empty regular file (lookup_open())."""
@@ -329,6 +338,8 @@ class Vfs:
         st = os.fstat(opened)
         if path.inode.recorded and (self._anon is None or path.mount is not self._anon):
             self.files.add_native(st.st_dev, st.st_ino, path, path.inode, not path.inode.forgets)
+            if self.notify is not None:
+                self.notify.native(path, opened)
         return opened
 
     def deny_executed(self, who: Caller, inode: Inode) -> None:
