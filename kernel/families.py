@@ -20,4 +20,5 @@ from . import (  # noqa: F401
     sys_sockio,
     sys_sockopt,
     sys_stat,
+    sys_xattrat,
 )

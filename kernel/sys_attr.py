@@ -232,7 +232,7 @@ def _name(name: bytes) -> bytes:
     return name
 
 
-def _set(t: Task, where: Path, name: bytes, value: bytes | None, size: int, flags: int) -> Result:
+def set_xattr(t: Task, where: Path, name: bytes, value: bytes | None, size: int, flags: int) -> Result:
     if flags & ~3:
         raise err(errno.EINVAL)
     _name(name)
@@ -244,7 +244,7 @@ def _set(t: Task, where: Path, name: bytes, value: bytes | None, size: int, flag
     return 0
 
 
-def _get(t: Task, where: Path, name: bytes, buf: int, size: int) -> Result:
+def get_xattr(t: Task, where: Path, name: bytes, buf: int, size: int) -> Result:
     value = attrops.getxattr(t, where, _name(name))
     if not size:
         return len(value)
@@ -253,7 +253,7 @@ def _get(t: Task, where: Path, name: bytes, buf: int, size: int) -> Result:
     return Out(len(value), [(buf, value)])
 
 
-def _list(t: Task, where: Path, buf: int, size: int) -> Result:
+def list_xattr(t: Task, where: Path, buf: int, size: int) -> Result:
     data = b"".join(n + b"\0" for n in attrops.listxattr(t, where))
     if not size:
         return len(data)
@@ -262,7 +262,7 @@ def _list(t: Task, where: Path, buf: int, size: int) -> Result:
     return Out(len(data), [(buf, data)]) if data else 0
 
 
-def _remove(t: Task, where: Path, name: bytes) -> Result:
+def remove_xattr(t: Task, where: Path, name: bytes) -> Result:
     attrops.removexattr(t.sandbox.vfs, t, where, _name(name))
     return 0
 
@@ -270,32 +270,32 @@ def _remove(t: Task, where: Path, name: bytes) -> Result:
 @syscall("setxattr")
 def sys_setxattr(t: Task, path: bytes, name: bytes, value: bytes | None, size: int, flags: int) -> Result:
     """setxattr(2)"""
-    return _set(t, place(t, None, path, 0), name, value, size, flags)
+    return set_xattr(t, place(t, None, path, 0), name, value, size, flags)
 
 
 @syscall("lsetxattr")
 def sys_lsetxattr(t: Task, path: bytes, name: bytes, value: bytes | None, size: int, flags: int) -> Result:
     """lsetxattr(2)"""
-    return _set(t, place(t, None, path, AT_SYMLINK_NOFOLLOW), name, value, size, flags)
+    return set_xattr(t, place(t, None, path, AT_SYMLINK_NOFOLLOW), name, value, size, flags)
 
 
 @syscall("fsetxattr")
 def sys_fsetxattr(t: Task, fd: FdRef, name: bytes, value: bytes | None, size: int, flags: int) -> Result:
     """fsetxattr(2)"""
     where = _fd_place(t, fd)
-    return NATIVE if where is None else _set(t, where, name, value, size, flags)
+    return NATIVE if where is None else set_xattr(t, where, name, value, size, flags)
 
 
 @syscall("getxattr")
 def sys_getxattr(t: Task, path: bytes, name: bytes, buf: int, size: int) -> Result:
     """getxattr(2)"""
-    return _get(t, place(t, None, path, 0), name, buf, size)
+    return get_xattr(t, place(t, None, path, 0), name, buf, size)
 
 
 @syscall("lgetxattr")
 def sys_lgetxattr(t: Task, path: bytes, name: bytes, buf: int, size: int) -> Result:
     """lgetxattr(2)"""
-    return _get(t, place(t, None, path, AT_SYMLINK_NOFOLLOW), name, buf, size)
+    return get_xattr(t, place(t, None, path, AT_SYMLINK_NOFOLLOW), name, buf, size)
 
 
 @syscall("fgetxattr")
@@ -304,19 +304,19 @@ def sys_fgetxattr(t: Task, fd: FdRef, name: bytes, buf: int, size: int) -> Resul
     if record(t, fd) is None:
         return NATIVE
     where = _fd_place(t, fd)
-    return NATIVE if where is None else _get(t, where, name, buf, size)
+    return NATIVE if where is None else get_xattr(t, where, name, buf, size)
 
 
 @syscall("listxattr")
 def sys_listxattr(t: Task, path: bytes, buf: int, size: int) -> Result:
     """listxattr(2)"""
-    return _list(t, place(t, None, path, 0), buf, size)
+    return list_xattr(t, place(t, None, path, 0), buf, size)
 
 
 @syscall("llistxattr")
 def sys_llistxattr(t: Task, path: bytes, buf: int, size: int) -> Result:
     """llistxattr(2)"""
-    return _list(t, place(t, None, path, AT_SYMLINK_NOFOLLOW), buf, size)
+    return list_xattr(t, place(t, None, path, AT_SYMLINK_NOFOLLOW), buf, size)
 
 
 @syscall("flistxattr")
@@ -325,23 +325,23 @@ def sys_flistxattr(t: Task, fd: FdRef, buf: int, size: int) -> Result:
     if record(t, fd) is None:
         return NATIVE
     where = _fd_place(t, fd)
-    return NATIVE if where is None else _list(t, where, buf, size)
+    return NATIVE if where is None else list_xattr(t, where, buf, size)
 
 
 @syscall("removexattr")
 def sys_removexattr(t: Task, path: bytes, name: bytes) -> Result:
     """removexattr(2)"""
-    return _remove(t, place(t, None, path, 0), name)
+    return remove_xattr(t, place(t, None, path, 0), name)
 
 
 @syscall("lremovexattr")
 def sys_lremovexattr(t: Task, path: bytes, name: bytes) -> Result:
     """lremovexattr(2)"""
-    return _remove(t, place(t, None, path, AT_SYMLINK_NOFOLLOW), name)
+    return remove_xattr(t, place(t, None, path, AT_SYMLINK_NOFOLLOW), name)
 
 
 @syscall("fremovexattr")
 def sys_fremovexattr(t: Task, fd: FdRef, name: bytes) -> Result:
     """fremovexattr(2)"""
     where = _fd_place(t, fd)
-    return NATIVE if where is None else _remove(t, where, name)
+    return NATIVE if where is None else remove_xattr(t, where, name)

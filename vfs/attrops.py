@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 
+from . import acl
 from .inode import err
 from .mount import MNT_NOEXEC
 from .notify import IN_ACCESS, IN_ATTRIB, IN_MODIFY
@@ -52,6 +53,8 @@ def chmod(vfs: Vfs, who: Caller, path: Path, mode: int) -> None:
     if mode & S_ISGID and not in_group(who.creds, inode.gid) and not who.creds.capable(CAP_FSETID):
         mode &= ~S_ISGID
     inode.setattr(mode=mode)
+    if inode.acl is not None:
+        inode.setxattr(acl.ACCESS, acl.after_chmod(inode.acl, mode), 0)
     _told(vfs, path, IN_ATTRIB)
 
 
@@ -147,6 +150,8 @@ def _known(name: bytes) -> None:
     """EOPNOTSUPP for a name outside the four classes or without a rest (xattr(7))."""
     if not any(name.startswith(p) and len(name) > len(p) for p in _PREFIXES):
         raise err(errno.EINVAL if name in _PREFIXES else errno.EOPNOTSUPP)
+    if name.startswith(b"system.") and name not in acl.NAMES:
+        raise err(errno.EOPNOTSUPP)
 
 
 def _permit(creds: Creds, inode: Inode, name: bytes, mask: int) -> None:
@@ -182,8 +187,39 @@ def setxattr(vfs: Vfs, who: Caller, path: Path, name: bytes, value: bytes, flags
     _permit(who.creds, inode, name, MAY_WRITE)
     _permit_security(who.creds, name)
     _known(name)
-    inode.setxattr(name, value, flags)
+    if name in acl.NAMES:
+        _set_acl(who.creds, inode, name, value)
+    else:
+        inode.setxattr(name, value, flags)
     _told(vfs, path, IN_ATTRIB)
+
+
+def _set_acl(creds: Creds, inode: Inode, name: bytes, value: bytes) -> None:
+    """set_posix_acl(); no value takes the list away."""
+    entries = acl.parse(value) if value else ()
+    if inode.kind == S_IFLNK:
+        raise err(errno.EOPNOTSUPP)
+    if name == acl.DEFAULT and not inode.is_dir:
+        if entries:
+            raise err(errno.EACCES)
+        return
+    if not owner_or_capable(creds, inode):
+        raise err(errno.EPERM)
+    plain = not entries
+    if entries and name == acl.ACCESS:
+        bits, plain = acl.mode_of(entries)
+        mode = inode.mode & 0o7000 | bits
+        if not in_group(creds, inode.gid) and not creds.capable(CAP_FSETID):
+            mode &= ~S_ISGID
+        inode.setattr(mode=mode)
+    if not plain:
+        inode.setxattr(name, acl.pack(entries), 0)
+        return
+    try:
+        inode.removexattr(name)
+    except OSError as e:
+        if e.errno != errno.ENODATA:
+            raise
 
 
 def getxattr(who: Caller, path: Path, name: bytes) -> bytes:
@@ -192,6 +228,8 @@ def getxattr(who: Caller, path: Path, name: bytes) -> bytes:
     inode.refresh()
     _permit(who.creds, inode, name, MAY_READ)
     _known(name)
+    if name in acl.NAMES and inode.is_symlink:
+        raise err(errno.EOPNOTSUPP)
     return inode.getxattr(name)
 
 
@@ -211,5 +249,8 @@ def removexattr(vfs: Vfs, who: Caller, path: Path, name: bytes) -> None:
     _permit(who.creds, inode, name, MAY_WRITE)
     _permit_security(who.creds, name)
     _known(name)
-    inode.removexattr(name)
+    if name in acl.NAMES:
+        _set_acl(who.creds, inode, name, b"")
+    else:
+        inode.removexattr(name)
     _told(vfs, path, IN_ATTRIB)

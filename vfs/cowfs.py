@@ -20,6 +20,7 @@ from __future__ import annotations
 import errno
 import os
 
+from .acl import ACCESS, DEFAULT
 from .anon import from_host
 from .copyup import copy_file
 from .hostfs import HostFS, HostNode
@@ -300,6 +301,14 @@ class CowNode(HostNode):
             self.xattrs = {name: super(CowNode, self).getxattr(name) for name in super().listxattr()}
         return self.xattrs
 
+    @property
+    def acl(self) -> bytes | None:  # type: ignore[override]
+        return None if self.xattrs is None else self.xattrs.get(ACCESS)
+
+    @property
+    def default_acl(self) -> bytes | None:  # type: ignore[override]
+        return None if self.xattrs is None else self.xattrs.get(DEFAULT)
+
     def getxattr(self, name: bytes) -> bytes:
         if self.xattrs is None:
             return super().getxattr(name)
@@ -311,8 +320,6 @@ class CowNode(HostNode):
         return super().listxattr() if self.xattrs is None else list(self.xattrs)
 
     def setxattr(self, name: bytes, value: bytes, flags: int) -> None:
-        if name.startswith(b"system."):
-            raise err(errno.EOPNOTSUPP)
         xattrs = self._own_xattrs()
         if flags & 1 and name in xattrs:
             raise err(errno.EEXIST)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 
+from . import acl
 from .inode import err
 from .memfs import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT
 from .namei import LAST_DOT, LAST_DOTDOT, LAST_NORM
@@ -72,9 +73,10 @@ def mkdir(vfs: Vfs, who: Caller, start: Path | None, name: bytes, mode: int) -> 
     walk = _start_create(vfs, who, start, name, want_dir=True)
     parent = walk.path.dentry.inode
     check(who.creds, parent, MAY_WRITE | MAY_EXEC)
-    mode = mode & (0o777 | S_ISVTX) & ~who.fs.umask | S_IFDIR
+    mode, lists = acl.inherit(parent, mode & (0o777 | S_ISVTX) | S_IFDIR, who.fs.umask)
     mode, uid, gid = owner_of_new(who.creds, parent, mode)
-    parent.mkdir(walk.last, mode & 0o7777, uid, gid)
+    made = parent.mkdir(walk.last, mode & 0o7777, uid, gid)
+    acl.give(made, lists)
     if vfs.notify is not None:
         vfs.notify.name(parent, IN_CREATE, walk.last, True)
 
@@ -100,11 +102,13 @@ def mknod(vfs: Vfs, who: Caller, start: Path | None, name: bytes, mode: int, rde
             raise err(errno.EPERM, name)
     else:
         rdev = 0
-    mode, uid, gid = owner_of_new(who.creds, parent, mode & 0o7777 & ~who.fs.umask | (kind or S_IFREG))
+    mode, lists = acl.inherit(parent, mode & 0o7777 | (kind or S_IFREG), who.fs.umask)
+    mode, uid, gid = owner_of_new(who.creds, parent, mode)
     if mode & S_IFMT == S_IFREG:
-        parent.create(walk.last, mode & 0o7777, uid, gid)
+        made = parent.create(walk.last, mode & 0o7777, uid, gid)
     else:
-        parent.mknod(walk.last, mode, rdev, uid, gid)
+        made = parent.mknod(walk.last, mode, rdev, uid, gid)
+    acl.give(made, lists)
     if vfs.notify is not None:
         vfs.notify.name(parent, IN_CREATE, walk.last)
 

@@ -193,6 +193,9 @@ class Inode:
     forgets = False
     #: Does what open() gives belong to this inode? Not for /dev/tty, which opens another file, the terminal.
     recorded = True
+    #: system.posix_acl_access and _default, where the filesystem keeps them and there are any (acl.py)
+    acl: bytes | None = None
+    default_acl: bytes | None = None
     #: May a file without a name be given one (O_TMPFILE without O_EXCL)?
     linkable = False
     #: Of a directory: do its names and permissions change by the calls of guests and the user alone? Then walks

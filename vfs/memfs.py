@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 
+from .acl import ACCESS, DEFAULT
 from .inode import Inode, OpenContext, SuperBlock, err
 from .memdata import MemData, MemfdPool
 from .stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, Stat, StatFs, now_ns
@@ -180,14 +181,20 @@ class MemInode(Inode):
         """The last name went."""
         self.sb.inodes -= 1
 
+    @property
+    def acl(self) -> bytes | None:  # type: ignore[override]
+        return None if self.xattrs is None else self.xattrs.get(ACCESS)
+
+    @property
+    def default_acl(self) -> bytes | None:  # type: ignore[override]
+        return None if self.xattrs is None else self.xattrs.get(DEFAULT)
+
     def getxattr(self, name: bytes) -> bytes:
         if self.xattrs is None or name not in self.xattrs:
             raise err(errno.ENODATA)
         return self.xattrs[name]
 
     def setxattr(self, name: bytes, value: bytes, flags: int) -> None:
-        if name.startswith(b"system."):
-            raise err(errno.EOPNOTSUPP)
         if self.xattrs is None:
             self.xattrs = {}
         if flags & 1 and name in self.xattrs:

@@ -384,6 +384,14 @@ class OverlayNode(Inode):
 
     # -- extended attributes ---------------------------------------------------------------------------------
 
+    @property
+    def acl(self) -> bytes | None:  # type: ignore[override]
+        return self.real.acl
+
+    @property
+    def default_acl(self) -> bytes | None:  # type: ignore[override]
+        return self.real.default_acl
+
     def getxattr(self, name: bytes) -> bytes:
         if is_private(name):
             raise err(errno.EOPNOTSUPP)

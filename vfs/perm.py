@@ -73,6 +73,10 @@ def allowed(creds: Creds, inode: Inode, mask: int) -> bool:
     mode = inode.mode
     if creds.fsuid == inode.uid:
         bits = mode >> 6
+    elif mode & 0o70 and inode.acl is not None:
+        from .acl import permits
+
+        bits = mask if permits(inode.acl, creds, inode, mask) else 0
     elif in_group(creds, inode.gid):
         bits = mode >> 3
     else:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 
+from .acl import give, inherit
 from .files import FileRegistry
 from .fstypes import FSTYPES
 from .inode import OpenContext, err
@@ -275,8 +276,11 @@ class Vfs:
             raise err(errno.ENOENT)
         self.want_write(walk.path)
         check(walk.creds, parent, MAY_WRITE | MAY_EXEC)
-        mode, uid, gid = owner_of_new(walk.creds, parent, mode & 0o7777 & ~walk.caller.fs.umask | S_IFREG)
-        return parent.create(walk.last, mode & 0o7777, uid, gid)
+        mode, lists = inherit(parent, mode & 0o7777 | S_IFREG, walk.caller.fs.umask)
+        mode, uid, gid = owner_of_new(walk.creds, parent, mode)
+        made = parent.create(walk.last, mode & 0o7777, uid, gid)
+        give(made, lists)
+        return made
 
     def _open_tmpfile(self, walk: Walk, name: bytes, flags: int, mode: int) -> tuple[Path, Opened]:
         """O_TMPFILE: a file without a name in the directory `name`."""
@@ -288,8 +292,10 @@ class Vfs:
             raise err(errno.ENOTDIR, name)
         self.want_write(path)
         check(walk.creds, parent, MAY_WRITE | MAY_EXEC)
-        mode, uid, gid = owner_of_new(walk.creds, parent, mode & 0o7777 & ~walk.caller.fs.umask | S_IFREG)
+        mode, lists = inherit(parent, mode & 0o7777 | S_IFREG, walk.caller.fs.umask)
+        mode, uid, gid = owner_of_new(walk.creds, parent, mode)
         inode = parent.tmpfile(mode & 0o7777, uid, gid, not flags & os.O_EXCL)
+        give(inode, lists)
         dentry = Dentry(b"#%d" % inode.ino, path.dentry, inode)
         dentry.deleted = True
         new = Path(path.mount, dentry)
