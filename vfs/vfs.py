@@ -226,7 +226,7 @@ class Vfs:
             path = self.lookup(who, start, name, not flags & os.O_NOFOLLOW)
             if flags & os.O_DIRECTORY and not path.inode.is_dir:
                 raise err(errno.ENOTDIR, name)
-            return path, self.open_path(who, path, flags, False)
+            return path, self._open_and_tell(who, path, flags, False)
         walk = Walk(self.mounts, who, start, resolve)
         if flags & _TMPFILE_BIT:
             return self._open_tmpfile(walk, name, flags, mode)
@@ -262,12 +262,16 @@ class Vfs:
                 raise err(errno.EEXIST, name)
             if path.inode.is_dir:
                 raise err(errno.EISDIR, name)
-        if self.notify is not None:
-            self.notify.settle_bytes()
+        return path, self._open_and_tell(who, path, flags, created)
+
+    def _open_and_tell(self, who: Caller, path: Path, flags: int, created: bool) -> Opened:
+        """open_path(), for who watches with inotify too."""
+        if self.notify is None:
+            return self.open_path(who, path, flags, created)
+        self.notify.settle_bytes()
         opened = self.open_path(who, path, flags, created)
-        if self.notify is not None:
-            self.notify.opened(path, flags, created)
-        return path, opened
+        self.notify.opened(path, flags, created)
+        return opened
 
     def create(self, walk: Walk, mode: int) -> Inode:
         """The missing last component of `walk` becomes an empty regular file (lookup_open())."""
