@@ -215,7 +215,6 @@ class MountTable:
     def unhook(self, mount: Mount) -> None:
         """Take a mount, with what is on it, out of its place and namespace."""
         self.walks.clear()
-        self.walks.clear()
         for one in mount.tree():
             if one.ns is not None:
                 one.ns.mounts.remove(one)
