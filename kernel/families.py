@@ -7,6 +7,7 @@ from . import (  # noqa: F401
     sys_attr,
     sys_dir,
     sys_exec,
+    sys_handle,
     sys_ids,
     sys_inotify,
     sys_misc,

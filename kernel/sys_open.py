@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..vfs.mount import Path
+    from ..vfs.vfs import Opened
     from .handlers import Result
     from .task import FdRef, Task
 
@@ -74,6 +75,11 @@ def open_at(t: Task, base: Path | None, path: bytes, flags: int, mode: int, reso
 def _open(t: Task, base: Path | None, path: bytes, flags: int, mode: int, resolve: int = 0) -> Result:
     """open_at() with flags that are checked: they are before the descriptor to start from is looked at."""
     place, opened = t.sandbox.vfs.open(t, base, path, flags, mode, resolve)
+    return install(t, place, opened, flags)
+
+
+def install(t: Task, place: Path, opened: Opened, flags: int) -> Result:
+    """Hand out what was opened: the descriptor to install, or a coroutine that yields it."""
     if isinstance(opened, (int, OpenFile)):
         return _install(t, place, opened, flags)
     return _install_later(t, place, opened, flags)

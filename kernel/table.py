@@ -223,8 +223,8 @@ S("listxattrat", 465, SUP, "dirfd path? uint ptr uint", "file desc")
 S("removexattrat", 466, SUP, "dirfd path? uint str", "file desc")
 S("file_getattr", 468, REFUSE, "int ptr ptr uint uint", "file desc")
 S("file_setattr", 469, REFUSE, "int ptr ptr uint uint", "file desc")
-S("name_to_handle_at", 303, REFUSE, "int ptr ptr ptr int", "file desc", err=EOPNOTSUPP)
-S("open_by_handle_at", 304, REFUSE, "int ptr int", "file desc", err=EPERM)
+S("name_to_handle_at", 303, SUP, "dirfd path inout:8 ptr int", "file desc")
+S("open_by_handle_at", 304, SUP, "dirfd inout:8 int", "file desc")
 
 # --- mounts --------------------------------------------------------------------------------------------
 S("mount", 165, SUP, "path? path path? uint path?", "file")

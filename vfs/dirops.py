@@ -302,9 +302,9 @@ def rename_walked(vfs: Vfs, who: Caller, old: Walk, new: Walk, flags: int) -> No
     _check_rename(who, olddir.inode, source, newdir.inode, target, bool(flags & RENAME_EXCHANGE))
     _busy(vfs, who, old_dentry)
     _busy(vfs, who, new_dentry)
-    if flags & RENAME_WHITEOUT:
-        raise err(errno.EINVAL)  # only overlayfs' upper layers have them
-    olddir.inode.rename(old.last, newdir.inode, new.last, flags)
+    if flags & RENAME_WHITEOUT and not _has_whiteouts(olddir.inode):
+        raise err(errno.EINVAL)
+    olddir.inode.rename(old.last, newdir.inode, new.last, flags & ~RENAME_WHITEOUT)
     if flags & RENAME_EXCHANGE:
         assert new_dentry is not None
         old_dentry.move(newdir, new.last)
@@ -319,8 +319,17 @@ def rename_walked(vfs: Vfs, who: Caller, old: Walk, new: Walk, flags: int) -> No
         new_dentry.drop()
         vfs.lost_inode(target)
     old_dentry.move(newdir, new.last)
+    if flags & RENAME_WHITEOUT:
+        olddir.inode.mknod(old.last, S_IFCHR, 0, who.creds.fsuid, who.creds.fsgid)
     if vfs.notify is not None:
         vfs.notify.renamed(olddir.inode, old.last, newdir.inode, new.last, source, target)
+
+
+def _has_whiteouts(directory: Inode) -> bool:
+    """RENAME_WHITEOUT: what is in memory has them; a host directory is not asked to make device nodes."""
+    from .memfs import MemoryFS
+
+    return isinstance(directory.sb, MemoryFS) or type(directory.sb).__name__ == "CowFS"
 
 
 def _check_rename(

@@ -166,6 +166,7 @@ class MountTable:
 
     def __init__(self) -> None:
         self._next_id = 20
+        self.protected_symlinks = False  # fs.protected_symlinks, as the host has it
         #: what names meant in past walks (Vfs.lookup); emptied whenever one may mean something else
         self.walks: dict[tuple[object, ...], tuple[Path | None, Path, Path]] = {}
         self.watch = HostWatch(self.walks.clear)

@@ -11,7 +11,7 @@ import errno
 from .inode import err
 from .mount import MNT_NOSYMFOLLOW, Path
 from .perm import MAY_EXEC, allowed
-from .stat import S_IFDIR, S_IFLNK, S_IFMT
+from .stat import S_IFDIR, S_IFLNK, S_IFMT, S_ISVTX
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 
 NAME_MAX = 255
+S_IWOTH = 2
 MAX_LINKS = 40  # MAXSYMLINKS
 
 # openat2(2) resolve flags; the walk understands them itself.
@@ -156,6 +157,8 @@ class Walk:
         """The last component is this symlink: walk its target, up to the target's last component."""
         if self.resolve & RESOLVE_NO_SYMLINKS:
             raise err(errno.ELOOP)
+        if self.mounts.protected_symlinks:
+            self._may_follow(inode)
         target = self._target(inode)
         if target is None:
             self.last_type = LAST_JUMPED
@@ -237,6 +240,17 @@ class Walk:
         if target[0] == 47:
             self._jump_to_root()
         return target
+
+    def _may_follow(self, link: Inode) -> None:
+        """may_follow_link(): as the last component in a sticky directory that all may write, only one's own links and
+        those of its owner."""
+        above = self.path.dentry.inode
+        if (
+            above.mode & (S_ISVTX | S_IWOTH) == S_ISVTX | S_IWOTH
+            and link.uid not in (self.creds.fsuid, above.uid)
+            and link.sb is above.sb
+        ):
+            raise err(errno.EACCES)
 
     def _jump_to_root(self) -> None:
         if self.resolve & RESOLVE_BENEATH:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import Any
 
+    from .dentry import Dentry
     from .fifo import Fifo
     from .files import HupLoop
     from .fstypes import FsType
@@ -97,10 +98,12 @@ class Vfs:
         self.pool = MemfdPool(self.files)
         self.mounts = MountTable()
         self.fstypes: dict[str, FsType] = dict(FSTYPES)  # what mount(2) of a guest can make
+        self.handles: dict[tuple[int, int], Dentry] = {}  # (st_dev, ino): what name_to_handle_at(2) was asked for
         self.notify: Notify | None = None  # from the first inotify_init1(2) on
         self.devices: dict[tuple[int, int], Driver] = {}  # (S_IFCHR or S_IFBLK, rdev) -> its open
         self.fifos: dict[Inode, Fifo] = {}
         self.protected_hardlinks = _sysctl("protected_hardlinks")
+        self.mounts.protected_symlinks = _sysctl("protected_symlinks")
         self._anon: Mount | None = None
         self.proc: SuperBlock | None = None  # the world's /proc, which names mounts
         mount = self.mounts.create(root, flags)
