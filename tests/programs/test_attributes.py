@@ -1,0 +1,56 @@
+"""Real programs on extended attributes and inotify: getfacl, setfacl, setcap, getcap, inotifywait, tail -f."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+import ring3
+
+
+def shell(script: str) -> str:
+    """What a script writes, run as virtual root in a directory in memory."""
+    with ring3.Sandbox(user=0) as box:
+        box.mount_tmpfs("/mnt")
+        done = box.run(["sh", "-c", "cd /mnt; { " + script + "; } 2>&1"], capture_output=True, timeout=60)
+        assert isinstance(done.stdout, bytes)
+        return done.stdout.decode()
+
+
+def needs(*programs: str) -> pytest.MarkDecorator:
+    missing = [p for p in programs if shutil.which(p) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"not installed: {' '.join(missing)}")
+
+
+@needs("setfacl", "getfacl")
+def test_acls() -> None:
+    script = "mkdir d; setfacl -m u:7:rwx,d:g:9:r-x d; touch d/f; mkdir d/s; cp -p -r d e; getfacl -nEc e e/f e/s"
+    assert shell(script) == (
+        "user::rwx\nuser:7:rwx\ngroup::r-x\nmask::rwx\nother::r-x\ndefault:user::rwx\ndefault:group::r-x\n"
+        "default:group:9:r-x\ndefault:mask::r-x\ndefault:other::r-x\n\n"
+        "user::rw-\ngroup::r-x\ngroup:9:r-x\nmask::r--\nother::r--\n\n"
+        "user::rwx\ngroup::r-x\ngroup:9:r-x\nmask::r-x\nother::r-x\ndefault:user::rwx\ndefault:group::r-x\n"
+        "default:group:9:r-x\ndefault:mask::r-x\ndefault:other::r-x\n\n"
+    )
+
+
+@needs("setcap", "getcap")
+def test_file_capabilities_are_kept() -> None:
+    assert shell("cp /bin/true .; setcap cap_net_raw+ep true; getcap true") == "true cap_net_raw=ep\n"
+
+
+@needs("inotifywait")
+def test_inotifywait() -> None:
+    wait = "inotifywait -qm -o /mnt/out --format '%e %f' w & p=$!; until grep -qs inotify /proc/$p/fdinfo/*; do :; done"
+    work = "echo x >w/f; mv w/f w/g; rm w/g; touch w/end; until grep -q 'CLOSE.*end' out; do :; done"
+    assert shell(f"mkdir w; {wait}; {work}; kill $p; cat out").splitlines() == [
+        "CREATE f", "OPEN f", "MODIFY f", "CLOSE_WRITE,CLOSE f", "MOVED_FROM f", "MOVED_TO g", "DELETE g",
+        "CREATE end", "OPEN end", "ATTRIB end", "CLOSE_WRITE,CLOSE end",
+    ]  # fmt: skip
+
+
+@needs("tail")
+def test_tail_follows() -> None:
+    wait = "until grep -q one out; do :; done; echo two >>log; until grep -q two out; do :; done"
+    assert shell(f"echo one >log; tail -f log >out & p=$!; {wait}; kill $p; cat out") == "one\ntwo\n"
