@@ -105,6 +105,11 @@ s64 fn_fcntl(struct thread *t, struct call *c)
 		/* How the supervisor opened a host file is not the guest's affair. */
 		return flags < 0 ? flags : flags & ~(O_NOATIME | O_NOFOLLOW);
 	}
+	case F_SETFL:
+		/* Who may have it depends on the file's owner, which for the host kernel is another one. */
+		if ((c->a[2] & O_NOATIME) && !(sys(NR_fcntl, fd, F_GETFL) & O_NOATIME))
+			return supervise(t, c, REQ_CALL);
+		break;
 	case F_SETLEASE:
 	case F_NOTIFY:
 		return -EINVAL;

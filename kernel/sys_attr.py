@@ -211,8 +211,25 @@ def sys_truncate(t: Task, path: bytes, size: int) -> Result:
     """truncate(2)"""
     if size < 0:
         raise err(errno.EINVAL)
-    attrops.truncate(t.sandbox.vfs, t, t.sandbox.vfs.lookup(t, None, path), size)
+    where = t.sandbox.vfs.lookup(t, None, path)
+    if size > where.inode.getattr().size:
+        _check_file_size(t, size)
+    attrops.truncate(t.sandbox.vfs, t, where, size)
     return 0
+
+
+def _check_file_size(t: Task, size: int) -> None:
+    """inode_newsize_ok(): beyond RLIMIT_FSIZE, which the host process has too, SIGXFSZ and EFBIG."""
+    import resource
+    import signal
+
+    try:
+        limit = resource.prlimit(t.process.pid, resource.RLIMIT_FSIZE)[0]
+    except OSError:
+        return  # it is just ending
+    if limit != resource.RLIM_INFINITY and size > limit:
+        signal.pidfd_send_signal(t.process.pidfd, signal.SIGXFSZ)
+        raise err(errno.EFBIG)
 
 
 @syscall("umask")

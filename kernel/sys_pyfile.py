@@ -17,6 +17,7 @@ import struct
 
 from ..vfs.inode import err
 from ..vfs.openfile import OpenFile, OpenPath
+from ..vfs.perm import owner_or_capable
 from ..vfs.stat import S_IFDIR, S_IFREG
 from .handlers import NATIVE, Out, syscall
 from .layout import MAX_OUT
@@ -304,6 +305,10 @@ def _lock(t: Task, file: OpenFile, command: int, argument: int) -> Result:
 def sys_fcntl(t: Task, fd: FdRef, command: int, argument: int) -> Result:
     """fcntl(2)"""
     file = pyfile(t, fd)
+    if file is None and command == _F_SETFL and argument & os.O_NOATIME:
+        known = t.sandbox.vfs.files.get(fd.dev, fd.ino)
+        if known is not None and not owner_or_capable(t.creds, known.inode):
+            raise err(errno.EPERM)
     if file is None or command in _OF_DESCRIPTOR:
         return NATIVE
     if command == _F_GETFL:

@@ -183,17 +183,17 @@ class MemData:
         """A new open file description with open(2)'s access mode and status flags, and O_TRUNC."""
         if flags & (os.O_ACCMODE | os.O_TRUNC):
             self.changing()
-        name = f"/proc/self/fd/{self.fd()}"
         flags = (
             flags & ~(os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_DIRECTORY) | os.O_CLOEXEC | os.O_NOCTTY
         )
         try:
-            return self._pool.retry(lambda: os.open(name, flags))
+            # self.fd() each time: to make room, idle memfds go, and this one is idle still.
+            return self._pool.retry(lambda: os.open(f"/proc/self/fd/{self.fd()}", flags))
         except OSError as e:
             # tmpfs takes O_DIRECT only from Linux 6.6 on.
             if e.errno != errno.EINVAL or not flags & os.O_DIRECT:
                 raise
-            return os.open(name, flags & ~os.O_DIRECT)
+            return os.open(f"/proc/self/fd/{self.fd()}", flags & ~os.O_DIRECT)
 
     def stat(self) -> tuple[int, int, int, int, int]:
         """(size in bytes, 512-byte blocks, atime, mtime, ctime)."""

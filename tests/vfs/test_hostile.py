@@ -187,7 +187,9 @@ def test_a_directory_that_is_moved_out(places: tuple[Path, Path], how: str) -> N
     from harness import BASE_ENV, kill_tree, ring3_argv
 
     argv = ring3_argv([sys.executable, "-I", "-c", code], *bound(inside, how))
-    box = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=BASE_ENV, start_new_session=True)
+    box = subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=BASE_ENV, start_new_session=True
+    )
     assert box.stdin is not None and box.stdout is not None
     try:
         assert box.stdout.readline() == b"ready\n"
