@@ -140,7 +140,7 @@ CALLS: dict[str, tuple[S, ...]] = {
     "renameat": (dirfd, name, dirfd, name),
     "renameat2": (dirfd, path, dirfd, path, rename_flags),
     "link": (path, path),
-    "linkat": (dirfd, path, dirfd, path, flags(AT_SYMLINK_FOLLOW, AT_EMPTY_PATH, often=2)),
+    "linkat": (dirfd, path, dirfd, path, flags(AT_SYMLINK_FOLLOW, often=1)),  # AT_EMPTY_PATH: by kernel version
     "symlink": (path, path),
     "symlinkat": (path, dirfd, name),
     "readlink": (path, small_room),
