@@ -44,6 +44,8 @@ def sys_sendfile(t: Task, out_fd: FdRef, in_fd: FdRef, offset: int, count: int) 
         return NATIVE
     _must(source, write=False)
     _must(sink, write=True)
+    if not count and not (sink is not None and sink.flags & os.O_APPEND):
+        return 0  # vfs_splice_read() looks no further
     raise err(errno.EINVAL)
 
 
