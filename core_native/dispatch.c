@@ -224,6 +224,12 @@ static int wants_frame(const struct sysdesc *d)
 	return 0;
 }
 
+/* Those of them that every program's start makes have a way of their own without one. */
+static int does_without(const struct sysdesc *d, const struct call *c)
+{
+	return d->fn == FN_sigprocmask || (d->fn == FN_arch_prctl && (int)c->a[0] == 0x1002 /* ARCH_SET_FS */);
+}
+
 /* Calls that read or change the trap's frame: they take the slow way. */
 int needs_frame(s64 nr)
 {
@@ -309,7 +315,7 @@ int core_fast(struct fast_frame *f)
 	}
 	struct call c = {(int)f->rax, {f->rdi, f->rsi, f->rdx, f->r10, f->r8, f->r9}, f->ret, t->guest_sp, NULL};
 	const struct sysdesc *d = describe(c.nr);
-	if (wants_frame(d))
+	if (wants_frame(d) && !does_without(d, &c))
 		return 1;
 	t->fast_nr = f->rax;
 	do

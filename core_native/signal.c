@@ -21,18 +21,22 @@ u64 guest_mask(struct thread *t, struct ucontext_ *uc)
 	return (uc->sigmask & ~NEVER_BLOCKED) | t->vmask;
 }
 
+/* One of the never blocked, which was sent while the guest believed to block it, is recorded now. */
+static void record_waiting(struct thread *t)
+{
+	int sig = __builtin_ctzl(t->vpending & ~t->vmask) + 1, i = sig == SIGBUS ? 0 : sig == SIGSEGV ? 1 : 2;
+	t->vpending &= ~SIGBIT(sig);
+	memcpy(t->pend_info, t->vinfo[i], 128);
+	t->pending = 1;
+}
+
 void set_guest_mask(struct thread *t, struct ucontext_ *uc, u64 mask)
 {
 	mask &= ~UNBLOCKABLE;
 	t->vmask = mask & NEVER_BLOCKED;
 	uc->sigmask = mask & ~NEVER_BLOCKED;
-	u64 ready = t->vpending & ~t->vmask;
-	if (unlikely(ready) && !t->pending) {
-		int sig = __builtin_ctzl(ready) + 1, i = sig == SIGBUS ? 0 : sig == SIGSEGV ? 1 : 2;
-		t->vpending &= ~SIGBIT(sig);
-		memcpy(t->pend_info, t->vinfo[i], 128);
-		t->pending = 1;
-	}
+	if (unlikely(t->vpending & ~t->vmask) && !t->pending)
+		record_waiting(t);
 }
 
 /* The guest's action for `sig`; after an exec the host's disposition is the truth until the guest sets one. */
@@ -122,26 +126,62 @@ s64 fn_sigaction(struct thread *t, struct call *c)
 	return c->a[2] && copy_out(c->a[2], &old, sizeof old) ? -EFAULT : 0;
 }
 
+/* The new mask that sigprocmask(2) asks for, from the old one.  0 or -EINVAL. */
+static s64 changed_mask(int how, u64 old, u64 *set)
+{
+	switch (how) {
+	case SIG_BLOCK:
+		*set |= old;
+		return 0;
+	case SIG_UNBLOCK:
+		*set = old & ~*set;
+		return 0;
+	case SIG_SETMASK:
+		return 0;
+	}
+	return -EINVAL;
+}
+
+/*
+ * On the fast way the mask is the host's own, and not in a frame.  All is blocked meanwhile, so that no signal is recorded
+ * between the look at `pending` and the change; one that was recorded before keeps all blocked until it is delivered.
+ */
+static s64 fast_sigprocmask(struct thread *t, const struct call *c, u64 set)
+{
+	u64 all = FULL_MASK, host = 0, old;
+	sys(NR_rt_sigprocmask, SIG_SETMASK, &all, &host, 8);
+	old = t->pending ? t->pend_mask : (host & ~NEVER_BLOCKED) | t->vmask;
+	s64 r = c->a[1] ? changed_mask((int)c->a[0], old, &set) : 0;
+	if (c->a[1] && !r) {
+		set &= ~UNBLOCKABLE;
+		t->vmask = set & NEVER_BLOCKED;
+		host = set & ~NEVER_BLOCKED;
+		if (t->pending)
+			t->pend_mask = set;
+		else if (t->vpending & ~t->vmask) {
+			record_waiting(t);
+			t->pend_mask = set;
+		}
+	}
+	if (!t->pending)
+		sys(NR_rt_sigprocmask, SIG_SETMASK, &host, NULL, 8);
+	return r ? r : c->a[2] && copy_out(c->a[2], &old, 8) ? -EFAULT : 0;
+}
+
 s64 fn_sigprocmask(struct thread *t, struct call *c)
 {
-	u64 set, old = guest_mask(t, c->uc);
+	u64 set = 0;
 	if (c->a[3] != 8)
 		return -EINVAL;
+	if (c->a[1] && copy_in(&set, c->a[1], 8))
+		return -EFAULT;
+	if (!c->uc)
+		return fast_sigprocmask(t, c, set);
+	u64 old = guest_mask(t, c->uc);
 	if (c->a[1]) {
-		if (copy_in(&set, c->a[1], 8))
-			return -EFAULT;
-		switch ((int)c->a[0]) {
-		case SIG_BLOCK:
-			set |= old;
-			break;
-		case SIG_UNBLOCK:
-			set = old & ~set;
-			break;
-		case SIG_SETMASK:
-			break;
-		default:
-			return -EINVAL;
-		}
+		s64 r = changed_mask((int)c->a[0], old, &set);
+		if (r)
+			return r;
 		/* A signal recorded in this very call keeps its place: it interrupts with the new mask saved. */
 		set_guest_mask(t, c->uc, set);
 	}
