@@ -61,6 +61,7 @@ class HostFS(SuperBlock):
         st = os.fstat(fd)
         super().__init__(os.fsdecode(source), st.st_dev)
         self.read_only = read_only
+        self.untouched = read_only  # nothing of the host's is changed, access times included
         self._known: dict[tuple[int, int], ref[HostNode]] = {}
         self._open_dirs: dict[HostDir, None] = {}
         self.watch: HostWatch | None = None
@@ -281,7 +282,7 @@ class HostNode(Inode):
         assert self.parent is not None
         parent = self.parent.dirfd()
         flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
-        quiet = os.O_NOATIME if self.sb.read_only else 0
+        quiet = os.O_NOATIME if self.sb.untouched else 0
         # O_NONBLOCK: should a FIFO have taken the name meanwhile, the supervisor must not wait for it.
         try:
             fd = os.open(self.name, flags | os.O_NONBLOCK | quiet, dir_fd=parent)
