@@ -3,7 +3,8 @@
     python tests/longsuites/stress.py [--seconds 60] [--json FILE] [STRESSOR...]
 
 Layer: tests (long). Needs the Debian package stress-ng. Each stressor runs alone, with one worker, in a directory of
-its own (in the guest on a memory filesystem). The exit status is 1 if one that ends well natively does not in the guest.
+its own (in the guest on a memory filesystem). The exit status is 1 if one that ends well natively does not in the
+guest.
 """
 
 from __future__ import annotations
