@@ -45,7 +45,10 @@ def sys_sendfile(t: Task, out_fd: FdRef, in_fd: FdRef, offset: int, count: int) 
     _must(source, write=False)
     _must(sink, write=True)
     if not count and not (sink is not None and sink.flags & os.O_APPEND):
-        return 0  # vfs_splice_read() looks no further
+        # vfs_splice_read() looks no further; splice_direct_to_actor() counts it as an access.
+        if source is not None and not source.flags & os.O_NOATIME and source.path.mount.keeps_atime:
+            source.inode.accessed()
+        return 0
     raise err(errno.EINVAL)
 
 
