@@ -163,10 +163,11 @@ def _permit(creds: Creds, inode: Inode, name: bytes, mask: int) -> None:
         if not creds.capable(CAP_SYS_ADMIN):
             raise err(errno.EPERM if write else errno.ENODATA)
         return
-    if inode.kind not in (S_IFREG, S_IFDIR):
-        raise err(errno.EPERM if write else errno.ENODATA)
-    if write and inode.is_dir and inode.mode & S_ISVTX and not owner_or_capable(creds, inode):
-        raise err(errno.EPERM)
+    if name.startswith(b"user."):
+        if inode.kind not in (S_IFREG, S_IFDIR):
+            raise err(errno.EPERM if write else errno.ENODATA)
+        if write and inode.is_dir and inode.mode & S_ISVTX and not owner_or_capable(creds, inode):
+            raise err(errno.EPERM)
     check(creds, inode, mask)
 
 
