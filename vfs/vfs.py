@@ -195,7 +195,8 @@ class Vfs:
         return known[0]
 
     def walk_parent(self, who: Caller, start: Path | None, name: bytes) -> Walk:
-        """A walk that stopped before the last component."""
+        """A walk that stopped before the last component, whose name is about to be made or taken away."""
+        self.mounts.walks.clear()
         walk = Walk(self.mounts, who, start)
         walk.parent(name)
         return walk
@@ -278,6 +279,7 @@ class Vfs:
 
     def create(self, walk: Walk, mode: int) -> Inode:
         """The missing last component of `walk` becomes an empty regular file (lookup_open())."""
+        self.mounts.walks.clear()
         parent = walk.path.dentry.inode
         if parent.nlink == 0:
             raise err(errno.ENOENT)

@@ -33,7 +33,7 @@ def search(both: Pair, wanted: int, seed: int, shrink: bool = True) -> tuple[int
 
     @hypothesis.seed(seed)
     @hypothesis.settings(
-        max_examples=max(1, wanted // 25),
+        max_examples=max(1, wanted // 10),
         database=None,
         deadline=None,
         report_multiple_bugs=False,

@@ -36,6 +36,10 @@ def host_sockets() -> int:
     return sum(what.startswith("socket:") for what in fd_snapshot().values())
 
 
+#: the sockets of the channel that is kept for the next fork
+SPARE = 2
+
+
 def until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
     """Wait for the loop to hear of what guests did."""
     end = time.monotonic() + seconds
@@ -68,7 +72,7 @@ def test_ten_thousand_connections_leave_nothing() -> None:
         before = host_sockets()
         assert python(box, CONNECTS) == "done\n"
         net = network(box)
-        assert until(lambda: host_sockets() == before), fd_snapshot()
+        assert until(lambda: host_sockets() <= before + SPARE), fd_snapshot()
         with box.lock:
             assert len(net.sockets) < 2100  # the records of connections that have ended are bounded
             net.sweep()
@@ -110,7 +114,7 @@ def test_killed_guests_leave_nothing() -> None:
                 return not net.sockets
 
         assert until(swept)
-        assert until(lambda: host_sockets() == before), fd_snapshot()
+        assert until(lambda: host_sockets() <= before + SPARE), fd_snapshot()
         assert not net.tcp.ports_in_use()
         assert not net.udp.ports_in_use()
 
@@ -183,7 +187,7 @@ def test_servers_and_clients_killed_in_a_storm() -> None:
                 return not net.sockets and not net.tcp.ports_in_use()
 
         assert until(swept)
-        assert until(lambda: host_sockets() == before), fd_snapshot()
+        assert until(lambda: host_sockets() <= before + SPARE), fd_snapshot()
 
 
 OUTSIDE = """

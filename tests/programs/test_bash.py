@@ -93,7 +93,9 @@ def test_job_control_on_a_terminal(twin: Twin) -> None:
 
 def test_interrupt_ends_a_program(twin: Twin) -> None:
     def drive(s: PtySession) -> None:
-        s.expect("ready")
+        # Only when the program itself answers: dash's vforked child swallows an interrupt until it has executed it.
+        s.send("here\n")
+        s.expect("here\r\nhere\r\n")
         s.send("\x03")
 
     # ring3's own exit status tells the guest's signal as a shell's $? would
@@ -101,7 +103,7 @@ def test_interrupt_ends_a_program(twin: Twin) -> None:
 
     twin.fresh(None)
     with PtySession(
-        ring3_argv(["/bin/sh", "-c", "echo ready; sleep 100; echo no"]), env=BASE_ENV, cwd=twin.dir
+        ring3_argv(["/bin/sh", "-c", "cat; echo no"]), env=BASE_ENV, cwd=twin.dir
     ) as s:
         drive(s)
         assert s.wait() == 130
