@@ -113,7 +113,7 @@ class HostDir(HostNode):
     def readdir(self) -> list[tuple[bytes, int, int]]:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         try:
-            quiet = os.O_NOATIME if self.sb.read_only else 0
+            quiet = os.O_NOATIME if self.sb.untouched else 0
             fd = os.open(".", flags | quiet, dir_fd=self.dirfd())
         except PermissionError as e:
             if e.errno != errno.EPERM:

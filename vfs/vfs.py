@@ -173,6 +173,7 @@ class Vfs:
             creds.fsgid,
             creds.groups,
             caps,
+            id(root.mount),
             id(root.dentry),
             id(base.mount),
             id(base.dentry),

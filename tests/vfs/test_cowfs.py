@@ -272,9 +272,11 @@ def test_reading_leaves_access_times_alone(host: Path, kind: str) -> None:
     """Where nothing is to be written; in an rw bind they are kept as the host's mount says."""
     box = Box(host, kind)
     os.utime(host / "d/file", ns=(1, 2))
+    os.utime(host / "d", ns=(1, 2))
     box.read("/d/file")
     box.list("/d")
     assert os.stat(host / "d/file").st_atime_ns == 1
+    assert os.stat(host / "d").st_atime_ns == 1
     box.vfs.close()
 
 
