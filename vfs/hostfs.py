@@ -302,7 +302,7 @@ class HostNode(Inode):
                 return os.open(self.name, flags | os.O_NONBLOCK, dir_fd=parent)
             except PermissionError as e:
                 error = e
-        if self.sb.read_only or error.errno != errno.EACCES:
+        if self.sb.untouched or error.errno != errno.EACCES:
             raise error
         fd = self.path_fd()
         try:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -357,3 +358,32 @@ def test_a_remembered_name_of_a_hard_link_outlives_the_others(any_box: Box) -> N
     (any_box.host / "busy/two").unlink()
     any_box.vfs.lookup(any_box.who, None, b"/busy/one").inode.refresh()
     assert any_box.read("/busy/one") == b"bytes"
+
+
+def test_a_file_that_its_owner_may_not_read_keeps_its_mode() -> None:
+    """Only where writes are real may a mode be changed for an instant.  Seen as an ordinary user: root may read all."""
+
+    def look(path: str) -> bool:
+        if os.geteuid() == 0:
+            os.setresuid(65534, 65534, 65534)
+        box = Box(Path(path), "cow")
+        before = os.stat(f"{path}/own").st_ctime_ns
+        try:
+            box.read("/own")
+        except PermissionError:
+            return os.stat(f"{path}/own").st_ctime_ns == before
+        return False
+
+    with tempfile.TemporaryDirectory() as path:  # that the ordinary user can reach
+        os.chmod(path, 0o755)
+        (Path(path) / "own").write_text("secret")
+        if os.geteuid() == 0:
+            os.chown(f"{path}/own", 65534, 65534)
+        os.chmod(f"{path}/own", 0)
+        child = os.fork()
+        if not child:
+            try:
+                os._exit(0 if look(path) else 1)
+            finally:
+                os._exit(2)
+        assert os.waitpid(child, 0)[1] == 0
