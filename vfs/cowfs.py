@@ -20,11 +20,11 @@ from __future__ import annotations
 import errno
 import os
 
-from .acl import ACCESS, DEFAULT
 from .anon import from_host
 from .copyup import copy_file
 from .hostfs import HostFS, HostNode
 from .inode import Inode, OpenContext, err
+from .memattrs import MemoryAttributes, relatime
 from .memdata import MemData, MemfdPool
 from .stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, Stat, now_ns
 
@@ -88,7 +88,7 @@ class CowFS(HostFS):
         super().close()
 
 
-class CowNode(HostNode):
+class CowNode(MemoryAttributes, HostNode):
     """An object that may have a lower one (`lower`), may own its attributes (`own`) and may own its bytes
     (`data`)."""
 
@@ -243,8 +243,12 @@ class CowNode(HostNode):
             self.mtime = mtime
         self.ctime = now
 
+    def accessed(self) -> None:
+        now = now_ns()
+        if not self.lower and relatime(self.atime, self.mtime, self.ctime, now):
+            self.atime = now
+
     def touched(self, now: int) -> None:
-        """The inode changed: ctime."""
         self.own_attributes()
         self.ctime = now
         if self.data is not None:
@@ -295,42 +299,18 @@ class CowNode(HostNode):
 
     # -- extended attributes ---------------------------------------------------------------------------------
 
-    def _own_xattrs(self) -> dict[bytes, bytes]:
+    def own_xattrs(self) -> dict[bytes, bytes]:
         """The attributes in memory, copied from the host at the first change."""
         if self.xattrs is None:
-            self.xattrs = {name: super(CowNode, self).getxattr(name) for name in super().listxattr()}
+            self.xattrs = {name: HostNode.getxattr(self, name) for name in HostNode.listxattr(self)}
         return self.xattrs
 
-    @property
-    def acl(self) -> bytes | None:  # type: ignore[override]
-        return None if self.xattrs is None else self.xattrs.get(ACCESS)
-
-    @property
-    def default_acl(self) -> bytes | None:  # type: ignore[override]
-        return None if self.xattrs is None else self.xattrs.get(DEFAULT)
-
     def getxattr(self, name: bytes) -> bytes:
-        if self.xattrs is None:
-            return super().getxattr(name)
-        if name not in self.xattrs:
-            raise err(errno.ENODATA)
-        return self.xattrs[name]
+        return HostNode.getxattr(self, name) if self.xattrs is None else super().getxattr(name)
 
     def listxattr(self) -> list[bytes]:
-        return super().listxattr() if self.xattrs is None else list(self.xattrs)
-
-    def setxattr(self, name: bytes, value: bytes, flags: int) -> None:
-        xattrs = self._own_xattrs()
-        if flags & 1 and name in xattrs:
-            raise err(errno.EEXIST)
-        if flags & 2 and name not in xattrs:
-            raise err(errno.ENODATA)
-        xattrs[name] = value
-        self.touched(now_ns())
+        return HostNode.listxattr(self) if self.xattrs is None else super().listxattr()
 
     def removexattr(self, name: bytes) -> None:
-        xattrs = self._own_xattrs()
-        if name not in xattrs:
-            raise err(errno.ENODATA)
-        del xattrs[name]
-        self.touched(now_ns())
+        self.own_xattrs()
+        super().removexattr(name)

@@ -6,6 +6,7 @@ Layer: vfs, on top of pathfs.py. May touch: the fsspec filesystem that it is giv
 from __future__ import annotations
 
 import errno
+import os
 
 from .inode import err
 from .pathfs import Info, PathFS
@@ -59,6 +60,10 @@ class FsspecFS(PathFS):
         if not isinstance(mtime, (int, float)):
             mtime = None
         mode = found.get("mode")
+        target = found.get("destination") if found.get("islink") else None
+        if target:  # of a local filesystem: it leads where it leads in the guest's world
+            text = os.fsdecode(target)
+            return Info("symlink", len(os.fsencode(text)), mode=0o777, mtime=mtime, target=text)
         return Info(
             "directory" if kind == "directory" else "file",
             found.get("size"),

@@ -11,8 +11,9 @@ import os
 from .hostfs import DIR_FLAGS, HostFS, HostNode
 from .hostwatch import WORTH
 from .inode import Inode, err
+from .memattrs import relatime
 from .memfs import RENAME_EXCHANGE
-from .stat import S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK
+from .stat import S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK, now_ns
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
@@ -111,10 +112,10 @@ class HostDir(HostNode):
                 self.names.pop(name, None)
 
     def readdir(self) -> list[tuple[bytes, int, int]]:
+        """Without a trace in the access time, where the host lets us: that is for accessed()."""
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         try:
-            quiet = os.O_NOATIME if self.sb.untouched else 0
-            fd = os.open(".", flags | quiet, dir_fd=self.dirfd())
+            fd = os.open(".", flags | os.O_NOATIME, dir_fd=self.dirfd())
         except PermissionError as e:
             if e.errno != errno.EPERM:
                 raise
@@ -124,6 +125,19 @@ class HostDir(HostNode):
                 return [(os.fsencode(e.name), e.inode(), _kind(e)) for e in entries]
         finally:
             os.close(fd)
+
+    def accessed(self) -> None:
+        """A little of it is read again, for the host to do what it does to the access time."""
+        if self.sb.untouched or self.sb.read_only:
+            return
+        st = self.host_stat()
+        if relatime(st.st_atime_ns, st.st_mtime_ns, st.st_ctime_ns, now_ns()):
+            fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.dirfd())
+            try:
+                with os.scandir(fd) as entries:
+                    next(entries, None)
+            finally:
+                os.close(fd)
 
     # -- changes, done on the host for real ------------------------------------------------------------------
 

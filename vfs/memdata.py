@@ -219,15 +219,15 @@ class MemData:
             self.atime = atime
         if mtime is not None:
             self.mtime = mtime
-        self.ctime = now
+        self.ctime = max(self.ctime, now)
         if self._fd >= 0:
             self._put_times()
 
     def changed(self, now: int) -> None:
-        """The inode changed (chmod, link): ctime."""
+        """The inode changed (chmod, link): ctime, which never goes back (the memfd's clock may be a finer one)."""
         if self._fd >= 0:
             self.stat()
-        self.ctime = now
+        self.ctime = max(self.ctime, now)
 
     def _put_times(self) -> None:
         os.utime(self._fd, ns=(self.atime, self.mtime))

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import errno
 
-from .acl import ACCESS, DEFAULT
 from .inode import Inode, OpenContext, SuperBlock, err
+from .memattrs import MemoryAttributes, relatime
 from .memdata import MemData, MemfdPool
 from .stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, Stat, StatFs, now_ns
 
@@ -27,7 +27,6 @@ RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT = 1, 2, 4
 _BOGO_DIRENT = 20  # what tmpfs counts as the size of an entry (BOGO_DIRENT_SIZE in mm/shmem.c)
 _XATTR_MAX = 65536
 _SHORT_SYMLINK = 128  # bytes with the nul; longer ones take a page (SHORT_SYMLINK_LEN in mm/shmem.c)
-_DAY = 86400 * 10**9  # in ns
 
 
 class MemoryFS(SuperBlock):
@@ -153,8 +152,8 @@ def total_pages() -> int:
     return os.sysconf("SC_PHYS_PAGES") * (os.sysconf("SC_PAGE_SIZE") // 4096)
 
 
-class MemInode(Inode):
-    """What all in-memory inodes share: extended attributes."""
+class MemInode(MemoryAttributes):
+    """What all in-memory inodes share."""
 
     __slots__ = ("xattrs",)
 
@@ -172,46 +171,13 @@ class MemInode(Inode):
         self.ctime = now
 
     def accessed(self) -> None:
-        """relatime_need_update() in fs/inode.c."""
         now = now_ns()
-        if self.atime <= self.mtime or self.atime <= self.ctime or now - self.atime >= _DAY:
+        if relatime(self.atime, self.mtime, self.ctime, now):
             self.atime = now
 
     def unlinked(self) -> None:
         """The last name went."""
         self.sb.inodes -= 1
-
-    @property
-    def acl(self) -> bytes | None:  # type: ignore[override]
-        return None if self.xattrs is None else self.xattrs.get(ACCESS)
-
-    @property
-    def default_acl(self) -> bytes | None:  # type: ignore[override]
-        return None if self.xattrs is None else self.xattrs.get(DEFAULT)
-
-    def getxattr(self, name: bytes) -> bytes:
-        if self.xattrs is None or name not in self.xattrs:
-            raise err(errno.ENODATA)
-        return self.xattrs[name]
-
-    def setxattr(self, name: bytes, value: bytes, flags: int) -> None:
-        if self.xattrs is None:
-            self.xattrs = {}
-        if flags & 1 and name in self.xattrs:
-            raise err(errno.EEXIST)
-        if flags & 2 and name not in self.xattrs:
-            raise err(errno.ENODATA)
-        self.xattrs[name] = value
-        self.touched(now_ns())
-
-    def listxattr(self) -> list[bytes]:
-        return list(self.xattrs or ())
-
-    def removexattr(self, name: bytes) -> None:
-        if self.xattrs is None or name not in self.xattrs:
-            raise err(errno.ENODATA)
-        del self.xattrs[name]
-        self.touched(now_ns())
 
 
 class MemFile(MemInode):

@@ -274,6 +274,11 @@ class OverlayNode(Inode):
         upper.setattr(mode=mode, uid=uid, gid=gid, size=size, atime=atime, mtime=mtime)
         self.take()
 
+    def accessed(self) -> None:
+        """ovl_update_time(): a lower layer keeps its access times."""
+        if self.upper is not None:
+            self.upper.accessed()
+
     def count(self, names: int) -> None:
         """`names` more names. The real link count counts those in the upper layer; an object that has further ones
         is counted here."""
