@@ -34,6 +34,7 @@ static s64 identify(struct thread *t, u32 i, int fd)
 	s64 r = is_core_fd(t, fd) ? -EBADF : sys(NR_fstat, fd, &st);
 	t->slot->id_fd[i] = fd;
 	t->slot->id_mode[i] = 0;
+	t->slot->id_dev[i] = t->slot->id_ino[i] = 0;
 	if (r)
 		return -EBADF;
 	t->slot->id_mode[i] = st.mode;
@@ -133,7 +134,8 @@ static s64 marshal_one(struct thread *t, struct call *c, const struct sysdesc *d
 }
 
 /* Descriptors after names, as Linux looks at them; a dirfd only where its path is relative. A dirfd that is not open
- * goes on as one without a type: whether another argument is wrong in an earlier place, the supervisor finds out. */
+ * goes on as one without a type: whether another argument is wrong in an earlier place, the supervisor finds out. So
+ * does the other descriptor of a call that only a placeholder brought to the supervisor. */
 static s64 marshal_fds(struct thread *t, struct call *c, const struct sysdesc *d)
 {
 	s64 result = 0;
@@ -156,8 +158,11 @@ static s64 marshal_fds(struct thread *t, struct call *c, const struct sysdesc *d
 				continue;
 			}
 		}
-		if (identify(t, ids, fd) && d->kind[i] != K_DIRFD)
-			result = -EBADF;
+		if (identify(t, ids, fd) && d->kind[i] == K_FD) {
+			t->slot->id_fd[ids] = -1; /* whatever number it was: AT_FDCWD means something */
+			if (d->lane != LANE_KERNEL)
+				result = -EBADF;
+		}
 		ids++;
 	}
 	return result;

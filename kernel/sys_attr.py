@@ -160,6 +160,8 @@ def _utimes(t: Task, dirfd: FdRef | None, path: bytes | None, times: Times | Non
         where = _fd_place(t, dirfd)
         if where is None:
             return NATIVE
+    elif path is None:  # AT_EMPTY_PATH is no excuse for it: user_path_at()
+        raise err(errno.EFAULT)
     else:
         where = place(t, dirfd, path, flags)
     for ns in () if times is None else times[1::2]:  # looked at only now: vfs_utimes()

@@ -145,5 +145,6 @@ def sys_openat2(t: Task, dirfd: FdRef | None, path: bytes, how: bytes | None, si
         resolve &= ~RESOLVE_CACHED  # a hint: everything is in memory here
     flags = check_flags(flags)
     # RESOLVE_IN_ROOT makes the descriptor the root of absolute paths too.
-    base = start(t, dirfd) if resolve & (RESOLVE_BENEATH | RESOLVE_IN_ROOT) else at(t, dirfd, path)
+    scoped = path and resolve & (RESOLVE_BENEATH | RESOLVE_IN_ROOT)
+    base = start(t, dirfd) if scoped else at(t, dirfd, path)
     return _open(t, base, path, flags, mode, resolve)

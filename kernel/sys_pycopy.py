@@ -27,6 +27,16 @@ if TYPE_CHECKING:
     from .handlers import Result
     from .task import FdRef, Task
 
+SPLICE_F_ALL = 15
+_LOCK_MAND = 32
+
+
+def _file(t: Task, fd: FdRef) -> OpenFile | None:
+    """pyfile() of a descriptor that may not be open at all: EBADF."""
+    if not fd.mode:
+        raise err(errno.EBADF)
+    return pyfile(t, fd)
+
 
 def _must(file: OpenFile | None, *, write: bool) -> None:
     """EBADF where a file of ours is not open in the needed direction."""
@@ -39,7 +49,7 @@ def _must(file: OpenFile | None, *, write: bool) -> None:
 @syscall("sendfile")
 def sys_sendfile(t: Task, out_fd: FdRef, in_fd: FdRef, offset: int, count: int) -> Result:
     """sendfile(2)"""
-    source, sink = pyfile(t, in_fd), pyfile(t, out_fd)
+    source, sink = _file(t, in_fd), _file(t, out_fd)
     if source is None and sink is None:
         return NATIVE
     _must(source, write=False)
@@ -56,14 +66,14 @@ def sys_sendfile(t: Task, out_fd: FdRef, in_fd: FdRef, offset: int, count: int) 
 def sys_splice(
     t: Task, in_fd: FdRef, in_at: int, out_fd: FdRef, out_at: int, count: int, flags: int
 ) -> Result:
-    """splice(2)"""
-    source, sink = pyfile(t, in_fd), pyfile(t, out_fd)
-    if source is None and sink is None:
-        return NATIVE
-    if flags & ~15:
-        raise err(errno.EINVAL)
+    """splice(2): for nothing not even the descriptors are looked at."""
     if not count:
         return 0
+    if flags & ~SPLICE_F_ALL:
+        raise err(errno.EINVAL)
+    source, sink = _file(t, in_fd), _file(t, out_fd)
+    if source is None and sink is None:
+        return NATIVE
     _must(source, write=False)
     _must(sink, write=True)
     raise err(errno.EINVAL)
@@ -72,7 +82,11 @@ def sys_splice(
 @syscall("tee")
 def sys_tee(t: Task, in_fd: FdRef, out_fd: FdRef, count: int, flags: int) -> Result:
     """tee(2): between pipes only."""
-    source, sink = pyfile(t, in_fd), pyfile(t, out_fd)
+    if flags & ~SPLICE_F_ALL:
+        raise err(errno.EINVAL)
+    if not count:
+        return 0
+    source, sink = _file(t, in_fd), _file(t, out_fd)
     if source is None and sink is None:
         return NATIVE
     _must(source, write=False)
@@ -93,7 +107,7 @@ def sys_copy_file_range(
     t: Task, in_fd: FdRef, in_at: int, out_fd: FdRef, out_at: int, count: int, flags: int
 ) -> Result:
     """copy_file_range(2), checked in the order of generic_file_rw_checks()."""
-    source, sink = pyfile(t, in_fd), pyfile(t, out_fd)
+    source, sink = _file(t, in_fd), _file(t, out_fd)
     if source is None and sink is None:
         return NATIVE
     if isinstance(source, OpenPath) or isinstance(sink, OpenPath):
@@ -113,6 +127,8 @@ def sys_copy_file_range(
 @syscall("flock")
 def sys_flock(t: Task, fd: FdRef, operation: int) -> Result:
     """flock(2) of a directory or a file of Python's: the lock belongs to the open file description."""
+    if operation & _LOCK_MAND:  # ignored for whatever descriptor, with Linux 5.18 and later
+        return 0
     kind = operation & ~LOCK_NB
     if kind not in (LOCK_SH, LOCK_EX, LOCK_UN):
         raise err(errno.EINVAL)
@@ -154,10 +170,10 @@ def sys_notsock(t: Task, fd: FdRef, *args: object) -> Result:
 @syscall("epoll_ctl")
 def sys_epoll_ctl(t: Task, epoll: FdRef, operation: int, fd: FdRef, _event: int) -> Result:
     """epoll_ctl(2): directories and regular files cannot be watched (EPERM)."""
-    file = pyfile(t, fd)
-    if file is not None and file.pollable and pyfile(t, epoll) is None:
+    ours, file = _file(t, epoll) is not None, _file(t, fd)
+    if file is not None and file.pollable and not ours:
         return NATIVE
-    raise err(errno.EPERM if pyfile(t, fd) is not None and pyfile(t, epoll) is None else errno.EINVAL)
+    raise err(errno.EPERM if file is not None and not ours else errno.EINVAL)
 
 
 @syscall("timerfd_settime", "timerfd_gettime")

@@ -358,7 +358,7 @@ def sys_ftruncate(t: Task, fd: FdRef, size: int) -> Result:
 
 @syscall("fallocate")
 def sys_fallocate(t: Task, fd: FdRef, mode: int, offset: int, length: int) -> Result:
-    """fallocate(2): no Python-backed file has blocks to reserve."""
+    """fallocate(2): no Python-backed file has blocks to reserve. The order of checks is vfs_fallocate()'s."""
     file = pyfile(t, fd)
     if file is None:
         return NATIVE
@@ -366,7 +366,16 @@ def sys_fallocate(t: Task, fd: FdRef, mode: int, offset: int, length: int) -> Re
         raise err(errno.EBADF)
     if offset < 0 or length <= 0:
         raise err(errno.EINVAL)
-    raise err(errno.EOPNOTSUPP if file.writable else errno.EBADF)
+    if mode not in _FALLOC_MODES:
+        raise err(errno.EOPNOTSUPP)
+    if not file.writable:
+        raise err(errno.EBADF)
+    raise err(errno.EOPNOTSUPP if file.inode.kind == S_IFREG else errno.ENODEV)
+
+
+#: FALLOC_FL_* that go together: KEEP_SIZE (1), which PUNCH_HOLE (2) needs and COLLAPSE_RANGE (8), INSERT_RANGE (0x20),
+#: WRITE_ZEROES (0x80) do not bear; ZERO_RANGE (0x10), UNSHARE_RANGE (0x40)
+_FALLOC_MODES = {0, 1, 3, 8, 0x10, 0x11, 0x20, 0x40, 0x41, 0x80}
 
 
 @syscall("fsync", "fdatasync")

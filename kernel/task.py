@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 class FdRef:
     """A descriptor as the core identified it: number, and (st_dev, st_ino, st_mode) of the host object; a directory
-    to start from that is not open has mode 0 (paths.start() refuses it)."""
+    to start from, or one of two descriptors, that is not open has mode 0 (paths.start() refuses it)."""
 
     __slots__ = ("dev", "fd", "ino", "mode")
 

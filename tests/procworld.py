@@ -27,7 +27,8 @@ class World:
         self.standard = mount_standard(self.vfs)
         self.uts_written = 0
         self.kernel: Any = SimpleNamespace(
-            processes={}, vfs=self.vfs, hostname="box", domainname="(none)", write_uts=self._write_uts,
+            processes={}, vfs=self.vfs, hostname="box", domainname="(none)", init_pid=0,
+            write_uts=self._write_uts,
             net=SimpleNamespace(get=lambda dev, ino: None, descriptor_class=lambda dev, ino: None),
         )  # fmt: skip
         self.standard.bind(self.kernel)

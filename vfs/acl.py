@@ -33,11 +33,16 @@ _UNDEFINED = 0xFFFFFFFF
 
 @lru_cache(maxsize=256)
 def parse(value: bytes) -> Acl:
-    """The entries. EOPNOTSUPP for another version, EINVAL for what is no list (posix_acl_valid())."""
-    if len(value) < 4 or (len(value) - 4) % 8:
+    """The entries, none for a version alone, which takes a list away (posix_acl_from_xattr()). EOPNOTSUPP for another
+    version, EINVAL for what is no list (posix_acl_valid())."""
+    if len(value) < 4:
         raise err(errno.EINVAL)
     if value[:4] != _VERSION:
         raise err(errno.EOPNOTSUPP)
+    if len(value) == 4:
+        return ()
+    if (len(value) - 4) % 8:
+        raise err(errno.EINVAL)
     acl = tuple(_ENTRY.iter_unpack(value[4:]))
     tags = [tag for tag, _, _ in acl]
     order = sorted(tags) == tags and all(tags.count(tag) == 1 for tag in (USER_OBJ, GROUP_OBJ, OTHER))

@@ -284,6 +284,14 @@ static long fork_step(long into) {
     return 0;
 }
 
+/* creat(2) has no O_NONBLOCK: on a FIFO it would wait for a reader. */
+static long creat_step(const char *path, mode_t mode) {
+    struct stat st;
+    if (!stat(path, &st) && S_ISFIFO(st.st_mode)) { errno = EAGAIN; return -1; }
+    errno = 0;
+    return syscall(SYS_creat, path, mode);
+}
+
 static void step(char *line) {
     static struct arg args[ARGS];
     long value[ARGS] = {0};
@@ -295,6 +303,7 @@ static void step(char *line) {
     long result = -1;
     errno = 0;
     if (!strcmp(call, "fork")) result = fork_step(value[0]);
+    else if (!strcmp(call, "creat")) result = creat_step((const char *)value[0], (mode_t)value[1]);
     else if (!strcmp(call, "list")) result = list_fd((int)value[0]);
     else if (!strcmp(call, "user")) result = set_user();
     else if (!strcmp(call, "nofile")) {
@@ -457,6 +466,7 @@ static void start_slots(void) {
         pid_t child = fork();
         if (child < 0) die("fork");
         if (child) continue;
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         close_range(0, OWN_FDS - 1, 0);
         if (slot == 2 && set_user()) die("changing the user");
         if (open("/a", O_RDWR | O_NONBLOCK) != 0 && slot != 2) die("opening a");
@@ -538,6 +548,7 @@ int main(int argc, char **argv) {
         pid_t child = fork();
         if (child < 0) die("fork");
         if (child == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
             signal(SIGCHLD, SIG_IGN);
             sequence(line);
             _exit(0);

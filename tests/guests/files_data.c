@@ -140,6 +140,21 @@ static void copies(void) {
     close(p[1]);
 }
 
+/* Which of several wrong arguments is found first. */
+static void odd_copies(void) {
+    int dir = OK(open(".", O_RDONLY));
+    EQ(splice(dir, NULL, 99, NULL, 0, 0), 0);
+    EQ(splice(dir, NULL, 99, NULL, 0, 16), 0);
+    FAILS(splice(dir, NULL, 99, NULL, 1, 16), EINVAL);
+    FAILS(splice(99, NULL, dir, NULL, 1, 0), EBADF);
+    EQ(tee(99, dir, 0, 0), 0);
+    FAILS(tee(99, dir, 0, 16), EINVAL);
+    FAILS(sendfile(99, dir, NULL, 0), EBADF);
+    FAILS(fallocate(dir, FALLOC_FL_KEEP_SIZE | FALLOC_FL_COLLAPSE_RANGE, 0, 1), EOPNOTSUPP);
+    FAILS(fallocate(dir, 0, 0, 1), EBADF);
+    close(dir);
+}
+
 static void big_io(void) {
     enum { N = 3 << 20 };
     char *buf = malloc(N), *back = malloc(N);
@@ -195,5 +210,5 @@ static void offsets_shared(void) {
     close(other);
 }
 
-MAIN(CASE(sparse), CASE(truncation), CASE(shared_map_two_processes), CASE(vectors), CASE(copies), CASE(big_io),
-     CASE(beyond_end_of_map), CASE(offsets_shared))
+MAIN(CASE(sparse), CASE(truncation), CASE(shared_map_two_processes), CASE(vectors), CASE(copies), CASE(odd_copies),
+     CASE(big_io), CASE(beyond_end_of_map), CASE(offsets_shared))

@@ -265,6 +265,27 @@ static void others(void) {
     close(dir);
 }
 
+/* Process 1 is there, and nothing that is sent to it ends it. */
+static void process_one(void) {
+    EQ(number(get_file("/proc/1/status"), "Pid"), 1);
+    EQ(number(get_file("/proc/1/status"), "PPid"), 0);
+    CHECK(!strncmp(get_file("/proc/1/stat"), "1 (", 3));
+    struct stat st;
+    OK(stat("/proc/1/task/1", &st));
+    EQ(st.st_uid, 0);
+    FAILS(kill(1, 65), EINVAL);
+    if (geteuid()) {
+        FAILS(kill(1, 0), EPERM);
+        FAILS(kill(1, SIGKILL), EPERM);
+        FAILS(readlink("/proc/1/root", (char[9]){0}, 9), EACCES);
+        FAILS(open("/proc/1/mem", O_RDWR), EACCES);
+        FAILS(open("/proc/1/fd", O_RDONLY), EACCES);
+    } else {
+        OK(kill(1, 0));
+        OK(lstat("/proc/1/root", &st));
+    }
+}
+
 static void calls_on_made_files(void) {
     char b[64] = "", c[8] = "";
     struct stat st;
@@ -413,4 +434,4 @@ static void mounts(void) {
 }
 
 MAIN(CASE(identity), CASE(names), CASE(auxiliary_vector), CASE(mappings), CASE(threads), CASE(descriptors), CASE(others),
-     CASE(calls_on_made_files), CASE(calls_on_directories), CASE(devices), CASE(mounts))
+     CASE(process_one), CASE(calls_on_made_files), CASE(calls_on_directories), CASE(devices), CASE(mounts))

@@ -142,8 +142,13 @@ static void invalid(void) {
     size_t n = make(&a, base_acl);
     a.version = 3;
     FAILS(setxattr("f", ACCESS_ACL, &a, n, 0), EOPNOTSUPP);
+    FAILS(setxattr("f", ACCESS_ACL, &a, 4, 0), EOPNOTSUPP);
     a.version = 2;
     FAILS(setxattr("f", ACCESS_ACL, &a, n - 3, 0), EINVAL);
+    OK(setxattr("f", ACCESS_ACL, &a, n, 0));
+    OK(setxattr("f", ACCESS_ACL, &a, 4, 0));
+    FAILS(getxattr("f", ACCESS_ACL, &a, sizeof a), ENODATA);
+    OK(setxattr(".", DEFAULT_ACL, &a, 4, 0));
     FAILS(setxattr("f", "system.other", "x", 1, 0), EOPNOTSUPP);
     FAILS(getxattr("f", "system.other", &a, sizeof a), EOPNOTSUPP);
     OK(symlink("f", "ln"));

@@ -50,6 +50,24 @@ def test_only_the_sandboxs_processes_exist(world: World) -> None:
     fails(errno.ENOENT, world.lookup, a, f"/proc/0{a.process.pid}")
 
 
+def test_init_shows_itself_but_nothing_of_its_own(world: World) -> None:
+    a = world.sleeper()
+    init, _ = world.python("")
+    os.close(world.kernel.processes.pop(init.process.pid).pidfd)
+    world.kernel.init_pid = init.process.pid
+    assert "1" in world.names(a, "/proc") and world.names(a, "/proc/1/task") == ["1"]
+    line = world.read(a, "/proc/1/stat")
+    assert line.startswith(b"1 (python") and line.partition(b") ")[2][1:].startswith(b" 0 1 1 0 -1 ")
+    status = dict(line.split(b":\t", 1) for line in world.read(a, "/proc/1/status").splitlines())
+    assert (status[b"Pid"], status[b"PPid"], status[b"NSpid"], status[b"NSsid"]) == (b"1", b"0", b"1", b"1")
+    for name in world.names(a, "/proc/1"):  # no host number of it is anywhere
+        if name != "mem" and stat.S_ISREG(world.lookup(a, f"/proc/1/{name}").mode):
+            assert b"%d" % init.process.pid not in world.read(a, f"/proc/1/{name}").split(), name
+    assert world.names(a, "/proc/1/fd") == [] and world.read(a, "/proc/1/maps") == b""
+    fails(errno.EACCES, world.open, a, "/proc/1/mem", os.O_RDWR)
+    fails(errno.EACCES, world.write, a, "/proc/1/oom_score_adj", b"5")
+
+
 def test_self_is_who_looks(world: World) -> None:
     a, b = world.sleeper(), world.sleeper()
     assert world.readlink(a, "/proc/self") == str(a.process.pid)

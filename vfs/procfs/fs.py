@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 PROC_SUPER_MAGIC = 0x9FA0  # statfs(2)
 _CAP_SYS_PTRACE = 19
 _AUDIT_UID_UNSET = 0xFFFFFFFF
+INIT = 1
 
 
 class ProcFS(SuperBlock):
@@ -52,6 +53,7 @@ class ProcFS(SuperBlock):
 
         self.sandbox = sandbox
         self._core_memory: tuple[int, int] | None = None
+        self._init: Process | None = None
         self.loginuids: WeakKeyDictionary[Process, int] = WeakKeyDictionary()
         self.root = ProcRoot(self)
 
@@ -72,16 +74,35 @@ class ProcFS(SuperBlock):
 
     def process(self, pid: int) -> Process:
         """A process of the sandbox.  Raises OSError(ESRCH) once it has gone."""
-        process = self.processes.get(pid)
+        process = self.processes.get(pid) or (self.init if pid == INIT else None)
         if process is None:
             raise err(errno.ESRCH)
         return process
 
+    @property
+    def init(self) -> Process | None:
+        """Process 1, which the process table does not have."""
+        if self._init is None and self.sandbox is not None and self.sandbox.init_pid:
+            from .init import InitProcess
+
+            self._init = InitProcess(self.sandbox)
+        return self._init
+
+    def host_id(self, number: int) -> int:
+        """The host's number of a process or thread: the same, but for init."""
+        if number != INIT or INIT in self.processes or self.sandbox is None:
+            return number
+        return self.sandbox.init_pid or number
+
     def living(self, pid: int) -> Process | None:
         """A process that still runs or waits to be waited for, else None: its pid may be someone else's by
         now."""
-        process = self.processes.get(pid)
+        process = self.processes.get(pid) or (self.init if pid == INIT else None)
         return process if process is not None and process.exists() else None
+
+    def has_thread(self, pid: int, tid: int) -> bool:
+        """Is the thread still there, as a zombie at least? (tid 0: its process is asked for)"""
+        return not tid or host.exists(self.host_id(pid), self.host_id(tid))
 
     def exact_task(self, pid: int, tid: int) -> Task | None:
         """The thread with this id, None while the supervisor has not met it."""
@@ -127,6 +148,8 @@ class ProcFS(SuperBlock):
 
         Every guest has the same core, so the first one that can be measured answers for all.
         """
+        if self.host_id(pid) != pid:
+            return 0, 0
         if self._core_memory is None:
             try:
                 found = rewrite.area(host.read_task(pid, 0, "maps"), (CORE_BASE, CORE_END))
@@ -140,6 +163,8 @@ class ProcFS(SuperBlock):
     def descriptors(self, pid: int, tid: int = 0) -> list[int]:
         """The guest's own descriptor numbers, in order.  Raises: OSError (EACCES, ESRCH)."""
         limit = self.process(pid).core_fd_min
+        if not limit:
+            return []
         try:
             return [fd for fd in host.numbers(f"/proc/{pid}/task/{tid or pid}/fd") if fd < limit]
         except FileNotFoundError:

@@ -15,6 +15,7 @@ from ..inode import Inode, OpenContext, err
 from ..openfile import O_ACCMODE, OpenFile, SeqFile
 from ..stat import S_IFDIR, S_IFREG, Stat
 from . import host
+from .fs import INIT
 from .table import PROCESS, PROCESS_FILES, SYSTEM_FILES, TASK, Entry, Scope
 
 TYPE_CHECKING = False
@@ -188,7 +189,7 @@ class PidDir(ProcDir):
     __slots__ = ()
 
     def find(self, name: bytes) -> Inode | None:
-        if self.fs.living(self.pid) is None or (self.tid and not host.exists(self.pid, self.tid)):
+        if self.fs.living(self.pid) is None or not self.fs.has_thread(self.pid, self.tid):
             raise err(errno.ESRCH)  # proc_pid_permission()
         entry = PROCESS_FILES.get(name)
         if entry is not None and entry.where & (TASK if self.tid else PROCESS):
@@ -227,7 +228,7 @@ class TaskDir(ProcDir):
     __slots__ = ()
 
     def find(self, name: bytes) -> Inode | None:
-        if not name.isdigit() or self.fs.living(self.pid) is None or not host.exists(self.pid, int(name)):
+        if not name.isdigit() or self.fs.living(self.pid) is None or not self.fs.has_thread(self.pid, int(name)):
             return None
         return PidDir(self.fs, self.pid, int(name), b".")
 
@@ -237,6 +238,8 @@ class TaskDir(ProcDir):
     def _tids(self) -> list[int]:
         if self.fs.living(self.pid) is None:
             raise err(errno.ENOENT)
+        if self.fs.host_id(self.pid) != self.pid:
+            return [self.pid]
         return host.numbers(f"/proc/{self.pid}/task")
 
     def getattr(self) -> Stat:
@@ -287,7 +290,7 @@ class ProcRoot(StaticDir):
             at.entries[name] = ProcFile(fs, 0, 0, entry, ino_of(0, 0, path))
 
     def _alive(self) -> list[int]:
-        return [pid for pid in sorted(self.fs.processes) if self.fs.living(pid) is not None]
+        return [pid for pid in sorted({INIT, *self.fs.processes}) if self.fs.living(pid) is not None]
 
     def find(self, name: bytes) -> Inode | None:
         if not self.entries:

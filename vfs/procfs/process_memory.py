@@ -30,7 +30,9 @@ _CORE = (CORE_BASE, CORE_END)
 def _mapped(scope: Scope, name: str) -> bytes:
     if not scope.fs.may_inspect(scope):
         raise err(errno.EACCES)  # Linux checks at open(2); the file has the same owner in either case
-    text = host.read_task(scope.pid, scope.tid, name)
+    if scope.is_init:
+        return b""  # as of a process without memory of its own (a kernel thread)
+    text = scope.read(name)
     root = scope.reader.fs.root if scope.reader is not None else None
 
     def resolve(dev: int, ino: int, shown: bytes) -> tuple[bytes, int, int] | None:
@@ -56,7 +58,7 @@ def smaps(scope: Scope) -> bytes:
 @process_file("smaps_rollup")
 def smaps_rollup(scope: Scope) -> bytes:
     """The sums over all mappings, the core's few pages included."""
-    return host.read_task(scope.pid, scope.tid, "smaps_rollup")
+    return scope.read("smaps_rollup")
 
 
 @process_file("auxv", mode=0o400)
@@ -80,7 +82,7 @@ def _area(scope: Scope, first: str, last: str) -> bytes | None:
 
 def _gone(scope: Scope) -> bool:
     """Is it a zombie: its memory freed, its status not yet collected?"""
-    return not host.read_task(scope.pid, scope.tid, "statm").strip(b"0 \n")
+    return not scope.read("statm").strip(b"0 \n")
 
 
 @process_file("cmdline")
@@ -147,6 +149,6 @@ class OpenMem(OpenFile):
 @process_object("mem", mode=0o600)
 def mem(scope: Scope, ctx: OpenContext, inode: Inode) -> OpenFile:
     """The process's memory, for those who may trace it."""
-    if not scope.fs.may_inspect(scope):
+    if scope.is_init or not scope.fs.may_inspect(scope):
         raise err(errno.EACCES)
     return OpenMem(ctx.path, inode, ctx.flags, scope.pid)

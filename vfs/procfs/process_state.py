@@ -27,7 +27,7 @@ def comm_of(scope: Scope) -> bytes:
     thread's own process rename it. It holds until the host's name is no longer OLD: a later prctl(2) or
     execve(2) has changed it.
     """
-    known = host.read_task(scope.pid, scope.tid or scope.pid, "comm")[:-1]
+    known = scope.read("comm")[:-1]
     task = scope.task
     if task is not None and task.comm_override is not None:
         new, _, old = task.comm_override.partition(b"\0")
@@ -99,7 +99,7 @@ _KILOBYTES = {b"VmPeak": 0, b"VmSize": 0, b"VmData": 1}
 @process_file("status")
 def status(scope: Scope) -> bytes:
     """Human-readable state; identity, parent, capabilities and signals are the sandbox's own."""
-    text = host.read_task(scope.pid, scope.tid, "status")
+    text = scope.read("status")
     pid, tid, creds = scope.pid, scope.tid or scope.pid, scope.creds
     values = {
         b"Name": comm_of(scope).replace(b"\\", b"\\\\").replace(b"\n", b"\\n"),  # as proc_task_name() escapes
@@ -130,7 +130,7 @@ def status(scope: Scope) -> bytes:
             core = scope.fs.core_memory(pid)[_KILOBYTES[name]]
             values[name] = b"%8d kB" % max(int(value.split()[0]) - core // 1024, 0)
         elif name in (b"NStgid", b"NSpid", b"NSpgid", b"NSsid"):
-            values[name] = value.split()[0]
+            values[name] = b"1" if scope.is_init else value.split()[0]
     return rewrite.fields(text, values)
 
 
@@ -144,26 +144,27 @@ _MM_FIELDS = (
 @process_file("stat")
 def stat(scope: Scope) -> bytes:
     """The one-line state that ps reads."""
-    text = host.read_task(scope.pid, scope.tid, "stat")
+    text = scope.read("stat")
     _, _, rest = rewrite.split_stat(text)
     values: dict[int, bytes | int] = {
         2: comm_of(scope),
         3: state(scope, rest[0]),
         4: scope.process.ppid,
         23: max(int(rest[20]) - scope.fs.core_memory(scope.pid)[0], 0),
+        **({5: 1, 6: 1, 7: 0, 8: -1, 1: 1} if scope.is_init else {}),  # its group and session are the host's
         29: 0,  # kstkesp and kstkeip: the kernel shows them of exiting processes only
         30: 0,
     }
     mm = getattr(scope.process, "mm", None)
     if rest[0] != b"Z":
-        permitted = scope.fs.may_inspect(scope)
+        permitted = not scope.is_init and scope.fs.may_inspect(scope)
         for number, attribute in _MM_FIELDS:
             known = getattr(mm, attribute, None)
             if not permitted:
                 values[number] = 1 if number in (26, 27) else 0
             elif isinstance(known, int):
                 values[number] = known
-    sets = signals(scope, host.read_task(scope.pid, scope.tid, "status"))
+    sets = signals(scope, scope.read("status"))
     for number, name in ((32, b"SigBlk"), (33, b"SigIgn"), (34, b"SigCgt")):
         values[number] = int(sets.get(name, b"0"), 16) & 0x7FFFFFFF
     return rewrite.stat(text, values)
@@ -172,7 +173,7 @@ def stat(scope: Scope) -> bytes:
 @process_file("statm")
 def statm(scope: Scope) -> bytes:
     """Sizes in pages: all, resident, shared, text, 0, data, 0."""
-    sizes = [int(word) for word in host.read_task(scope.pid, scope.tid, "statm").split()]
+    sizes = [int(word) for word in scope.read("statm").split()]
     total, private = scope.fs.core_memory(scope.pid)
     sizes[0] = max(sizes[0] - total // 4096, 0)
     sizes[5] = max(sizes[5] - private // 4096, 0)
@@ -188,7 +189,7 @@ def limits(scope: Scope) -> bytes:
         if number in virtual:
             soft, hard = virtual[number]
             changes[name] = (_unlimited(soft), _unlimited(hard))
-    return rewrite.limits(host.read_task(scope.pid, scope.tid, "limits"), changes)
+    return rewrite.limits(scope.read("limits"), changes)
 
 
 def _unlimited(value: int) -> int | None:
@@ -206,7 +207,7 @@ def write_comm(scope: Scope, data: bytes) -> int:
     task = scope.task
     if task is None:
         raise err(errno.ESRCH)
-    old = host.read_task(scope.pid, scope.tid or scope.pid, "comm")[:-1]
+    old = scope.read("comm")[:-1]
     task.comm_override = data[:_COMM_MAX].partition(b"\0")[0] + b"\0" + old
     return len(data)
 
@@ -230,11 +231,11 @@ def _copied(name: str, mode: int = 0o444, where: int = BOTH) -> None:
 
     @process_file(name, mode=mode, where=where)
     def read(scope: Scope) -> bytes:
-        return host.read_task(scope.pid, scope.tid, name)
+        return scope.read(name)
 
 
 for _name, _mode, _where in (
-    ("schedstat", 0o444, BOTH), ("sched", 0o644, BOTH), ("personality", 0o400, BOTH), ("wchan", 0o444, BOTH),
+    ("schedstat", 0o444, BOTH), ("personality", 0o400, BOTH), ("wchan", 0o444, BOTH),
     ("io", 0o400, BOTH), ("oom_score", 0o444, BOTH), ("timers", 0o444, PROCESS),
     ("timens_offsets", 0o644, PROCESS), ("arch_status", 0o444, BOTH), ("ksm_merging_pages", 0o400, BOTH),
     ("ksm_stat", 0o400, BOTH), ("autogroup", 0o644, PROCESS),
@@ -242,15 +243,22 @@ for _name, _mode, _where in (
     _copied(_name, _mode, _where)
 
 
+@process_file("sched", mode=0o644)
+def sched(scope: Scope) -> bytes:
+    """The scheduler's figures; the first line names the process."""
+    head, comma, rest = scope.read("sched").partition(b", #threads")
+    return b"%b(%d" % (head.rpartition(b"(")[0], scope.tid or scope.pid) + comma + rest
+
+
 def _forwarded(name: str, mode: int = 0o644, where: int = BOTH) -> None:
     """Declare a knob that means to the host kernel what it means to the guest: it goes through both ways."""
 
     def write(scope: Scope, data: bytes) -> int:
-        return host.write_task(scope.pid, scope.tid, name, data)
+        return scope.write(name, data)
 
     @process_file(name, mode=mode, write=write, where=where)
     def read(scope: Scope) -> bytes:
-        return host.read_task(scope.pid, scope.tid, name)
+        return scope.read(name)
 
 
 for _name, _mode, _where in (

@@ -1,7 +1,6 @@
 """Where every file of /proc is declared, and what the function that makes one is told.
 
-Layer: vfs/procfs, between the text functions and the inodes.  May touch: nothing; it only collects
-declarations.
+Layer: vfs/procfs, between the text functions and the inodes.  May touch: the host's /proc of guests, by host.py.
 
 An entry is one decorated function that returns the whole text:
 
@@ -13,6 +12,11 @@ An entry is one decorated function that returns the whole text:
 """
 
 from __future__ import annotations
+
+import errno
+
+from ..inode import err
+from . import host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +52,21 @@ class Scope:
         self.pid = pid
         self.tid = tid
         self.reader = reader
+
+    def read(self, name: str) -> bytes:
+        """The host's file of this name about the process or thread.  Raises OSError(ESRCH) once it has gone."""
+        return host.read_task(self.fs.host_id(self.pid), self.fs.host_id(self.tid), name)
+
+    def write(self, name: str, data: bytes) -> int:
+        """One write(2) to the host's file; nobody turns the knobs of init.  Raises: OSError."""
+        if self.is_init:
+            raise err(errno.EACCES)
+        return host.write_task(self.pid, self.tid, name, data)
+
+    @property
+    def is_init(self) -> bool:
+        """Is it about the sandbox's own init (init.py)?"""
+        return self.pid != self.fs.host_id(self.pid)
 
     @property
     def process(self) -> Process:
