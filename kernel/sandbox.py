@@ -61,7 +61,7 @@ class Kernel:
         self._thread: threading.Thread | None = None
         self._closed = False
         self._said: set[str] = set()
-        self.net = Network(self.loop, self.log_once)
+        self.net = Network(self)
         self._spawns: dict[int, Child] = {}
         self.init_pid = 0
         self.core_ident = (0, 0)  # of the core's file, for /proc/PID/maps

@@ -62,10 +62,28 @@ class Endpoint:
         return _U16.pack(AF_INET6) + _IN6.pack(self.port, self.flow, host) + _U32.pack(self.scope)
 
     def __str__(self) -> str:
-        import socket
-
-        text = socket.inet_ntop(AF_INET if len(self.host) == 4 else AF_INET6, self.host)
+        text = address_text(self.host)
         return f"{text}:{self.port}" if len(self.host) == 4 else f"[{text}]:{self.port}"
+
+
+def parse_address(text: str) -> bytes | None:
+    """An address in digits as 4 or 16 bytes (4 for a v4-mapped one); None for what is none."""
+    import socket
+
+    for family in (AF_INET, AF_INET6):
+        try:
+            host = socket.inet_pton(family, text)
+        except OSError:
+            continue
+        return host[12:] if host.startswith(_MAPPED) else host
+    return None
+
+
+def address_text(host: bytes) -> str:
+    """4 or 16 bytes in digits."""
+    import socket
+
+    return socket.inet_ntop(AF_INET if len(host) == 4 else AF_INET6, host)
 
 
 def family_of(raw: bytes) -> int:

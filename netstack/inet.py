@@ -1,4 +1,4 @@
-"""TCP and UDP inside a sandbox: 127.0.0.0/8 and ::1 are all there is (ip(7), tcp(7), udp(7)).
+"""TCP and UDP of a sandbox (ip(7), tcp(7), udp(7)): within its own machine; what leaves it is segment.py's.
 
 Layer: netstack, a family.  May touch: the port tables, listeners, host socket pairs.
 
@@ -25,6 +25,7 @@ from .address import (
     family_of,
     parse_inet,
 )
+from .hosts import OWN4, OWN6
 from .listener import Backlog, peer_message
 from .options import (
     IPV6_V6ONLY,
@@ -39,14 +40,17 @@ from .sock import CONNECTED, FRESH, LISTENING, Sock, identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Awaitable
 
     from ..kernel.task import Task
     from .network import Network
     from .ports import Ports
+    from .sock import Receiver
 
 CAP_NET_BIND_SERVICE = 10
 IPPROTO_IPV6 = 41
+NAMESERVER = 53  # the port of DNS
 DATAGRAM_MAX = {AF_INET: 65507, AF_INET6: 65527}  # what fits into an IP packet behind the UDP header
 #: ip_unprivileged_port_start
 UNPRIVILEGED = 1024
@@ -113,8 +117,10 @@ class InetSock(Sock):
         if self.family == AF_INET and len(raw) >= 16 and family_of(raw) == AF_UNSPEC and not any(raw[4:8]):
             raw = struct.pack("<H", AF_INET) + raw[2:]  # a favour to old programs (__inet_bind)
         where = parse_inet(self.family, raw)
-        if not where.wildcard and not where.loopback or (self.v6only and len(where.host) == 4):
-            raise err(errno.EINVAL if self.v6only and len(where.host) == 4 else errno.EADDRNOTAVAIL)
+        if self.v6only and len(where.host) == 4:
+            raise err(errno.EINVAL)
+        if not where.wildcard and not self.net.owns(where.host):
+            raise err(errno.EADDRNOTAVAIL)
         if where.port and where.port < UNPRIVILEGED and not t.creds.capable(CAP_NET_BIND_SERVICE):
             raise err(errno.EACCES)
         if self.state != FRESH or self.local.port:
@@ -158,8 +164,8 @@ class InetSock(Sock):
         self.state = LISTENING
         self.backlog = Backlog(self, backlog)
 
-    def _destination(self, raw: bytes, what: str) -> Endpoint:
-        """Where `raw` leads: this sandbox itself, or ENETUNREACH and a line for the user."""
+    def _destination(self, raw: bytes) -> Endpoint:
+        """Where `raw` leads."""
         where = parse_inet(self.family, raw)
         if where.wildcard:
             # "This host": IPv4 on an IPv6 socket only by its mapped form.
@@ -170,15 +176,21 @@ class InetSock(Sock):
             and not self._flag(SOL_SOCKET, SO_BROADCAST)
         ):
             raise err(errno.EACCES)
-        if not where.loopback or (self.v6only and len(where.host) == 4):
-            self.net.unreachable(what, where)
+        if self.v6only and len(where.host) == 4:
             raise err(errno.ENETUNREACH)
         return where
 
     def _set_source(self, where: Endpoint) -> None:
-        """The address that the answer to `where` comes back to (the prefsrc of the loopback routes)."""
-        if self.local.wildcard:
-            self.local.host = LOOPBACK4 if len(where.host) == 4 else LOOPBACK6
+        """The address that the answer to `where` comes back to."""
+        self.local.host = self.source_for(where).host
+
+    def _leaves(self, where: Endpoint) -> bool:
+        """Is `where` another machine's, or a resolver's that this one stands for?"""
+        if not self.net.owns(where.host):
+            return True
+        if where.port != NAMESERVER or self.net.has_taker(self, where):
+            return False
+        return self.net.segment.is_nameserver(where)
 
     def connect(self, t: Task, raw: bytes, nonblock: bool) -> int | Awaitable[int]:
         family = family_of(raw)
@@ -194,7 +206,9 @@ class InetSock(Sock):
         if self._refused:  # SS_CONNECTING, although the socket is closed
             self._refused = False
             raise err(self.take_error() or errno.ECONNABORTED)
-        where = self._destination(raw, "connect to")
+        where = self._destination(raw)
+        if self._leaves(where):
+            return self.net.segment.connect(self, t, where, nonblock)
         try:
             done = self._attempt(t, where, nonblock)
         except OSError as e:
@@ -220,18 +234,15 @@ class InetSock(Sock):
         listener = self.ports.listener(where.host, where.port)
         if listener is None or listener.backlog is None:
             raise err(errno.ECONNREFUSED)
-        self._autobind(t)
-        self._set_source(where)
-        if self.end is None:  # closed, or connected by another thread, while this one waited
-            raise err(errno.EISCONN if self.state == CONNECTED else errno.EBADF)
+        end = self.prepare(t, where)
         message = peer_message(self.local.pack(listener.family))
         server = listener.spawned()
         assert isinstance(server, InetSock)
-        server.ident = identity(self.end.fileno())
+        server.ident = identity(end.fileno())
         server.local = Endpoint(where.host, where.port)
         server.peer = Endpoint(self.local.host, self.local.port)
-        apply_inherited(self.end, server.options)
-        if listener.backlog.put(message, self.end):
+        apply_inherited(end, server.options)
+        if listener.backlog.put(message, end):
             self.net.hand_over(self).close()
         elif park:
             listener.backlog.park(message, self.net.hand_over(self))
@@ -242,6 +253,21 @@ class InetSock(Sock):
         self.net.connected(server)
         self.net.connected(self)
         return True
+
+    def prepare(self, t: Task, where: Endpoint) -> socket.socket:
+        """Have an address and a port to connect to `where` from; the end of the pair that the peer is to get."""
+        self._autobind(t)
+        self._set_source(where)
+        if self.end is None:  # closed, or connected by another thread, while this one waited
+            raise err(errno.EISCONN if self.state == CONNECTED else errno.EBADF)
+        return self.end
+
+    def established(self, where: Endpoint, nonblock: bool) -> int:
+        """What connect(2) says when another machine has taken the connection."""
+        self.peer = where
+        self.net.connected(self)
+        self._asked = nonblock
+        return -errno.EINPROGRESS if nonblock else 0
 
     async def _wait(self, t: Task, where: Endpoint) -> int:
         while True:
@@ -262,14 +288,16 @@ class InetSock(Sock):
                 self.ports.drop(self)
                 self.local = self._nowhere()
             return 0
-        where = self._destination(raw, "connect (datagrams) to")
+        where = self._destination(raw)
+        if not self.net.owns(where.host):
+            self.net.segment.check_route(where)
         self._autobind(t)
         self._set_source(where)
         self.peer = where
         self.state = CONNECTED
         return 0
 
-    def route(self, t: Task, raw: bytes | None, size: int) -> tuple[Sock, bytes, bytes] | None:
+    def route(self, t: Task, raw: bytes | None, size: int) -> tuple[Receiver, bytes, bytes] | None:
         if self.shut & 2:
             raise err(errno.EPIPE)
         if self.error:
@@ -281,7 +309,7 @@ class InetSock(Sock):
         if raw is not None:
             if self.family == AF_INET6 and family_of(raw) == AF_INET and len(raw) >= 16:
                 raw = Endpoint(raw[4:8], int.from_bytes(raw[2:4], "big")).pack(AF_INET6)
-            where = self._destination(raw, "a datagram to")
+            where = self._destination(raw)
         else:
             assert self.peer is not None
             where = self.peer
@@ -289,9 +317,9 @@ class InetSock(Sock):
             raise err(errno.EINVAL)
         self._autobind(t)
         source = self.source_for(where)
-        found = self._receiver(where, source)
-        while found is not None and self.net.gone(found):
-            found = self._receiver(where, source)
+        if self._leaves(where):
+            return self.net.segment.route(self, where, source)
+        found = self.net.datagram_receiver(self.ports, where, source)
         if found is None and self.peer == where:
             # The ICMP answer: told by whatever call comes next.
             self.refuse()
@@ -299,23 +327,16 @@ class InetSock(Sock):
             return None
         return found, source.pack(found.family), ancillary(found, self, where.host)
 
-    def _receiver(self, where: Endpoint, source: Endpoint) -> InetSock | None:
-        """Who gets a datagram: the one that is connected to `source`, else the most exact address, the latest bound."""
-        best = 0
-        found: InetSock | None = None
-        for sock in self.ports.holders(where.port):
-            score = sock.accepts(where.host)
-            if score and sock.peer is not None:
-                score = 4 if sock.peer == source else 0
-            if score and score >= best:
-                best, found = score, sock
-        return found
-
     def source_for(self, where: Endpoint) -> Endpoint:
-        """The address that the receiver of a datagram to `where` sees."""
-        host = (
-            self.local.host if not self.local.wildcard else LOOPBACK4 if len(where.host) == 4 else LOOPBACK6
-        )
+        """The address that whoever is at `where` sees (the prefsrc of the route there)."""
+        host, short = self.local.host, len(where.host) == 4
+        if self.local.wildcard:
+            if where.loopback:
+                host = LOOPBACK4 if short else LOOPBACK6
+            elif where.host in self.net.own:
+                host = where.host
+            else:
+                host = OWN4 if short else OWN6
         return Endpoint(host, self.local.port)
 
     def refuse(self) -> None:

@@ -13,7 +13,8 @@ import select
 import socket
 
 from ..kernel.layout import CONSTANTS
-from .address import AF_UNIX, SOCK_STREAM
+from .address import AF_UNIX, LOOPBACK6, SOCK_STREAM
+from .hosts import OWN4, OWN6
 from .ports import Ports
 from .sock import CLOSED, CONNECTED, LISTENING, Sock, identity
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..kernel.loop import Loop
+    from ..kernel.sandbox import Kernel
+    from .address import Endpoint
+    from .inet import InetSock
+    from .segment import Segment
     from .unix import UnixSock
 
 _HUP = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
@@ -30,17 +35,53 @@ _SWEEP_MIN = 1024
 
 
 class Network:
-    """See the module's text.  `log_once` gets one line for each thing that was refused."""
+    """See the module's text.  `kernel` has the loop and the log; `own` are the machine's addresses but for lo's."""
 
-    def __init__(self, loop: Loop, log_once: Callable[[str], None]) -> None:
-        self.loop = loop
-        self.log_once = log_once
+    def __init__(self, kernel: Kernel) -> None:
+        self.loop: Loop = kernel.loop
+        self.log, self.log_once = kernel.log, kernel.log_once
+        self.own: frozenset[bytes] = frozenset((OWN4, OWN6))
+        self._kernel = kernel
+        self._segment: Segment | None = None
         self.sockets: dict[tuple[int, int], Sock] = {}
         self.tcp, self.udp, self.udplite = Ports(self), Ports(self), Ports(self)
         self.abstract: dict[tuple[bytes, int], UnixSock] = {}
         self.bound_inodes: dict[tuple[int, int], UnixSock] = {}
         self._connected = 0
         self._sweep_at = _SWEEP_MIN
+
+    # -- the world around ------------------------------------------------------------------------------------
+
+    @property
+    def segment(self) -> Segment:
+        """What lies beyond this machine; made when something first looks."""
+        if self._segment is None:
+            from .segment import Segment
+
+            self._segment = Segment(self)
+        return self._segment
+
+    @property
+    def hostname(self) -> str:
+        return self._kernel.hostname
+
+    def resolv_conf(self) -> str:
+        """The guest's /etc/resolv.conf, "" without one."""
+        from ..vfs.tree import TreePath
+
+        try:
+            return str((TreePath(self._kernel.vfs) / "etc/resolv.conf").read_text(errors="replace"))
+        except OSError:
+            return ""
+
+    def owns(self, host: bytes) -> bool:
+        """Is `host` an address of this machine?"""
+        return host in self.own or (host[0] == 127 if len(host) == 4 else host == LOOPBACK6)
+
+    def refused(self, what: str, where: Endpoint, errname: str, why: str) -> None:
+        """Tell the user of an attempt that led nowhere: where to, by name if it has one."""
+        name = self._segment.name_of(where.host) if self._segment is not None else ""
+        self.log_once(f"{what} {f'{name}:{where.port} ({where})' if name else where}: {why}; refused ({errname})")
 
     # -- a socket's life -------------------------------------------------------------------------------------
 
@@ -144,9 +185,25 @@ class Network:
             bits |= CONSTANTS["CLASS_LISTENER"]
         return bits
 
-    def unreachable(self, what: str, where: object) -> None:
-        """Tell the user of an attempt to leave the sandbox."""
-        self.log_once(f"{what} {where}: this sandbox has no network beyond itself; refused (ENETUNREACH)")
+    def has_taker(self, sock: InetSock, where: Endpoint) -> bool:
+        """Would some socket of this machine get what `sock` sends, or its connection, to `where`?"""
+        if sock.connects:
+            return self.tcp.listener(where.host, where.port) is not None
+        return self.datagram_receiver(sock.ports, where, sock.source_for(where)) is not None
+
+    def datagram_receiver(self, ports: Ports, where: Endpoint, source: Endpoint) -> InetSock | None:
+        """Who gets a datagram: the one that is connected to `source`, else the most exact address, the latest bound."""
+        while True:
+            best = 0
+            found: InetSock | None = None
+            for sock in ports.holders(where.port):
+                score = sock.accepts(where.host)
+                if score and sock.peer is not None:
+                    score = 4 if sock.peer == source else 0
+                if score and score >= best:
+                    best, found = score, sock
+            if found is None or not self.gone(found):
+                return found
 
     def close(self) -> None:
         """The sandbox ends."""
@@ -154,6 +211,8 @@ class Network:
             if sock.state != CLOSED:
                 self.release(sock)
         self.sockets.clear()
+        if self._segment is not None:
+            self._segment.close()
 
 
 def _live_sockets() -> set[int] | None:

@@ -18,10 +18,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable
+    from typing import Protocol
 
     from ..kernel.task import Task
     from .listener import Backlog
     from .network import Network
+
+    class Receiver(Protocol):
+        """What a datagram can be sent to: whoever writes into `end`."""
+
+        @property
+        def end(self) -> socket.socket | None: ...
+
 
 FRESH, LISTENING, CONNECTED, CLOSED = range(4)
 Creds = tuple[int, int, int]
@@ -88,7 +96,7 @@ class Sock:
         """getpeername(2).  Raises ENOTCONN."""
         raise NotImplementedError
 
-    def route(self, t: Task, raw: bytes | None, size: int) -> tuple[Sock, bytes, bytes] | None:
+    def route(self, t: Task, raw: bytes | None, size: int) -> tuple[Receiver, bytes, bytes] | None:
         """Whom a datagram of `size` bytes for `raw` (None: for the connected peer) goes to, with our address and the
         control messages as they are shown there; None: it is lost on the way."""
         raise NotImplementedError

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .file_report import FileReport
     from .kernel.initproc import Child
     from .kernel.sandbox import Kernel
+    from .networking import Net
     from .process import CompletedProcess, Popen, Stream
     from .vfs.boxfiles import BoxFiles, Diff, Snapshot
     from .vfs.image import Image
@@ -90,6 +91,7 @@ class Sandbox(Hooking):
         self._cwd = os.fspath(cwd) if cwd is not None else None
         self.image: Image | None = None
         self._files: BoxFiles | None = None
+        self._net: Net | None = None
         if image is not None:
             if root != "/":
                 raise UsageError("a sandbox has a root or an image, not both")
@@ -221,6 +223,15 @@ class Sandbox(Hooking):
     def write_file(self, path: str, content: bytes | str) -> None:
         """Write a file into the world, making its folders; it belongs to the sandbox's user."""
         world.write_file(self, path, content.encode() if isinstance(content, str) else content)
+
+    @property
+    def net(self) -> Net:
+        """The network that guests see: ``net.serve()``, ``net.asgi()``, ``net.mock()``, ``net.record()``, ..."""
+        if self._net is None:
+            from .networking import Net
+
+            self._net = Net(self)
+        return self._net
 
     # ---- guests
 

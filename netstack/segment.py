@@ -1,0 +1,200 @@
+"""What lies beyond the sandbox's own machine: virtual hosts, the resolver, and the ways to them.
+
+Layer: netstack, above hosts.py, dns.py and services.py; made by network.py when something looks beyond.  May touch: the
+wire, a host socket pair by which datagrams for Python arrive.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+import struct
+
+from . import dns
+from .address import AF_INET6, Endpoint, err, parse_inet
+from .hosts import Hosts, on_segment
+from .listener import PEER, peer_message
+from .options import ancillary
+from .services import Service, stream_factory
+from .worker import Worker
+from .zone import Zone
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from ..kernel.task import Task
+    from .inet import InetSock
+    from .network import Network
+    from .sock import Receiver
+
+_DATAGRAM_MAX = 65536
+_DEST_LEVEL = 0x7233  # of the control message that tells the wire's reader where a datagram went
+_CONTROL = struct.Struct("<Qii")
+
+
+class Wire:
+    """Where datagrams for Python go: `end` is lent to senders as that of a socket is (core_native/net.c, send_via)."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._segment = segment
+        self.end, self._reader = socket.socketpair(
+            socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC
+        )
+        self._reader.setblocking(False)
+        segment.net.loop.add(self._reader.fileno(), self._ready, select.EPOLLIN)
+
+    @staticmethod
+    def address(dest: Endpoint) -> bytes:
+        """A control message by which the reader knows where a datagram was sent to."""
+        packed = dest.pack(AF_INET6).ljust(32, b"\0")
+        return _CONTROL.pack(_CONTROL.size + len(packed), _DEST_LEVEL, 0) + packed
+
+    def _ready(self, _events: int) -> None:
+        for _ in range(64):  # others want their turn
+            try:
+                packet = self._reader.recv(PEER.size + _DATAGRAM_MAX)
+            except OSError:
+                return
+            if len(packet) < PEER.size:
+                return
+            size, _, address, _, control = PEER.unpack_from(packet)
+            source = parse_inet(AF_INET6, address[:size])
+            dest = parse_inet(AF_INET6, control[_CONTROL.size : _CONTROL.size + 28])
+            self._segment.arrived(packet[PEER.size :], source, dest)
+
+    def close(self) -> None:
+        self._segment.net.loop.remove(self._reader.fileno())
+        self._reader.close()
+        self.end.close()
+
+
+class Segment:
+    """See the module's text.  `connections` counts those to Python services."""
+
+    def __init__(self, net: Network) -> None:
+        self.net = net
+        self.hosts = Hosts()
+        self.zone = Zone(self.hosts, net.hostname)
+        self.resolver = dns.Resolver(self)
+        self.worker = Worker()
+        self.connections = 0
+        self._wire: Wire | None = None
+        gateway = self.hosts.gateway
+        self._dns = Service(self, "the resolver", stream_factory(self, "the resolver", self.resolver.stream))
+        gateway.tcp[dns.PORT] = self._dns
+        gateway.udp[dns.PORT] = self.resolver.datagram
+
+    @property
+    def wire(self) -> Wire:
+        if self._wire is None:
+            self._wire = Wire(self)
+        return self._wire
+
+    def failed(self, what: str, failure: BaseException) -> None:
+        """A handler of the user's raised; from any thread."""
+        import traceback
+
+        text = "".join(traceback.format_exception(failure)).rstrip()
+        self.net.loop.call_soon_threadsafe(lambda: self.net.log(f"{what}: its handler failed: {text}"))
+
+    def name_of(self, address: bytes) -> str:
+        """What a host is called, "" if nobody knows."""
+        return self.hosts.name_at(address)
+
+    # -- connections
+
+    def connect(self, sock: InetSock, t: Task, where: Endpoint, nonblock: bool) -> int | Awaitable[int]:
+        """connect(2) of a stream socket to another machine."""
+        service = self.service(where)
+        if service is None:
+            self.check_route(where)
+            raise err(errno.ENETUNREACH)
+        if not service.room():
+            raise err(errno.ECONNREFUSED)
+        sock.prepare(t, where)
+        service.connected(self.net.hand_over(sock), Endpoint(sock.local.host, sock.local.port), where)
+        return sock.established(where, nonblock)
+
+    def check_route(self, where: Endpoint) -> None:
+        """Raises ENETUNREACH, and tells the user, where no route leads."""
+        if (
+            not on_segment(where.host)
+            and not self.is_nameserver(where)
+            and where.host not in self.hosts.by_address
+        ):
+            self.net.refused("reaching", where, "ENETUNREACH", "it is not on the sandbox's network")
+            raise err(errno.ENETUNREACH)
+
+    def is_nameserver(self, where: Endpoint) -> bool:
+        """Does the guest's resolv.conf send queries there?"""
+        return where.port == dns.PORT and where.host in dns.nameservers(self.net.resolv_conf())
+
+    def service(self, where: Endpoint) -> Service | None:
+        """Who takes a TCP connection to `where`.  Raises ECONNREFUSED or EHOSTUNREACH for the segment's own addresses;
+        None: it is not on the segment."""
+        host = self.hosts.by_address.get(where.host)
+        if host is not None:
+            service = host.tcp.get(where.port)
+            if service is None:
+                self.net.refused("connect to", where, "ECONNREFUSED", "nothing is served at this port")
+                raise err(errno.ECONNREFUSED)
+            return service  # type: ignore[return-value]
+        if self.is_nameserver(where):
+            return self._dns
+        if on_segment(where.host):
+            self.net.refused("connect to", where, "EHOSTUNREACH", "there is no such host")
+            raise err(errno.EHOSTUNREACH)
+        return None
+
+    # -- datagrams
+
+    def route(
+        self, sock: InetSock, where: Endpoint, source: Endpoint
+    ) -> tuple[Receiver, bytes, bytes] | None:
+        """Where a datagram to another machine goes; see Sock.route()."""
+        self.check_route(where)
+        if not self.takes_datagram(where):
+            if where.host not in self.hosts.by_address:
+                self.net.refused("a datagram to", where, "EHOSTUNREACH", "there is no such host")
+                raise err(errno.EHOSTUNREACH)
+            self.net.refused("a datagram to", where, "ECONNREFUSED", "nothing is served at this port")
+            if sock.peer == where:
+                sock.refuse()
+            return None
+        return self.wire, source.pack(AF_INET6), Wire.address(where)
+
+    def takes_datagram(self, where: Endpoint) -> bool:
+        """Does something of Python's get datagrams to `where`?"""
+        host = self.hosts.by_address.get(where.host)
+        return where.port in host.udp if host is not None else self.is_nameserver(where)
+
+    def arrived(self, data: bytes, source: Endpoint, dest: Endpoint) -> None:
+        """A datagram from a guest came over the wire."""
+        host = self.hosts.by_address.get(dest.host)
+        service = host.udp.get(dest.port) if host is not None else None
+        if service is None and self.is_nameserver(dest):
+            service = self.resolver.datagram
+        if service is not None:
+            service(data, source, dest)
+
+    def deliver(self, source: Endpoint, dest: Endpoint, data: bytes) -> None:
+        """A datagram from a virtual host to the guest; in the loop's thread.  Nobody there: it is lost."""
+        found = self.net.datagram_receiver(self.net.udp, dest, source)
+        if found is None or found.end is None or found.shut & 1:
+            return
+        header = peer_message(source.pack(found.family), control=ancillary(found, found, dest.host))
+        try:
+            found.end.send(header + data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except OSError:
+            pass
+
+    def log_once(self, line: str) -> None:
+        self.net.log_once(line)
+
+    def close(self) -> None:
+        """The sandbox ends; the loop has stopped."""
+        self.worker.close()
+        if self._wire is not None:
+            self._wire.close()
