@@ -2,7 +2,7 @@
 
 Layer: netstack, above zone.py.  May touch: the segment, to send answers.
 
-It answers at the gateway and at whatever nameserver the guest's /etc/resolv.conf names, so that the file stays as it is.
+It answers at the gateway and at whatever nameserver the guest's /etc/resolv.conf names: the file stays as it is.
 A name that nobody serves does not exist: NXDOMAIN, at once.
 """
 
