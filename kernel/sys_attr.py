@@ -6,6 +6,7 @@ Layer: the pretend kernel, a family of system calls. May touch: the vfs.
 from __future__ import annotations
 
 import errno
+import os
 import struct
 
 from ..vfs import attrops
@@ -13,7 +14,7 @@ from ..vfs.attrops import UTIME_NOW, UTIME_OMIT
 from ..vfs.inode import err
 from ..vfs.openfile import OpenPath
 from ..vfs.stat import S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK
-from .handlers import NATIVE, Out, syscall
+from .handlers import NATIVE, InstallFd, Out, syscall
 from .paths import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, place, record
 
 TYPE_CHECKING = False  # the typing module costs start-up time
@@ -28,6 +29,12 @@ _PAIR = struct.Struct("<qq")
 _QUAD = struct.Struct("<qqqq")
 _XATTR_NAME_MAX = 255
 _XATTR_SIZE_MAX = 65536
+
+
+def _own_place(t: Task, fd: FdRef) -> Path:
+    """_fd_place() for a change that the host kernel would judge by our ids and not by the guest's."""
+    where = _fd_place(t, fd)
+    return t.sandbox.vfs.path_of_fd(t, fd.fd, own=True) if where is None else where
 
 
 def _fd_place(t: Task, fd: FdRef) -> Path | None:
@@ -45,6 +52,17 @@ def _fd_place(t: Task, fd: FdRef) -> Path | None:
     raise err(errno.EPERM)
 
 
+@syscall("memfd_create")
+def sys_memfd_create(t: Task, name: bytes, flags: int) -> Result:
+    """memfd_create(2): the host kernel's, but with the guest's owner, as far as we may give files away."""
+    creds = t.creds
+    if os.geteuid() or not (creds.fsuid or creds.fsgid):
+        return NATIVE
+    fd = os.memfd_create(os.fsdecode(name), flags & 0xFFFFFFFF | os.MFD_CLOEXEC)
+    os.fchown(fd, creds.fsuid, creds.fsgid)
+    return InstallFd(fd, cloexec=bool(flags & os.MFD_CLOEXEC))
+
+
 _memfd_device = 0
 
 
@@ -52,8 +70,6 @@ def _memfd_dev() -> int:
     """st_dev of all memfds (the kernel's internal tmpfs)."""
     global _memfd_device
     if not _memfd_device:
-        import os
-
         from ..vfs.memdata import new_memfd
 
         fd = new_memfd()
@@ -93,8 +109,7 @@ def sys_fchmodat2(t: Task, dirfd: FdRef | None, path: bytes, mode: int, flags: i
 @syscall("fchmod")
 def sys_fchmod(t: Task, fd: FdRef, mode: int) -> Result:
     """fchmod(2)"""
-    where = _fd_place(t, fd)
-    return NATIVE if where is None else _chmod(t, where, mode)
+    return _chmod(t, _own_place(t, fd), mode)
 
 
 def _id(value: int) -> int:
@@ -131,8 +146,7 @@ def sys_lchown(t: Task, path: bytes, uid: int, gid: int) -> Result:
 @syscall("fchown")
 def sys_fchown(t: Task, fd: FdRef, uid: int, gid: int) -> Result:
     """fchown(2)"""
-    where = _fd_place(t, fd)
-    return NATIVE if where is None else _chown(t, where, uid, gid)
+    return _chown(t, _own_place(t, fd), uid, gid)
 
 
 # --- times -------------------------------------------------------------------------------------------------
@@ -157,9 +171,7 @@ def _utimes(t: Task, dirfd: FdRef | None, path: bytes | None, times: Times | Non
     if path is None and dirfd is not None:
         if flags:
             raise err(errno.EINVAL)
-        where = _fd_place(t, dirfd)
-        if where is None:
-            return NATIVE
+        where = _own_place(t, dirfd)
     elif path is None:  # AT_EMPTY_PATH is no excuse for it: user_path_at()
         raise err(errno.EFAULT)
     else:

@@ -11,12 +11,13 @@ back on read(2) and write(2): EINVAL, or EXDEV for copy_file_range(2).
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 
 from ..vfs.flock import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN
 from ..vfs.inode import err
 from ..vfs.openfile import OpenFile, OpenPath
-from ..vfs.stat import S_IFDIR
+from ..vfs.stat import S_IFDIR, S_IFIFO, S_IFMT
 from .handlers import NATIVE, syscall
 from .sys_pyfile import pyfile
 
@@ -54,12 +55,27 @@ def sys_sendfile(t: Task, out_fd: FdRef, in_fd: FdRef, offset: int, count: int) 
         return NATIVE
     _must(source, write=False)
     _must(sink, write=True)
-    if not count and not (sink is not None and sink.flags & os.O_APPEND):
-        # vfs_splice_read() looks no further; splice_direct_to_actor() counts it as an access.
+    flags = sink.flags if sink is not None else _native_flags(t, out_fd)
+    if flags & os.O_ACCMODE == os.O_RDONLY:
+        raise err(errno.EBADF)
+    if sink is not None or out_fd.mode & S_IFMT != S_IFIFO:
+        if flags & os.O_APPEND:
+            raise err(errno.EINVAL)
+        # splice_direct_to_actor() counts it as an access, although vfs_splice_read() fails or has nothing to do.
         if source is not None and not source.flags & os.O_NOATIME and source.path.mount.keeps_atime:
             source.inode.accessed()
+    if not count:
         return 0
     raise err(errno.EINVAL)
+
+
+def _native_flags(t: Task, fd: FdRef) -> int:
+    """What F_GETFL says of a native descriptor."""
+    out = t.host_fd(fd.fd)
+    try:
+        return fcntl.fcntl(out, fcntl.F_GETFL)
+    finally:
+        os.close(out)
 
 
 @syscall("splice")

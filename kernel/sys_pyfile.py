@@ -285,7 +285,7 @@ _F_DUPFD, _F_GETFD, _F_SETFD, _F_GETFL, _F_SETFL, _F_GETLK, _F_SETLK, _F_SETLKW 
 _F_SETOWN, _F_GETOWN, _F_SETSIG, _F_GETSIG, _F_SETOWN_EX, _F_GETOWN_EX = 8, 9, 10, 11, 15, 16
 _F_OFD_GETLK, _F_OFD_SETLK, _F_OFD_SETLKW = 36, 37, 38
 _F_SETLEASE, _F_GETLEASE, _F_DUPFD_QUERY, _F_CREATED_QUERY, _F_DUPFD_CLOEXEC = 1024, 1025, 1027, 1028, 1030
-_F_SETPIPE_SZ, _F_GETPIPE_SZ, _F_GET_RW_HINT = 1031, 1032, 1035
+_F_SETPIPE_SZ, _F_GETPIPE_SZ, _F_ADD_SEALS, _F_GET_RW_HINT = 1031, 1032, 1033, 1035
 _OF_DESCRIPTOR = (_F_DUPFD, _F_DUPFD_CLOEXEC, _F_GETFD, _F_SETFD, _F_DUPFD_QUERY)
 _SETFL_MASK = os.O_APPEND | os.O_NONBLOCK | os.O_NOATIME
 _F_RDLCK, _F_WRLCK, _F_UNLCK = 0, 1, 2
@@ -336,6 +336,8 @@ def sys_fcntl(t: Task, fd: FdRef, command: int, argument: int) -> Result:
         return 0
     if command in (_F_SETPIPE_SZ, _F_GETPIPE_SZ):
         raise err(errno.EBADF)
+    if command == _F_ADD_SEALS and not file.writable:
+        raise err(errno.EPERM)
     if command == _F_GET_RW_HINT:
         return Out(0, [(argument, bytes(8))])
     raise err(errno.EINVAL)

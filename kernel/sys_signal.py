@@ -9,7 +9,7 @@ import errno
 import os
 
 from ..vfs.inode import err
-from .handlers import NATIVE, KillList, syscall
+from .handlers import NATIVE, KillList, NativeResult, syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def sys_kill(t: Task, pid: int, sig: int) -> Result:
     if not 0 <= sig & 0xFFFFFFFF <= 64:
         raise err(errno.EINVAL)
     if pid > 0:
-        if pid == 1 and not t.sandbox.knows(pid):
+        if _is_init(t, pid):
             # Process 1 of a PID namespace gets none of the signals that it has no handler for (pid_namespaces(7)).
             if t.creds.uid == 0 or t.creds.euid == 0 or t.creds.capable(5):
                 return 0
@@ -85,13 +85,33 @@ def _own_thread(t: Task, tid: int) -> bool:
     return os.path.exists(f"/proc/{t.process.pid}/task/{tid}")
 
 
-@syscall("sched_setparam", "sched_getparam", "sched_setscheduler", "sched_getscheduler", "sched_rr_get_interval",
-         "sched_setaffinity", "sched_getaffinity", "sched_setattr", "sched_getattr", "get_robust_list")  # fmt: skip
+def _is_init(t: Task, pid: int) -> bool:
+    """Process 1, which /proc shows and the process table does not have."""
+    return pid == 1 and not t.sandbox.knows(pid)
+
+
+@syscall("sched_setparam", "sched_setscheduler", "sched_setaffinity", "sched_setattr", "get_robust_list")
 def sys_of_task(t: Task, pid: int, *_rest: int) -> Result:
-    """Calls about one task: of the sandbox, or ESRCH."""
+    """Calls about one task: of the sandbox, or ESRCH; nobody changes init."""
+    if _is_init(t, pid):
+        raise err(errno.EPERM)
     if not t.sandbox.knows(pid) and not _own_thread(t, pid):
         raise err(errno.ESRCH)
     return NATIVE
+
+
+@syscall("sched_getparam", "sched_getscheduler", "sched_rr_get_interval", "sched_getaffinity", "sched_getattr")
+def sys_about_task(t: Task, pid: int, *rest: int) -> Result:
+    """Questions about one task: of the sandbox, or init."""
+    if _is_init(t, pid):
+        return NativeResult(args=[t.sandbox.init_pid, *rest])
+    return sys_of_task(t, pid)
+
+
+@syscall("getpgid", "getsid")
+def sys_group_of_task(t: Task, pid: int) -> Result:
+    """getpgid(2), getsid(2): init leads its own group and session."""
+    return 1 if _is_init(t, pid) else sys_of_task(t, pid)
 
 
 @syscall("prlimit64")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 
 from .dentry import Dentry
 from .inode import Inode, OpenContext, SuperBlock, err
@@ -29,15 +30,18 @@ class AnonFS(SuperBlock):
 
 
 class NativeInode(Inode):
-    """A host object that a guest holds; owns the duplicate `fd`."""
+    """A host object that a guest holds; owns the duplicate `fd`. `own`: a guest made it, so guests may change it as far
+    as the host lets us."""
 
-    __slots__ = ("fd",)
+    __slots__ = ("fd", "own")
 
-    def __init__(self, sb: SuperBlock, fd: int, holder: Creds) -> None:
+    def __init__(self, sb: SuperBlock, fd: int, holder: Creds, own: bool) -> None:
         st = os.fstat(fd)
         uid, gid = st.st_uid, st.st_gid
-        if uid == os.geteuid():
-            # Made by a guest or passed in by the caller: ours to the host, the holder's in the world.
+        self.own = own
+        if uid == os.geteuid() and not (own and stat.S_ISREG(st.st_mode) and not uid):
+            # Made by a guest or passed in by the caller: ours to the host, the holder's in the world. (A memfd has its
+            # right owner from its beginning, where we may give it one.)
             uid, gid = holder.fsuid, holder.fsgid
         super().__init__(sb, st.st_ino, st.st_mode, uid, gid, rdev=st.st_rdev, time=st.st_ctime_ns)
         self.fd = fd
@@ -55,7 +59,16 @@ class NativeInode(Inode):
         atime: int | None = None,
         mtime: int | None = None,
     ) -> None:
-        raise err(errno.EPERM)  # it may be the caller's own
+        if not self.own:
+            raise err(errno.EPERM)  # it may be the caller's own
+        if uid is not None or gid is not None:
+            os.fchown(self.fd, -1 if uid is None else uid, -1 if gid is None else gid)
+        if mode is not None:
+            os.fchmod(self.fd, mode)
+        if atime is not None or mtime is not None:
+            st = os.fstat(self.fd)
+            times = st.st_atime_ns if atime is None else atime, st.st_mtime_ns if mtime is None else mtime
+            os.utime(self.fd, ns=times)
 
     def readlink(self, task: object = None) -> bytes:
         return os.readlink(os.fsencode(f"/proc/self/fd/{self.fd}"))
@@ -102,8 +115,8 @@ def from_host(st: os.stat_result) -> Stat:
     )
 
 
-def native_dentry(sb: SuperBlock, fd: int, holder: Creds) -> Dentry:
+def native_dentry(sb: SuperBlock, fd: int, holder: Creds, own: bool) -> Dentry:
     """The dentry of a native object that a guest with the credentials `holder` has open; its name is what
     /proc/PID/fd/N shows. Takes over `fd`."""
-    inode = NativeInode(sb, fd, holder)
+    inode = NativeInode(sb, fd, holder, own)
     return Dentry(inode.readlink(), None, inode)

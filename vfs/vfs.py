@@ -406,12 +406,12 @@ class Vfs:
             if fifo is not None:
                 fifo.close()
 
-    def path_of_fd(self, task: Any, fd: int) -> Path:
+    def path_of_fd(self, task: Any, fd: int, own: bool = False) -> Path:
         """The place of a task's descriptor, whatever it is (for /proc/PID/fd/N and the *at calls with an
         empty path).
 
         A native object that no filesystem of ours made (a pipe, a socket, the caller's terminal) gets a place
-        on an internal mount, whose inode reopens it. Raises EBADF.
+        on an internal mount, whose inode reopens it; `own` if it is known to be a guest's. Raises EBADF.
         """
         host = task.host_fd(fd)
         st = os.fstat(host)
@@ -423,7 +423,7 @@ class Vfs:
 
         if self._anon is None:
             self._anon = self.mounts.create(AnonFS(), 0)
-        return Path(self._anon, native_dentry(self._anon.sb, host, task.creds))
+        return Path(self._anon, native_dentry(self._anon.sb, host, task.creds, own))
 
     def anon_path(self, name: bytes) -> Path:
         """A place for an object that only has descriptors (anon_inode_getfile()): mode 0600 and no type."""

@@ -2,6 +2,7 @@
 // users: root nobody
 #include "check.h"
 #include <sys/file.h>
+#include <sys/mman.h>
 
 static void lowest_free(void) {
     int a = OK(open(".", O_RDONLY)), b = OK(open("/dev/null", O_RDONLY)), c = OK(dup(a));
@@ -279,5 +280,35 @@ static void status_flags(void) {
     close(fd);
 }
 
+/* A memfd belongs to who made it. */
+static void memfd_owner(void) {
+    char name[300];
+    memset(name, 'n', sizeof name);
+    name[299] = 0;
+    FAILS(memfd_create(name, 0), EINVAL);
+    FAILS(memfd_create("x", 1 << 20), EINVAL);
+    IN_CHILD({
+        if (!geteuid()) OK(setgid(1002)), OK(setuid(1001));
+        int fd = OK(memfd_create("mine", MFD_CLOEXEC));
+        EQ(fcntl(fd, F_GETFD), FD_CLOEXEC);
+        struct stat st;
+        OK(fstat(fd, &st));
+        EQ(st.st_uid, geteuid());
+        EQ(st.st_gid, getegid());
+        EQ(st.st_mode, S_IFREG | 0777);
+        FAILS(fchown(fd, -1, 7), EPERM);
+        FAILS(fchown(fd, 7, -1), EPERM);
+        OK(fchown(fd, geteuid(), getegid()));
+        OK(fchmod(fd, 0640));
+        struct timespec times[2] = {{5, 6}, {0, UTIME_OMIT}};
+        OK(futimens(fd, times));
+        OK(fstat(fd, &st));
+        EQ(st.st_mode, S_IFREG | 0640);
+        EQ(st.st_atim.tv_sec, 5);
+        EQ(st.st_atim.tv_nsec, 6);
+        CHECK(st.st_mtim.tv_sec > 5);
+    });
+}
+
 MAIN(CASE(lowest_free), CASE(dup_rules), CASE(limit), CASE(at_the_top), CASE(survives_exec), CASE(flocks),
-     CASE(posix_locks), CASE(proc_self_fd), CASE(o_path), CASE(status_flags))
+     CASE(posix_locks), CASE(proc_self_fd), CASE(o_path), CASE(status_flags), CASE(memfd_owner))

@@ -274,6 +274,10 @@ static void process_one(void) {
     OK(stat("/proc/1/task/1", &st));
     EQ(st.st_uid, 0);
     FAILS(kill(1, 65), EINVAL);
+    cpu_set_t cpus;
+    OK(sched_getaffinity(1, sizeof cpus, &cpus));
+    CHECK(sched_getscheduler(1) >= 0);
+    CHECK(getpgid(1) >= 0 && getsid(1) >= 0);
     if (geteuid()) {
         FAILS(kill(1, 0), EPERM);
         FAILS(kill(1, SIGKILL), EPERM);

@@ -134,7 +134,7 @@ cat testsuite.log 2>/dev/null | tail -n 3000""",
         "busybox",
         "make -s defconfig && make -s -j$(nproc)",
         r"""cd testsuite; export PATH=$PWD/..:$PATH
-bash ./runtest -v $(ls | sed -n 's/\.tests$//p; t; /^[a-z0-9]*$/p' | sort -u | grep -E -- "$ONLY") 2>&1""",
+sh ./runtest -v $(ls | sed -n 's/\.tests$//p; t; /^[a-z0-9]*$/p' | sort -u | grep -E -- "$ONLY") 2>&1""",
         r"^(?P<result>PASS|FAIL|SKIPPED|UNTESTED): (?P<name>.*)$",
         {"PASS": "PASS", "FAIL": "FAIL", "SKIPPED": "SKIP", "UNTESTED": "SKIP"},
     ),
