@@ -140,7 +140,7 @@ def sys_connect(t: Task, fd: FdRef, address: bytes | None, length: int) -> Resul
 
         UnixSock(t.sandbox.net, AF_UNIX, SOCK_STREAM, 0).refuse_connect(t, raw)
         return 0
-    done = sock.connect(t, raw, fd.nonblock)
+    done = sock.connect(t, raw, fd)
     return _connected(sock, done) if isinstance(done, int) else _connected_later(sock, done)
 
 

@@ -9,6 +9,7 @@ A name that nobody serves does not exist: NXDOMAIN, at once.
 from __future__ import annotations
 
 import struct
+from functools import partial
 
 from .address import LOOPBACK4, LOOPBACK6, Endpoint
 from .hosts import GATEWAY4, GATEWAY6
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .segment import Segment
+
+    Found = Callable[[bool, list[Record] | None], None]
+    Upstream = Callable[[str, int, Found], bool]
 
 PORT = 53
 _HEADER = struct.Struct("!HHHHHH")
@@ -73,11 +77,11 @@ class Query:
 
 class Resolver:
     """See the module's text.  `upstream(name, kind, done)`, if set, may answer names that the zone does not have: it
-    returns whether it will, and then calls `done(records)` in the loop (None: it could not find out)."""
+    returns whether it will, and then calls `done(exists, records)` in the loop (None: it could not find out)."""
 
     def __init__(self, segment: Segment) -> None:
         self._segment = segment
-        self.upstream: Callable[[str, int, Callable[[list[Record] | None], None]], bool] | None = None
+        self.upstream: Upstream | None = None
 
     def answer(self, packet: bytes, datagram: bool, send: Callable[[bytes], None]) -> None:
         """Give `send` the answer to a query, now or later; nothing for what is none."""
@@ -95,8 +99,9 @@ class Resolver:
             return
         exists, records = self._segment.zone.find(query.name, query.kind)
 
-        def found(more: list[Record] | None) -> None:
-            send(query.reply(_SERVFAIL if more is None else _NOERROR, more or [], room))
+        def found(exists: bool, more: list[Record] | None) -> None:
+            code = _SERVFAIL if more is None else _NOERROR if exists else _NXDOMAIN
+            send(query.reply(code, more or [], room))
 
         if not exists and self.upstream is not None and self.upstream(query.name, query.kind, found):
             return
@@ -125,7 +130,7 @@ class Resolver:
                 packet = await reader.readexactly(size)
             except (asyncio.IncompleteReadError, ConnectionError):
                 return
-            self._segment.net.loop.call_soon_threadsafe(lambda p=packet: self.answer(p, False, send))  # type: ignore[misc]
+            self._segment.net.loop.call_soon_threadsafe(partial(self.answer, packet, False, send))
 
 
 def nameservers(resolv_conf: str) -> set[bytes]:

@@ -28,6 +28,7 @@ from .address import (
 from .hosts import OWN4, OWN6
 from .listener import Backlog, peer_message
 from .options import (
+    HOSTED,
     IPV6_V6ONLY,
     SO_BROADCAST,
     SO_REUSEADDR,
@@ -36,16 +37,17 @@ from .options import (
     ancillary,
     apply_inherited,
 )
-from .sock import CONNECTED, FRESH, LISTENING, Sock, identity
+from .sock import CONNECTED, FRESH, LISTENING, Sock, identity, socket_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable
 
-    from ..kernel.task import Task
+    from ..kernel.task import FdRef, Task
     from .network import Network
     from .ports import Ports
+    from .publish import PublishedStream
     from .sock import Receiver
 
 CAP_NET_BIND_SERVICE = 10
@@ -59,7 +61,7 @@ UNPRIVILEGED = 1024
 class InetSock(Sock):
     """An AF_INET or AF_INET6 stream or datagram socket.  `local.port` is 0 until it has one."""
 
-    __slots__ = ("_asked", "_given", "_refused", "local", "peer")
+    __slots__ = ("_asked", "_given", "_refused", "connecting", "local", "peer", "published", "shown")
 
     def __init__(self, net: Network, family: int, kind: int, protocol: int) -> None:
         super().__init__(net, family, kind, protocol)
@@ -68,6 +70,9 @@ class InetSock(Sock):
         self._asked = False  # connect(2) said EINPROGRESS: the next one tells the end of it
         self._given = False  # bind(2) chose the address
         self._refused = False  # a connection that was not waited for failed
+        self.connecting = False  # one that was not waited for is in the making
+        self.shown: Endpoint | None = None  # what getpeername(2) tells where a policy has led elsewhere
+        self.published: PublishedStream | None = None
 
     def _nowhere(self) -> Endpoint:
         return Endpoint(ANY4 if self.family == AF_INET else ANY6, 0)
@@ -125,6 +130,8 @@ class InetSock(Sock):
             raise err(errno.EACCES)
         if self.state != FRESH or self.local.port:
             raise err(errno.EINVAL)
+        if self.net.policy is not None:
+            where, _ = self.net.policy.decide("bind", t, self, where)
         self.uid = t.creds.euid
         before, self.local = self.local, Endpoint(where.host, 0, 0, where.scope)
         try:
@@ -145,7 +152,7 @@ class InetSock(Sock):
     def peername(self) -> bytes:
         if self.peer is None or self.state != CONNECTED:
             raise err(errno.ENOTCONN)
-        return self.peer.pack(self.family)
+        return (self.shown or self.peer).pack(self.family)
 
     # -- connections
 
@@ -161,6 +168,10 @@ class InetSock(Sock):
             self.ports.may_listen(self)
         else:
             self._autobind(t)
+        if self.net.mode == "host":
+            from .publish import publish_listener
+
+            self.published = publish_listener(self.net.segment, self)
         self.state = LISTENING
         self.backlog = Backlog(self, backlog)
 
@@ -185,14 +196,14 @@ class InetSock(Sock):
         self.local.host = self.source_for(where).host
 
     def _leaves(self, where: Endpoint) -> bool:
-        """Is `where` another machine's, or a resolver's that this one stands for?"""
+        """Is `where` another machine's, or a resolver's that this one stands for, or the host's loopback, allowed?"""
         if not self.net.owns(where.host):
             return True
-        if where.port != NAMESERVER or self.net.has_taker(self, where):
+        if where.port != NAMESERVER and not self.net.has_egress or self.net.has_taker(self, where):
             return False
-        return self.net.segment.is_nameserver(where)
+        return self.net.segment.stands_in(where)
 
-    def connect(self, t: Task, raw: bytes, nonblock: bool) -> int | Awaitable[int]:
+    def connect(self, t: Task, raw: bytes, fd: FdRef) -> int | Awaitable[int]:
         family = family_of(raw)
         if not self.connects:
             return self._connect_datagram(t, raw, family)
@@ -203,12 +214,19 @@ class InetSock(Sock):
                 self._asked = False
                 return 0
             raise err(errno.EISCONN)
+        if self.connecting:
+            raise err(errno.EALREADY)
         if self._refused:  # SS_CONNECTING, although the socket is closed
             self._refused = False
             raise err(self.take_error() or errno.ECONNABORTED)
-        where = self._destination(raw)
-        if self._leaves(where):
-            return self.net.segment.connect(self, t, where, nonblock)
+        where = asked = self._destination(raw)
+        allowed = False
+        if self.net.policy is not None:
+            where, allowed = self.net.policy.decide("connect", t, self, where)
+        self.shown = asked if where is not asked else None
+        if self._leaves(where) or (allowed and not self.net.has_taker(self, where)):
+            return self.net.segment.connect(self, t, where, fd, allowed)
+        nonblock = fd.nonblock
         try:
             done = self._attempt(t, where, nonblock)
         except OSError as e:
@@ -236,11 +254,9 @@ class InetSock(Sock):
             raise err(errno.ECONNREFUSED)
         end = self.prepare(t, where)
         message = peer_message(self.local.pack(listener.family))
-        server = listener.spawned()
-        assert isinstance(server, InetSock)
-        server.ident = identity(end.fileno())
-        server.local = Endpoint(where.host, where.port)
-        server.peer = Endpoint(self.local.host, self.local.port)
+        server = listener.accepted(
+            end.fileno(), Endpoint(where.host, where.port), Endpoint(self.local.host, self.local.port)
+        )
         apply_inherited(end, server.options)
         if listener.backlog.put(message, end):
             self.net.hand_over(self).close()
@@ -254,6 +270,40 @@ class InetSock(Sock):
         self.net.connected(self)
         return True
 
+    def accepted(self, fd: int, local: Endpoint, peer: Endpoint) -> InetSock:
+        """The socket that accept(2) of this listener is to give: descriptor `fd` of ours is (a copy of) it."""
+        server = self.spawned()
+        assert isinstance(server, InetSock)
+        server.ident = identity(fd)
+        server.local, server.peer = local, peer
+        return server
+
+    def hand_down(self, connection: socket.socket) -> None:
+        """Set the options that this socket has from its listener on the host's own."""
+        for (level, name), value in self.options.items():
+            if (level, name) in HOSTED:
+                connection.setsockopt(level, name, value)
+
+    def hold_back(self, t: Task, fd: FdRef) -> int:
+        """A connection comes about later: have the guest's end not be writable till then.  The bytes that fill it."""
+        self.connecting = True
+        stuffed = 0
+        with socket_of(t.host_fd(fd.fd)) as copy:
+            try:
+                while True:
+                    stuffed += copy.send(bytes(1 << 16), 0x4040)  # MSG_DONTWAIT | MSG_NOSIGNAL
+            except BlockingIOError:
+                return stuffed
+
+    def let_go(self, stuffed: int, error: int) -> None:
+        """It has come about, or failed with `error`: the guest's end is writable."""
+        assert self.end is not None
+        while stuffed > 0:
+            stuffed -= len(self.end.recv(min(stuffed, 1 << 20), 0x40)) or stuffed
+        if error:
+            self.connecting = False
+            self.error, self._refused = error, True
+
     def prepare(self, t: Task, where: Endpoint) -> socket.socket:
         """Have an address and a port to connect to `where` from; the end of the pair that the peer is to get."""
         self._autobind(t)
@@ -265,6 +315,7 @@ class InetSock(Sock):
     def established(self, where: Endpoint, nonblock: bool) -> int:
         """What connect(2) says when another machine has taken the connection."""
         self.peer = where
+        self.connecting = False
         self.net.connected(self)
         self._asked = nonblock
         return -errno.EINPROGRESS if nonblock else 0
@@ -289,7 +340,7 @@ class InetSock(Sock):
                 self.local = self._nowhere()
             return 0
         where = self._destination(raw)
-        if not self.net.owns(where.host):
+        if self.net.policy is None and self._leaves(where):
             self.net.segment.check_route(where)
         self._autobind(t)
         self._set_source(where)
@@ -315,10 +366,13 @@ class InetSock(Sock):
             where = self.peer
         if not where.port:
             raise err(errno.EINVAL)
+        allowed = False
+        if self.net.policy is not None:
+            where, allowed = self.net.policy.decide("datagram", t, self, where)
         self._autobind(t)
         source = self.source_for(where)
         if self._leaves(where):
-            return self.net.segment.route(self, where, source)
+            return self.net.segment.route(self, where, source, allowed)
         found = self.net.datagram_receiver(self.ports, where, source)
         if found is None and self.peer == where:
             # The ICMP answer: told by whatever call comes next.
@@ -348,6 +402,8 @@ class InetSock(Sock):
                 pass
 
     def check_stream_connected(self, sending: bool) -> None:
+        if self.connecting:
+            raise err(errno.EAGAIN)
         if self.error:
             raise err(self.take_error())
         raise err(errno.EPIPE if sending else errno.ENOTCONN)
@@ -364,3 +420,6 @@ class InetSock(Sock):
     def released(self) -> None:
         super().released()
         self.ports.drop(self)
+        if self.published is not None:
+            self.published.close()
+            self.published = None

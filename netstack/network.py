@@ -9,6 +9,7 @@ a sweep that compares with the host's list of live sockets whenever the records 
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ..kernel.sandbox import Kernel
     from .address import Endpoint
     from .inet import InetSock
+    from .policy import Policy
     from .segment import Segment
     from .unix import UnixSock
 
@@ -43,6 +45,8 @@ class Network:
         self.own: frozenset[bytes] = frozenset((OWN4, OWN6))
         self._kernel = kernel
         self._segment: Segment | None = None
+        self.mode = "virtual"  # or "none", or "host"
+        self.policy: Policy | None = None
         self.sockets: dict[tuple[int, int], Sock] = {}
         self.tcp, self.udp, self.udplite = Ports(self), Ports(self), Ports(self)
         self.abstract: dict[tuple[bytes, int], UnixSock] = {}
@@ -60,6 +64,18 @@ class Network:
 
             self._segment = Segment(self)
         return self._segment
+
+    def set_mode(self, mode: str) -> None:
+        """"virtual": a network of Python's hosts; "none": nothing but lo; "host": all that the host reaches."""
+        self.mode = mode
+        self.own = frozenset() if mode == "none" else frozenset((OWN4, OWN6))
+        if mode == "host":
+            self.segment.allow("*", loopback=True)
+
+    @property
+    def has_egress(self) -> bool:
+        """May anything outside be reached?"""
+        return self._segment is not None and self._segment.has_egress
 
     @property
     def hostname(self) -> str:
@@ -216,10 +232,15 @@ class Network:
 
 
 def _live_sockets() -> set[int] | None:
-    """Inode numbers of all local sockets of the host's network namespace; None where /proc does not tell."""
+    """Inode numbers of all local and TCP sockets of the host's network namespace; None where /proc does not tell."""
+    found: set[int] = set()
     try:
-        with open("/proc/self/net/unix", "rb", buffering=1 << 16) as table:
-            next(table)
-            return {int(line.split(None, 7)[6]) for line in table}
+        for name, field in (("unix", 6), ("tcp", 9), ("tcp6", 9)):
+            if name == "tcp6" and not os.path.exists("/proc/self/net/tcp6"):
+                continue
+            with open(f"/proc/self/net/{name}", "rb", buffering=1 << 16) as table:
+                next(table)
+                found.update(int(line.split(None, field + 1)[field]) for line in table)
     except (OSError, StopIteration, ValueError, IndexError):
         return None
+    return found

@@ -103,6 +103,11 @@ _MEMBERSHIPS = {
 _SNDBUF_MIN, _SNDBUF_MAX = 4608, 212992  # SOCK_MIN_SNDBUF, wmem_max
 #: tcp_wmem[1], tcp_rmem[1]: what a TCP socket starts with
 _TCP_BUFFERS = {SO_SNDBUF: 16384, SO_RCVBUF: 131072}
+#: what is set on the host's own socket where a guest has one (publish.py): nothing by which it could go elsewhere
+HOSTED = frozenset((
+    *((SOL_SOCKET, n) for n in (SO_KEEPALIVE, SO_LINGER, SO_SNDBUF, SO_RCVBUF, SO_OOBINLINE)),
+    *((IPPROTO_TCP, n) for n in (1, 3, 4, 5, 6, 12, 18)),
+))  # fmt: skip
 
 
 def _table(sock: Sock, level: int) -> dict[int, Option]:
@@ -132,6 +137,8 @@ def set_option(t: Task, sock: Sock, level: int, name: int, data: bytes | None, l
     table = _table(sock, level)
     data = data or b""
     if level == SOL_SOCKET and _set_socket(t, sock, name, data):
+        if sock.hosted and (level, name) in HOSTED:
+            return False
         return name not in _NATIVE or (name == SO_SNDBUF and sock.stuffed != 0)
     if level == IPPROTO_TCP and name == TCP_CONGESTION:
         if data.rstrip(b"\0") not in (b"cubic", b"reno"):
@@ -150,7 +157,7 @@ def set_option(t: Task, sock: Sock, level: int, name: int, data: bytes | None, l
     else:
         value = _I.unpack_from(data)[0]
     _keep(t, sock, level, name, option, value)
-    return True
+    return not (sock.hosted and (level, name) in HOSTED)
 
 
 def _keep(t: Task, sock: Sock, level: int, name: int, option: Option, value: int) -> None:
@@ -251,6 +258,8 @@ def get_option(t: Task, sock: Sock, level: int, name: int, room: int) -> bytes |
     if level == IPPROTO_TCP and name == TCP_CONGESTION:
         return sock.options.get((level, name), b"cubic").ljust(16, b"\0")
     if level == IPPROTO_TCP and name == TCP_INFO:
+        if sock.hosted:
+            return None
         return _tcp_info(sock)
     if level in (IPPROTO_IP, IPPROTO_IPV6) and name == (_IP_MTU if level == IPPROTO_IP else 24):
         if sock.state != CONNECTED:

@@ -24,9 +24,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from ..kernel.task import Task
+    from ..kernel.task import FdRef, Task
+    from .egress import Egress
+    from .hosts import Host, StreamService
     from .inet import InetSock
     from .network import Network
+    from .publish import PublishedDatagrams, PublishedStream
     from .sock import Receiver
 
 _DATAGRAM_MAX = 65536
@@ -81,6 +84,8 @@ class Segment:
         self.worker = Worker()
         self.connections = 0
         self._wire: Wire | None = None
+        self._egress: Egress | None = None
+        self.published: list[PublishedStream | PublishedDatagrams] = []
         gateway = self.hosts.gateway
         self._dns = Service(self, "the resolver", stream_factory(self, "the resolver", self.resolver.stream))
         gateway.tcp[dns.PORT] = self._dns
@@ -101,83 +106,107 @@ class Segment:
 
     def name_of(self, address: bytes) -> str:
         """What a host is called, "" if nobody knows."""
-        return self.hosts.name_at(address)
+        return self.hosts.name_at(address) or (self._egress.name_of(address) if self._egress else "")
 
-    # -- connections
+    # -- the way out
 
-    def connect(self, sock: InetSock, t: Task, where: Endpoint, nonblock: bool) -> int | Awaitable[int]:
-        """connect(2) of a stream socket to another machine."""
-        service = self.service(where)
-        if service is None:
-            self.check_route(where)
-            raise err(errno.ENETUNREACH)
-        if not service.room():
-            raise err(errno.ECONNREFUSED)
-        sock.prepare(t, where)
-        service.connected(self.net.hand_over(sock), Endpoint(sock.local.host, sock.local.port), where)
-        return sock.established(where, nonblock)
+    @property
+    def egress(self) -> Egress:
+        """The way out; made when something is allowed."""
+        if self._egress is None:
+            from .egress import Egress
 
-    def check_route(self, where: Endpoint) -> None:
-        """Raises ENETUNREACH, and tells the user, where no route leads."""
-        if (
-            not on_segment(where.host)
-            and not self.is_nameserver(where)
-            and where.host not in self.hosts.by_address
-        ):
-            self.net.refused("reaching", where, "ENETUNREACH", "it is not on the sandbox's network")
-            raise err(errno.ENETUNREACH)
+            self._egress = Egress(self)
+        return self._egress
+
+    @property
+    def has_egress(self) -> bool:
+        return self._egress is not None
+
+    def allow(self, rule: str, loopback: bool = False) -> None:
+        """Let guests reach what `rule` says (egress.Rule).  Raises ValueError."""
+        from .egress import Rule
+
+        self.egress.rules.append(Rule(rule, loopback))
+
+    def _allows(self, where: Endpoint) -> bool:
+        return self._egress is not None and self._egress.allows(where)
+
+    def stands_in(self, where: Endpoint) -> bool:
+        """Does something else answer at an address of the sandbox's own where no program listens?"""
+        return self.is_nameserver(where) or self._allows(where)
 
     def is_nameserver(self, where: Endpoint) -> bool:
         """Does the guest's resolv.conf send queries there?"""
-        return where.port == dns.PORT and where.host in dns.nameservers(self.net.resolv_conf())
+        if where.port != dns.PORT or self.net.mode == "none":
+            return False
+        return where.host in dns.nameservers(self.net.resolv_conf())
 
-    def service(self, where: Endpoint) -> Service | None:
-        """Who takes a TCP connection to `where`.  Raises ECONNREFUSED or EHOSTUNREACH for the segment's own addresses;
-        None: it is not on the segment."""
-        host = self.hosts.by_address.get(where.host)
-        if host is not None:
-            service = host.tcp.get(where.port)
-            if service is None:
-                self.net.refused("connect to", where, "ECONNREFUSED", "nothing is served at this port")
-                raise err(errno.ECONNREFUSED)
-            return service  # type: ignore[return-value]
-        if self.is_nameserver(where):
-            return self._dns
-        if on_segment(where.host):
-            self.net.refused("connect to", where, "EHOSTUNREACH", "there is no such host")
+    def _host_at(self, where: Endpoint) -> Host | None:
+        return self.hosts.by_address.get(where.host) if self.net.mode != "none" else None
+
+    def check_route(self, where: Endpoint, allowed: bool = False) -> None:
+        """Raises ENETUNREACH where no route leads, EHOSTUNREACH where there is nobody; and tells the user."""
+        if allowed or self._host_at(where) is not None or self.stands_in(where):
+            return
+        if on_segment(where.host) and self.net.mode != "none":
+            self.net.refused("reaching", where, "EHOSTUNREACH", "there is no such host")
             raise err(errno.EHOSTUNREACH)
-        return None
+        self.net.refused("reaching", where, "ENETUNREACH", "it is not on the sandbox's network")
+        raise err(errno.ENETUNREACH)
+
+    # -- connections
+
+    def _service(self, where: Endpoint) -> StreamService | None:
+        """Who takes a TCP connection to `where`.  Raises ECONNREFUSED; None: it is a way out."""
+        host = self._host_at(where)
+        if host is None:
+            return self._dns if self.is_nameserver(where) else None
+        service = host.tcp.get(where.port)
+        if service is None or not service.room():
+            self.net.refused("connect to", where, "ECONNREFUSED", "nothing is served at this port")
+            raise err(errno.ECONNREFUSED)
+        return service
+
+    def connect(
+        self, sock: InetSock, t: Task, where: Endpoint, fd: FdRef, allowed: bool
+    ) -> int | Awaitable[int]:
+        """connect(2) of a stream socket to another machine; `allowed`: whatever the rules say."""
+        self.check_route(where, allowed)
+        service = self._service(where)
+        if service is None:
+            return self.egress.connect(sock, t, where, fd)
+        sock.prepare(t, where)
+        service.connected(self.net.hand_over(sock), Endpoint(sock.local.host, sock.local.port), where)
+        return sock.established(where, fd.nonblock)
 
     # -- datagrams
 
     def route(
-        self, sock: InetSock, where: Endpoint, source: Endpoint
+        self, sock: InetSock, where: Endpoint, source: Endpoint, allowed: bool
     ) -> tuple[Receiver, bytes, bytes] | None:
         """Where a datagram to another machine goes; see Sock.route()."""
-        self.check_route(where)
-        if not self.takes_datagram(where):
-            if where.host not in self.hosts.by_address:
-                self.net.refused("a datagram to", where, "EHOSTUNREACH", "there is no such host")
-                raise err(errno.EHOSTUNREACH)
+        self.check_route(where, allowed)
+        host = self._host_at(where)
+        if host is None and allowed and not self.stands_in(where):
+            self.allow(str(where))
+        elif host is not None and where.port not in host.udp:
             self.net.refused("a datagram to", where, "ECONNREFUSED", "nothing is served at this port")
             if sock.peer == where:
                 sock.refuse()
             return None
         return self.wire, source.pack(AF_INET6), Wire.address(where)
 
-    def takes_datagram(self, where: Endpoint) -> bool:
-        """Does something of Python's get datagrams to `where`?"""
-        host = self.hosts.by_address.get(where.host)
-        return where.port in host.udp if host is not None else self.is_nameserver(where)
-
     def arrived(self, data: bytes, source: Endpoint, dest: Endpoint) -> None:
         """A datagram from a guest came over the wire."""
-        host = self.hosts.by_address.get(dest.host)
+        host = self._host_at(dest)
         service = host.udp.get(dest.port) if host is not None else None
         if service is None and self.is_nameserver(dest):
             service = self.resolver.datagram
         if service is not None:
             service(data, source, dest)
+        elif self._allows(dest):
+            self.egress.datagram(data, source, dest)
 
     def deliver(self, source: Endpoint, dest: Endpoint, data: bytes) -> None:
         """A datagram from a virtual host to the guest; in the loop's thread.  Nobody there: it is lost."""
@@ -196,5 +225,9 @@ class Segment:
     def close(self) -> None:
         """The sandbox ends; the loop has stopped."""
         self.worker.close()
+        for published in self.published:
+            published.close()
+        if self._egress is not None:
+            self._egress.close()
         if self._wire is not None:
             self._wire.close()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
     from typing import Protocol
 
-    from ..kernel.task import Task
+    from ..kernel.task import FdRef, Task
     from .listener import Backlog
     from .network import Network
 
@@ -40,8 +40,8 @@ class Sock:
     """See the module's text.  `family`, `type` and `protocol` as socket(2) was given them."""
 
     __slots__ = (
-        "__weakref__", "backlog", "end", "error", "family", "ident", "net", "options", "peer_creds", "protocol",
-        "send_timeout", "shut", "state", "stuffed", "type", "uid",
+        "__weakref__", "backlog", "end", "error", "family", "hosted", "ident", "net", "options", "peer_creds",
+        "protocol", "send_timeout", "shut", "state", "stuffed", "type", "uid",
     )  # fmt: skip
 
     def __init__(self, net: Network, family: int, kind: int, protocol: int) -> None:
@@ -58,6 +58,7 @@ class Sock:
         self.stuffed = 0  # SO_SNDBUF of a listener, whose own is made small
         self.shut = 0  # bit 0: no more is received, bit 1: no more is sent
         self.uid = 0
+        self.hosted = False  # the guest's descriptor is a TCP socket of the host's (publish.py)
 
     @property
     def connects(self) -> bool:
@@ -80,7 +81,7 @@ class Sock:
         """bind(2)"""
         raise NotImplementedError
 
-    def connect(self, t: Task, raw: bytes, nonblock: bool) -> int | Awaitable[int]:
+    def connect(self, t: Task, raw: bytes, fd: FdRef) -> int | Awaitable[int]:
         """connect(2): 0 or -EINPROGRESS."""
         raise NotImplementedError
 
@@ -129,6 +130,13 @@ class Sock:
     def check_stream_connected(self, sending: bool) -> None:
         """The error of reading from or writing to what is not connected."""
         raise err(errno.ENOTCONN)
+
+
+def socket_of(fd: int) -> socket.socket:
+    """A descriptor of ours as a socket object, which closes it."""
+    import socket
+
+    return socket.socket(fileno=fd)
 
 
 def identity(fd: int) -> tuple[int, int]:

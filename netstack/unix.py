@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from ..kernel.task import Task
+    from ..kernel.task import FdRef, Task
     from .network import Network
 
 _S_IFSOCK, _S_IFMT = 0o140000, 0o170000
@@ -141,7 +141,7 @@ class UnixSock(Sock):
         else:
             self.backlog.resize(backlog)
 
-    def connect(self, t: Task, raw: bytes, nonblock: bool) -> int | Awaitable[int]:
+    def connect(self, t: Task, raw: bytes, fd: FdRef) -> int | Awaitable[int]:
         if not self.connects:
             return self._connect_datagram(t, raw)
         name = parse_unix(raw)
@@ -149,7 +149,7 @@ class UnixSock(Sock):
             raise err(errno.EINVAL if len(raw) <= 2 else errno.ECONNREFUSED)
         if self._attempt(t, name):
             return 0
-        if nonblock:
+        if fd.nonblock:
             raise err(errno.EAGAIN)
         return self._wait(t, name)
 

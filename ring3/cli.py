@@ -204,6 +204,22 @@ def _run_parser() -> argparse.ArgumentParser:
         default=[],
         help="mount a filesystem: bind, tmpfs, tar, zip, overlay (docs/filesystem.md has their options)",
     )
+    add(
+        "--net",
+        metavar="MODE",
+        action="append",
+        default=[],
+        help="virtual (the default): a network of the sandbox's own; none: lo alone; host: all that the host reaches; "
+        "allow=RULE[,RULE]...: virtual, and these hosts (HOST[:PORT], CIDR[:PORT], *.DOMAIN, *)",
+    )
+    add(
+        "-p",
+        "--publish",
+        metavar="[ADDRESS:]HOST:GUEST[/udp]",
+        action="append",
+        default=[],
+        help="let the host's clients reach port GUEST at port HOST (0: a free one, told) of 127.0.0.1 or ADDRESS",
+    )
     add("-e", "--env", metavar="K[=V]", action="append", default=[], help="set an environment variable")
     add("-w", "--workdir", metavar="DIR", help="the working directory in the world")
     add("-u", "--user", metavar="UID[:GID]", help="who the program is (names of the world work too)")

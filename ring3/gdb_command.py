@@ -59,6 +59,8 @@ def parser_of(make: Callable[[str, str], argparse.ArgumentParser]) -> argparse.A
     add("-u", "--user", metavar="UID[:GID]", help="who the program is")
     add("--root", metavar="DIR", help="the host directory to see copy-on-write as / (default: /)")
     add("--volume", metavar="HOST:GUEST[:MODE]", action="append", default=[], help="as ring3 run -v")
+    add("--net", metavar="MODE", action="append", default=[], help="as ring3 run --net")
+    add("--publish", metavar="HOST:GUEST", action="append", default=[], help="as ring3 run -p")
     add("--tmpfs", metavar="DIR", action="append", default=[], help="mount an empty memory filesystem")
     add("--workdir", metavar="DIR", help="the working directory in the world")
     add("--hostname", metavar="NAME", help="what the world's host is called")

@@ -11,11 +11,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from .mock import Mock
     from .netstack.hosts import Host
+    from .netstack.policy import Attempted
     from .netstack.segment import Segment
     from .netstack.services import StreamHandler
     from .sandbox import Sandbox
@@ -157,6 +158,66 @@ class Net:
                 raise UsageError(f"{name}:{port} is served already")
             ports[port] = service
         return Served(self, host, port, ports, name)
+
+    # ---- the host
+
+    def publish(self, port: int, host_port: int = 0, *, address: str = "127.0.0.1", udp: bool = False) -> int:
+        """Let programs of the host reach the sandbox's server on ``port`` at ``host_port`` (0: any free one) of
+        ``address`` ("0.0.0.0": from elsewhere too). Returns the host's port. Raises SandboxError if it cannot be had.
+        """
+        from .netstack.publish import publish
+
+        if not 0 < port < 65536 or not 0 <= host_port < 65536:
+            raise UsageError(f"publish {host_port}:{port}: ports lie between 1 and 65535")
+        with self.lock:
+            try:
+                made = publish(self._segment, address, host_port, port, "udp" if udp else "tcp")
+            except OSError as e:
+                raise SandboxError(f"cannot publish {address}:{host_port}: {e.strerror}") from None
+            self._segment.published.append(made)
+            return made.host_port
+
+    def allow(self, *rules: str) -> None:
+        """Let guests reach hosts outside: "api.example.com:443", "*.example.com", "10.0.0.0/8:5432", "192.0.2.7", "*".
+
+        Names are resolved by the host, and what it answers is what they may reach. The host's own loopback is reached
+        by an explicit address, "127.0.0.1:5432". Raises UsageError for a rule that cannot be read.
+        """
+        with self.lock:
+            try:
+                for rule in rules:
+                    self._segment.allow(rule)
+            except ValueError as e:
+                raise UsageError(str(e)) from None
+
+    @property
+    def mode(self) -> str:
+        """ "virtual" (the default): the hosts that are made in Python; "none": nothing but lo; "host": all that the
+        host can reach, and every TCP port that a guest listens on is one of the host's."""
+        return self._box._kernel.net.mode
+
+    @mode.setter
+    def mode(self, mode: str) -> None:
+        if mode not in ("virtual", "none", "host"):
+            raise UsageError(f"the network is virtual, none or host, not {mode!r}")
+        with self.lock:
+            self._box._kernel.net.set_mode(mode)
+
+    def policy(
+        self, function: Callable[[Attempted], Any], kinds: Iterable[str] = ("connect", "bind", "datagram")
+    ) -> Callable[[Attempted], Any]:
+        """Ask ``function(attempted)`` about each TCP connect, bind and datagram of IP sockets; also as a decorator.
+
+        It returns None (what happens anyway), "allow" (also beyond the sandbox), an errno or its name to refuse with,
+        or (host, port) to go there instead, which the guest does not see. Where it raises, the guest gets EACCES. It
+        runs in the sandbox's own thread: while it does, no call of the sandbox is served.
+        """
+        from .netstack.policy import Policy
+
+        with self.lock:
+            net = self._box._kernel.net
+            net.policy = Policy(net, function, frozenset(kinds))
+        return function
 
     # ---- web sites
 

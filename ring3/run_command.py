@@ -179,6 +179,10 @@ def _sandbox(options: argparse.Namespace, trace_file: Any) -> Sandbox:
         from . import mounting
 
         mounting.mount(box, spec)
+    if options.net or options.publish:
+        from .net_options import apply
+
+        apply(box, options)
     for item in options.env:
         name, equals, value = item.partition("=")
         if not name:

@@ -358,3 +358,10 @@ def test_without_a_cache_nothing_is_left(workdir: Path) -> None:
     )
     assert done.stdout == b"hi\n", done.stderr
     assert os.listdir(workdir) == []
+
+
+def test_the_network_options() -> None:
+    assert "not [ADDRESS:]HOST:GUEST" in sentence(ring3("run", "-p", "80", "--", "true"), 125)
+    assert "there are virtual, none, host" in sentence(ring3("run", "--net", "bridge", "--", "true"), 125)
+    assert "is no port" in sentence(ring3("run", "--net", "allow=a:b", "--", "true"), 125)
+    assert "port 80 of the sandbox is 127.0.0.1:" in sentence(ring3("run", "-p", "0:80", "--", "true"), 0)

@@ -1,0 +1,180 @@
+"""Published ports: clients of the host reach a server in the sandbox.
+
+Layer: netstack, beside segment.py.  May touch: listening sockets and datagram sockets of the host.
+
+A connection is accepted on the host, and the TCP socket itself is put into the guest listener's queue: from then on the
+host kernel moves the bytes between the two programs, and nothing of ours is between them.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+import struct
+
+from .address import AF_INET, AF_INET6, LOOPBACK4, LOOPBACK6, Endpoint, err, parse_address
+from .hosts import GATEWAY4, GATEWAY6, OWN4, OWN6
+from .listener import peer_message
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .inet import InetSock
+    from .segment import Segment
+
+_AT_A_TIME = 64
+#: clients of a published datagram port that are remembered
+CLIENTS_MAX = 1024
+_RESET = struct.pack("ii", 1, 0)  # struct linger: closing resets
+_FIRST_PORT = 61000  # of the gateway's, behind which clients of datagram ports stand
+#: the sandbox's addresses in the order in which a server is looked for there
+_TARGETS = (OWN4, OWN6, LOOPBACK4, LOOPBACK6)
+
+
+def host_socket(address: str, port: int, kind: int) -> socket.socket:
+    """A socket of the host, bound.  Raises OSError."""
+    family = AF_INET6 if ":" in address else AF_INET
+    made = socket.socket(family, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    try:
+        if kind == socket.SOCK_STREAM:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind((address, port))
+        if kind == socket.SOCK_STREAM:
+            made.listen(4096)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+class PublishedStream:
+    """A TCP port of the host for `port` of the sandbox."""
+
+    def __init__(self, segment: Segment, sock: socket.socket, port: int) -> None:
+        self._segment, self._sock, self.port = segment, sock, port
+        self.host_port: int = sock.getsockname()[1]
+        segment.net.loop.add(sock.fileno(), self._ready, select.EPOLLIN)
+
+    def _ready(self, _events: int) -> None:
+        for _ in range(_AT_A_TIME):
+            try:
+                connection, client = self._sock.accept()
+            except OSError as e:
+                if e.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EINTR):
+                    self._segment.log_once(f"published port {self.host_port}: {e.strerror}")
+                return
+            with connection:
+                if not self._hand_in(connection, _seen_as(client)):
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+
+    def _hand_in(self, connection: socket.socket, client: Endpoint) -> bool:
+        net = self._segment.net
+        listener: InetSock | None = None
+        for target in _TARGETS:
+            listener = net.tcp.listener(target, self.port)
+            if listener is not None and listener.backlog is not None and not net.gone(listener):
+                break
+        else:
+            return False
+        assert listener is not None and listener.backlog is not None
+        if len(target) != len(client.host):  # a server that knows one family alone
+            client = Endpoint(GATEWAY4 if len(target) == 4 else GATEWAY6, client.port)
+        server = listener.accepted(connection.fileno(), Endpoint(target, self.port), client)
+        message = peer_message(client.pack(listener.family))
+        try:
+            if not listener.backlog.put(message, connection):
+                listener.backlog.park(message, connection.dup())
+        except OSError:
+            return False
+        server.hosted = True
+        server.hand_down(connection)
+        net.tcp.claim(server, self.port)
+        net.connected(server)
+        return True
+
+    def close(self) -> None:
+        """Free the host's port."""
+        self._segment.net.loop.remove(self._sock.fileno())
+        self._sock.close()
+
+
+class PublishedDatagrams:
+    """A UDP port of the host for `port` of the sandbox: each client has a port of the gateway's there."""
+
+    def __init__(self, segment: Segment, sock: socket.socket, port: int) -> None:
+        self._segment, self._sock, self.port = segment, sock, port
+        self.host_port: int = sock.getsockname()[1]
+        self._clients: dict[tuple[object, ...], int] = {}
+        segment.net.loop.add(sock.fileno(), self._ready, select.EPOLLIN)
+
+    def _ready(self, _events: int) -> None:
+        net = self._segment.net
+        for _ in range(_AT_A_TIME):
+            try:
+                data, client = self._sock.recvfrom(65536)
+            except OSError:
+                return
+            source = Endpoint(GATEWAY4, self._port_of(client))
+            for target in _TARGETS[::2]:
+                dest = Endpoint(target, self.port)
+                if net.datagram_receiver(net.udp, dest, source) is not None:
+                    self._segment.deliver(source, dest, data)
+                    break
+
+    def _port_of(self, client: tuple[object, ...]) -> int:
+        port = self._clients.get(client)
+        udp = self._segment.hosts.gateway.udp
+        if port is None:
+            if len(self._clients) >= CLIENTS_MAX:
+                oldest = next(iter(self._clients))
+                udp.pop(self._clients.pop(oldest), None)
+            port = next(p for p in range(_FIRST_PORT, 65536) if p not in udp)
+            self._clients[client] = port
+            udp[port] = lambda data, _source, _dest: self._answer(data, client)
+        return port
+
+    def _answer(self, data: bytes, client: tuple[object, ...]) -> None:
+        try:
+            self._sock.sendto(data, client)
+        except OSError:
+            pass
+
+    def close(self) -> None:
+        """Free the host's port."""
+        for port in self._clients.values():
+            self._segment.hosts.gateway.udp.pop(port, None)
+        self._segment.net.loop.remove(self._sock.fileno())
+        self._sock.close()
+
+
+def _seen_as(client: tuple[object, ...]) -> Endpoint:
+    """The address that the guest sees: the client's, or the gateway's for what comes from the host itself."""
+    host = parse_address(str(client[0]).partition("%")[0]) or GATEWAY4
+    if host[0] == 127 if len(host) == 4 else host == LOOPBACK6:
+        host = GATEWAY4 if len(host) == 4 else GATEWAY6
+    return Endpoint(host, int(str(client[1])))
+
+
+def publish(
+    segment: Segment, address: str, host_port: int, port: int, kind: str
+) -> PublishedStream | PublishedDatagrams:
+    """Publish `port` of the sandbox at (address, host_port; 0: any) of the host.  Raises OSError."""
+    if kind == "udp":
+        return PublishedDatagrams(segment, host_socket(address, host_port, socket.SOCK_DGRAM), port)
+    return PublishedStream(segment, host_socket(address, host_port, socket.SOCK_STREAM), port)
+
+
+def publish_listener(segment: Segment, sock: InetSock) -> PublishedStream:
+    """With the host's network (--net host): have the host's clients reach a guest's listener at its own port.
+
+    Raises EADDRINUSE, EACCES as listen(2) and bind(2) of the host do.
+    """
+    address = "127.0.0.1" if sock.local.loopback else "0.0.0.0"
+    try:
+        return PublishedStream(
+            segment, host_socket(address, sock.local.port, socket.SOCK_STREAM), sock.local.port
+        )
+    except OSError as e:
+        raise err(e.errno or errno.EADDRINUSE) from e
