@@ -5,6 +5,7 @@ Layer: the pretend kernel.  May touch: nothing.
 
 from . import (  # noqa: F401
     sys_attr,
+    sys_copy,
     sys_dir,
     sys_exec,
     sys_handle,

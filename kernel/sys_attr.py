@@ -14,6 +14,7 @@ from ..vfs.attrops import UTIME_NOW, UTIME_OMIT
 from ..vfs.inode import err
 from ..vfs.openfile import OpenPath
 from ..vfs.stat import S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK
+from .filesize import check_size
 from .handlers import NATIVE, InstallFd, Out, syscall
 from .paths import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, place, record
 
@@ -227,23 +228,9 @@ def sys_truncate(t: Task, path: bytes, size: int) -> Result:
         raise err(errno.EINVAL)
     where = t.sandbox.vfs.lookup(t, None, path)
     if size > where.inode.getattr().size:
-        _check_file_size(t, size)
+        check_size(t, size)
     attrops.truncate(t.sandbox.vfs, t, where, size)
     return 0
-
-
-def _check_file_size(t: Task, size: int) -> None:
-    """inode_newsize_ok(): beyond RLIMIT_FSIZE, which the host process has too, SIGXFSZ and EFBIG."""
-    import resource
-    import signal
-
-    try:
-        limit = resource.prlimit(t.process.pid, resource.RLIMIT_FSIZE)[0]
-    except OSError:
-        return  # it is just ending
-    if limit != resource.RLIM_INFINITY and size > limit:
-        signal.pidfd_send_signal(t.process.pidfd, signal.SIGXFSZ)
-        raise err(errno.EFBIG)
 
 
 @syscall("umask")

@@ -171,6 +171,9 @@ def sys_getdents(t: Task, fd: FdRef, buf: int, count: int) -> Result:
 # --- working directory and root ----------------------------------------------------------------------------
 
 
+_PATH_MAX = 4096
+
+
 @syscall("getcwd")
 def sys_getcwd(t: Task, buf: int, size: int) -> Result:
     """getcwd(2): the length with its NUL"""
@@ -179,6 +182,8 @@ def sys_getcwd(t: Task, buf: int, size: int) -> Result:
         raise err(errno.ENOENT)
     name, reachable = path_bytes(cwd, t.fs.root)
     text = (name if reachable else b"(unreachable)" + name) + b"\0"
+    if len(text) > _PATH_MAX:
+        raise err(errno.ENAMETOOLONG)
     if len(text) > size:
         raise err(errno.ERANGE)
     return Out(len(text), [(buf, text)])

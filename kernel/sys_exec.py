@@ -134,7 +134,8 @@ def exec_creds(old: Credentials, path: Path) -> tuple[Credentials, bool]:
     """bprm_fill_uid() and cap_bprm_creds_from_file(): the credentials after the exec, and AT_SECURE."""
     new = old.copy()
     inode = path.inode
-    if not path.mount.flags & MNT_NOSUID:
+    if not path.mount.flags & MNT_NOSUID and inode.mode & (_S_ISUID | _S_ISGID):
+        inode.refresh()  # a write since then has taken them
         if inode.mode & _S_ISUID:
             new.euid = inode.uid
         if inode.mode & (_S_ISGID | _S_IXGRP) == _S_ISGID | _S_IXGRP:

@@ -4,20 +4,17 @@ socket.
 Layer: the pretend kernel, a family of system calls.  May touch: the OpenFile behind a placeholder
 (vfs/openfile.py).
 
-A file made by Python has no pages to move, so these calls say so, with the errors after which programs fall
-back on read(2) and write(2): EINVAL, or EXDEV for copy_file_range(2).
+A file made by Python has no pages to move, so splice(2) and its like say so, with the error after which programs fall
+back on read(2) and write(2): EINVAL.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
-import os
 
 from ..vfs.flock import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN
 from ..vfs.inode import err
 from ..vfs.openfile import OpenFile, OpenPath
-from ..vfs.stat import S_IFDIR, S_IFIFO, S_IFMT
 from .handlers import NATIVE, syscall
 from .sys_pyfile import pyfile
 
@@ -45,37 +42,6 @@ def _must(file: OpenFile | None, *, write: bool) -> None:
         return
     if isinstance(file, OpenPath) or not (file.writable if write else file.readable):
         raise err(errno.EBADF)
-
-
-@syscall("sendfile")
-def sys_sendfile(t: Task, out_fd: FdRef, in_fd: FdRef, offset: int, count: int) -> Result:
-    """sendfile(2)"""
-    source, sink = _file(t, in_fd), _file(t, out_fd)
-    if source is None and sink is None:
-        return NATIVE
-    _must(source, write=False)
-    _must(sink, write=True)
-    flags = sink.flags if sink is not None else _native_flags(t, out_fd)
-    if flags & os.O_ACCMODE == os.O_RDONLY:
-        raise err(errno.EBADF)
-    if sink is not None or out_fd.mode & S_IFMT != S_IFIFO:
-        if flags & os.O_APPEND:
-            raise err(errno.EINVAL)
-        # splice_direct_to_actor() counts it as an access, although vfs_splice_read() fails or has nothing to do.
-        if source is not None and not source.flags & os.O_NOATIME and source.path.mount.keeps_atime:
-            source.inode.accessed()
-    if not count:
-        return 0
-    raise err(errno.EINVAL)
-
-
-def _native_flags(t: Task, fd: FdRef) -> int:
-    """What F_GETFL says of a native descriptor."""
-    out = t.host_fd(fd.fd)
-    try:
-        return fcntl.fcntl(out, fcntl.F_GETFL)
-    finally:
-        os.close(out)
 
 
 @syscall("splice")
@@ -116,28 +82,6 @@ def sys_vmsplice(t: Task, fd: FdRef, iov: int, count: int, flags: int) -> Result
     if pyfile(t, fd) is None:
         return NATIVE
     raise err(errno.EBADF)
-
-
-@syscall("copy_file_range")
-def sys_copy_file_range(
-    t: Task, in_fd: FdRef, in_at: int, out_fd: FdRef, out_at: int, count: int, flags: int
-) -> Result:
-    """copy_file_range(2), checked in the order of generic_file_rw_checks()."""
-    source, sink = _file(t, in_fd), _file(t, out_fd)
-    if source is None and sink is None:
-        return NATIVE
-    if isinstance(source, OpenPath) or isinstance(sink, OpenPath):
-        raise err(errno.EBADF)
-    if flags:
-        raise err(errno.EINVAL)
-    for file in (source, sink):
-        if file is not None and file.inode.kind == S_IFDIR:
-            raise err(errno.EISDIR)
-    _must(source, write=False)
-    _must(sink, write=True)
-    if sink is not None and sink.flags & os.O_APPEND:
-        raise err(errno.EBADF)
-    raise err(errno.EXDEV)
 
 
 @syscall("flock")

@@ -19,6 +19,7 @@ from ..vfs.inode import err
 from ..vfs.openfile import OpenFile, OpenPath
 from ..vfs.perm import owner_or_capable
 from ..vfs.stat import S_IFDIR, S_IFREG
+from .filesize import check_size, room
 from .handlers import NATIVE, Out, syscall
 from .layout import MAX_OUT
 
@@ -91,7 +92,16 @@ def _write(t: Task, fd: FdRef, data: bytes | None, count: int, offset: int | Non
             raise err(errno.EFAULT)
         data = b""
     _about_to(t, file, fd, 2)  # IN_MODIFY
-    return _then(file.do_write(t, data, offset), int)
+    return _then(file.do_write(t, _within_limit(t, file, data, offset), offset), int)
+
+
+def _within_limit(t: Task, file: OpenFile, data: bytes, offset: int | None) -> bytes:
+    """What RLIMIT_FSIZE lets through: of a regular file that is open for writing."""
+    if not data or file.inode.kind != S_IFREG or not file.writable:
+        return data
+    if file.flags & os.O_APPEND:
+        offset = file.inode.getattr().size
+    return data[: room(t, file.pos if offset is None else offset, len(data))]
 
 
 def _about_to(t: Task, file: OpenFile, fd: FdRef, event: int) -> None:
@@ -182,7 +192,7 @@ def _writev(t: Task, fd: FdRef, iov: bytes | None, count: int, offset: int | Non
         part = min(length, room)
         data += t.peek(address, part) if part else b""
         room -= part
-    return _then(file.do_write(t, data, offset), int)
+    return _then(file.do_write(t, _within_limit(t, file, data, offset), offset), int)
 
 
 def _position(low: int, flags_allowed: bool) -> int | None:
@@ -284,11 +294,13 @@ def sys_ioctl(t: Task, fd: FdRef, command: int, argument: int) -> Result:
 _F_DUPFD, _F_GETFD, _F_SETFD, _F_GETFL, _F_SETFL, _F_GETLK, _F_SETLK, _F_SETLKW = range(8)
 _F_SETOWN, _F_GETOWN, _F_SETSIG, _F_GETSIG, _F_SETOWN_EX, _F_GETOWN_EX = 8, 9, 10, 11, 15, 16
 _F_OFD_GETLK, _F_OFD_SETLK, _F_OFD_SETLKW = 36, 37, 38
-_F_SETLEASE, _F_GETLEASE, _F_DUPFD_QUERY, _F_CREATED_QUERY, _F_DUPFD_CLOEXEC = 1024, 1025, 1027, 1028, 1030
+_F_SETLEASE, _F_GETLEASE, _F_NOTIFY = 1024, 1025, 1026
+_F_DUPFD_QUERY, _F_CREATED_QUERY, _F_DUPFD_CLOEXEC = 1027, 1028, 1030
 _F_SETPIPE_SZ, _F_GETPIPE_SZ, _F_ADD_SEALS, _F_GET_RW_HINT = 1031, 1032, 1033, 1035
 _OF_DESCRIPTOR = (_F_DUPFD, _F_DUPFD_CLOEXEC, _F_GETFD, _F_SETFD, _F_DUPFD_QUERY)
 _SETFL_MASK = os.O_APPEND | os.O_NONBLOCK | os.O_NOATIME
 _F_RDLCK, _F_WRLCK, _F_UNLCK = 0, 1, 2
+_FALLOC_FL_KEEP_SIZE = 1
 
 
 def _lock(t: Task, file: OpenFile, command: int, argument: int) -> Result:
@@ -309,6 +321,10 @@ def sys_fcntl(t: Task, fd: FdRef, command: int, argument: int) -> Result:
         known = t.sandbox.vfs.files.get(fd.dev, fd.ino)
         if known is not None and not owner_or_capable(t.creds, known.inode):
             raise err(errno.EPERM)
+    if command in (_F_SETLEASE, _F_NOTIFY) and not isinstance(file, OpenPath):
+        name = "F_SETLEASE" if command == _F_SETLEASE else "F_NOTIFY"
+        t.sandbox.log_once(f"fcntl({name}): not supported; refused (EINVAL)")
+        raise err(errno.EINVAL)
     if file is None or command in _OF_DESCRIPTOR:
         return NATIVE
     if command == _F_GETFL:
@@ -354,13 +370,15 @@ def sys_ftruncate(t: Task, fd: FdRef, size: int) -> Result:
     file = pyfile(t, fd)
     if file is None:
         return NATIVE
+    if file.writable and size > file.inode.getattr().size:
+        check_size(t, size)
     file.do_truncate(size)
     return 0
 
 
 @syscall("fallocate")
 def sys_fallocate(t: Task, fd: FdRef, mode: int, offset: int, length: int) -> Result:
-    """fallocate(2): no Python-backed file has blocks to reserve. The order of checks is vfs_fallocate()'s."""
+    """fallocate(2), in the order of vfs_fallocate(): what of it a Python-backed file can is its own affair."""
     file = pyfile(t, fd)
     if file is None:
         return NATIVE
@@ -372,7 +390,12 @@ def sys_fallocate(t: Task, fd: FdRef, mode: int, offset: int, length: int) -> Re
         raise err(errno.EOPNOTSUPP)
     if not file.writable:
         raise err(errno.EBADF)
-    raise err(errno.EOPNOTSUPP if file.inode.kind == S_IFREG else errno.ENODEV)
+    if file.inode.kind != S_IFREG:
+        raise err(errno.ENODEV)
+    if not mode & _FALLOC_FL_KEEP_SIZE and offset + length > file.inode.getattr().size:
+        check_size(t, offset + length)
+    file.fallocate(mode, offset, length)
+    return 0
 
 
 #: FALLOC_FL_* that go together: KEEP_SIZE (1), which PUNCH_HOLE (2) needs and COLLAPSE_RANGE (8), INSERT_RANGE (0x20),

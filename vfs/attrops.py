@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 
-from . import acl
+from . import acl, privileges
 from .inode import err
 from .mount import MNT_NOEXEC
 from .notify import IN_ACCESS, IN_ATTRIB, IN_MODIFY
@@ -26,7 +26,7 @@ from .perm import (
     in_group,
     owner_or_capable,
 )
-from .stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISGID, S_ISUID, S_ISVTX, S_IXGRP, now_ns
+from .stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISGID, S_ISUID, S_ISVTX, now_ns
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ def chmod(vfs: Vfs, who: Caller, path: Path, mode: int) -> None:
     inode.setattr(mode=mode)
     if inode.acl is not None:
         inode.setxattr(acl.ACCESS, acl.after_chmod(inode.acl, mode), 0)
+    if mode & (S_ISUID | S_ISGID) and inode.kind == S_IFREG:
+        inode.may_be_open(privileges.lost_by_write(who.creds, inode))
     _told(vfs, path, IN_ATTRIB)
 
 
@@ -77,15 +79,14 @@ def chown(vfs: Vfs, who: Caller, path: Path, uid: int, gid: int) -> None:
     if gid != -1 and not (owner and (gid == inode.gid or in_group(creds, gid))) and not capable:
         raise err(errno.EPERM)
     mode = None
-    if inode.mode & S_IFMT != S_IFDIR and inode.mode & (S_ISUID | S_ISGID):
-        kill = S_ISUID
-        if inode.mode & S_IXGRP or not (in_group(creds, inode.gid) or creds.capable(CAP_FSETID)):
-            kill |= S_ISGID
-        if inode.mode & kill and inode.mode & S_IFMT != S_IFLNK:
+    if inode.mode & S_IFMT not in (S_IFDIR, S_IFLNK):
+        kill = privileges.set_id_bits(creds, inode)
+        if kill:
             # Through notify_change() this is a chmod too, with chmod's condition.
             if not owner_or_capable(creds, inode):
                 raise err(errno.EPERM)
             mode = inode.mode & 0o7777 & ~kill
+        privileges.remove_capabilities(inode)
     inode.setattr(uid=None if uid == -1 else uid, gid=None if gid == -1 else gid, mode=mode)
     _told(vfs, path, IN_ATTRIB)
 
@@ -123,7 +124,7 @@ def truncate(vfs: Vfs, who: Caller, path: Path, size: int) -> None:
     vfs.want_write(path)
     check(who.creds, inode, MAY_WRITE)
     vfs.deny_executed(who, inode)
-    vfs.remove_privileges(who, inode)
+    privileges.remove(who.creds, inode)
     inode.setattr(size=size)
     _told(vfs, path, IN_MODIFY)
 
@@ -143,7 +144,6 @@ def access(creds: Creds, path: Path, mask: int) -> None:
 # -- extended attributes -------------------------------------------------------------------------------------
 
 _PREFIXES = (b"user.", b"trusted.", b"security.", b"system.")
-_CAPABILITY = b"security.capability"
 
 
 def _known(name: bytes) -> None:
@@ -173,7 +173,7 @@ def _permit(creds: Creds, inode: Inode, name: bytes, mask: int) -> None:
 
 def _permit_security(creds: Creds, name: bytes) -> None:
     """cap_inode_setxattr()."""
-    if name == _CAPABILITY:
+    if name == privileges.CAPABILITY:
         if not creds.capable(CAP_SETFCAP):
             raise err(errno.EPERM)
     elif name.startswith(b"security.") and not creds.capable(CAP_SYS_ADMIN):
@@ -192,6 +192,8 @@ def setxattr(vfs: Vfs, who: Caller, path: Path, name: bytes, value: bytes, flags
         _set_acl(who.creds, inode, name, value)
     else:
         inode.setxattr(name, value, flags)
+        if name == privileges.CAPABILITY and inode.kind == S_IFREG:
+            inode.may_be_open(0)
     _told(vfs, path, IN_ATTRIB)
 
 
@@ -236,6 +238,7 @@ def getxattr(who: Caller, path: Path, name: bytes) -> bytes:
 
 def listxattr(who: Caller, path: Path) -> list[bytes]:
     """listxattr(2): trusted.* shows only with CAP_SYS_ADMIN."""
+    path.inode.refresh()
     names = path.inode.listxattr()
     if not who.creds.capable(CAP_SYS_ADMIN):
         names = [n for n in names if not n.startswith(b"trusted.")]

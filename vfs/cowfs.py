@@ -26,6 +26,7 @@ from .hostfs import HostFS, HostNode
 from .inode import Inode, OpenContext, err
 from .memattrs import MemoryAttributes, relatime
 from .memdata import MemData, MemfdPool
+from .privileges import CAPABILITY
 from .stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, Stat, now_ns
 
 TYPE_CHECKING = False  # the typing module costs start-up time
@@ -92,7 +93,7 @@ class CowNode(MemoryAttributes, HostNode):
     """An object that may have a lower one (`lower`), may own its attributes (`own`) and may own its bytes
     (`data`)."""
 
-    __slots__ = ("cow_name", "cow_parent", "data", "delta", "linkable", "lower", "own", "target", "xattrs")
+    __slots__ = ("cow_name", "cow_parent", "data", "delta", "linkable", "lost", "lower", "own", "target", "xattrs")
 
     sb: CowFS
 
@@ -106,6 +107,7 @@ class CowNode(MemoryAttributes, HostNode):
         self.data: MemData | None = None
         self.delta = 0  # links made and removed here
         self.linkable = False
+        self.lost = 0
         self.target = b""
         self.xattrs: dict[bytes, bytes] | None = None if self.lower else {}
         self.cow_parent: CowDir | None = None
@@ -159,8 +161,12 @@ class CowNode(MemoryAttributes, HostNode):
     def refresh(self) -> None:
         if not self.own:
             self.update(self.host_stat())
+        elif self.lost:
+            self.settle()
 
     def getattr(self) -> Stat:
+        if self.lost:
+            self.settle()
         if not self.own:
             st = self.host_stat()
             self.update(st)
@@ -224,6 +230,8 @@ class CowNode(MemoryAttributes, HostNode):
         mtime: int | None = None,
     ) -> None:
         now = now_ns()
+        if self.lost:
+            self.settle()
         if size is not None:
             self.copy_up(size).truncate(size, now)
         self.own_attributes()
@@ -304,6 +312,15 @@ class CowNode(MemoryAttributes, HostNode):
         if self.xattrs is None:
             self.xattrs = {name: HostNode.getxattr(self, name) for name in HostNode.listxattr(self)}
         return self.xattrs
+
+    @property
+    def has_capabilities(self) -> bool:  # type: ignore[override]
+        if self.xattrs is not None or not self.lower:
+            return super().has_capabilities
+        try:
+            return bool(HostNode.getxattr(self, CAPABILITY))
+        except OSError:
+            return False
 
     def getxattr(self, name: bytes) -> bytes:
         return HostNode.getxattr(self, name) if self.xattrs is None else super().getxattr(name)

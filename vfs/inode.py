@@ -201,6 +201,8 @@ class Inode:
     #: Of a directory: do its names and permissions change by the calls of guests and the user alone? Then walks
     #: through it are remembered (Vfs.lookup).
     steady = False
+    #: Is there a security.capability that a write takes away? (False where a host kernel sees to it.)
+    has_capabilities = False
 
     # -- attributes ------------------------------------------------------------------------------------------
 
@@ -266,6 +268,16 @@ class Inode:
         if mtime is not None:
             self.mtime = mtime
         self.ctime = now_ns()
+
+    def write_opened(self, lost: int) -> None:
+        """The file was opened for writing; these set-id bits go when it is written (privileges.py). Here at once,
+        for a filesystem that does not know when."""
+        if lost:
+            self.setattr(mode=self.mode & 0o7777 & ~lost)
+
+    def may_be_open(self, lost: int) -> None:
+        """Set-id bits or file capabilities were set, maybe while the file is open for writing: as write_opened(), where
+        the filesystem knows when the file is written."""
 
     def accessed(self) -> None:
         """A directory's entries or a symlink's target were read: what the filesystem does to atime. (Files are

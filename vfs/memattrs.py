@@ -1,6 +1,7 @@
-"""Attributes of inodes that are kept in memory: extended ones in a dictionary, and relatime.
+"""Attributes of inodes that are kept in memory: extended ones in a dictionary, relatime, and set-id bits that go when
+a guest writes.
 
-Layer: vfs, beneath memfs.py and cowfs.py. May touch: nothing.
+Layer: vfs, beneath memfs.py and cowfs.py. May touch: the times of a memfd, through memdata.py.
 """
 
 from __future__ import annotations
@@ -9,9 +10,15 @@ import errno
 
 from .acl import ACCESS, DEFAULT
 from .inode import Inode, err
+from .privileges import CAPABILITY
 from .stat import now_ns
 
+TYPE_CHECKING = False  # the typing module costs start-up time
+if TYPE_CHECKING:
+    from typing import Any
+
 _DAY = 86400 * 10**9  # in ns
+_CAPABILITIES = 1 << 16  # beside the set-id bits
 
 
 def relatime(atime: int, mtime: int, ctime: int, now: int) -> bool:
@@ -20,11 +27,14 @@ def relatime(atime: int, mtime: int, ctime: int, now: int) -> bool:
 
 
 class MemoryAttributes(Inode):
-    """For an Inode class with the slot `xattrs`: None while there are none of ours."""
+    """For an Inode class with the slots `xattrs` (None while there are none of ours), `data` (of a regular file) and
+    `lost` (what the first write takes)."""
 
     __slots__ = ()
 
     xattrs: dict[bytes, bytes] | None
+    data: Any  # MemData, or None
+    lost: int
 
     def own_xattrs(self) -> dict[bytes, bytes]:
         """The dictionary, made now if there is none."""
@@ -35,6 +45,38 @@ class MemoryAttributes(Inode):
     def touched(self, now: int) -> None:
         """The inode changed: ctime."""
         raise NotImplementedError
+
+    # -- privileges that a write takes -----------------------------------------------------------------------
+
+    @property
+    def has_capabilities(self) -> bool:  # type: ignore[override]
+        return self.xattrs is not None and CAPABILITY in self.xattrs
+
+    def write_opened(self, lost: int) -> None:
+        if self.has_capabilities:
+            lost |= _CAPABILITIES
+        if lost and self.data is not None:
+            self.settle()
+            self.lost |= lost  # type: ignore[misc]
+            self.data.watch_writes()
+
+    def may_be_open(self, lost: int) -> None:
+        if self.data is not None and self.data.live:
+            self.write_opened(lost)
+
+    def settle(self) -> None:
+        """Was it written since? Then what a write takes is gone."""
+        if not self.lost or self.data is None:
+            return
+        written = self.data.written()
+        if written:
+            self.mode &= ~self.lost | ~0o7777
+            if self.lost & _CAPABILITIES and self.xattrs is not None:
+                self.xattrs.pop(CAPABILITY, None)
+        if written is not False:
+            self.lost = 0  # type: ignore[misc]
+
+    # -- extended attributes ---------------------------------------------------------------------------------
 
     @property
     def acl(self) -> bytes | None:  # type: ignore[override]

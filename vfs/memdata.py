@@ -33,6 +33,7 @@ _MFD_EXEC = 0x10  # Linux 6.3; without it vm.memfd_noexec may take the right to 
 _flags = os.MFD_CLOEXEC | _MFD_EXEC
 _KEEP_SIZE = 1 << 20  # idle files above this stay memfds unless descriptors run out
 _CHUNK = 1 << 24
+_last_mark = 1  # ns after the epoch: see MemData.watch_writes()
 
 
 def new_memfd() -> int:
@@ -47,48 +48,43 @@ def new_memfd() -> int:
         return os.memfd_create("ring3", _flags)
 
 
-def is_idle(fd: int) -> bool:
-    """Does nobody but this descriptor use the memfd? False when in doubt."""
+def _granted(fd: int, kind: int) -> bool:
+    """Would this lease be given on the descriptor (fcntl(2), "Leases")?"""
     try:
-        probe = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.fcntl(probe, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-        fcntl.fcntl(probe, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, kind)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
         return True
     except OSError:
         return False
+
+
+def _granted_anew(fd: int, flags: int, kind: int) -> bool:
+    """The same on the object opened once more; False when in doubt."""
+    try:
+        probe = os.open(f"/proc/self/fd/{fd}", flags | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return _granted(probe, kind)
     finally:
         os.close(probe)
+
+
+def is_idle(fd: int) -> bool:
+    """Does nobody but this descriptor use the memfd? False when in doubt."""
+    return _granted_anew(fd, os.O_RDWR, fcntl.F_WRLCK)
 
 
 def has_writer(fd: int) -> bool:
-    """May somebody else write the memfd, by descriptor or mapping? A read lease is given only if not (fcntl(2)).
-    True when in doubt."""
-    try:
-        probe = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return True
-    try:
-        fcntl.fcntl(probe, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        fcntl.fcntl(probe, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-        return False
-    except OSError:
-        return True
-    finally:
-        os.close(probe)
+    """May somebody else write the memfd, by descriptor or mapping? A read lease is given only if not. True when in
+    doubt."""
+    return not _granted_anew(fd, os.O_RDONLY, fcntl.F_RDLCK)
 
 
 def is_idle_own(fd: int) -> bool:
     """is_idle() of an ordinary tmpfs file: there our own descriptor counts (memfd_create's does not), so that the
     lease is tried on it."""
-    try:
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-        return True
-    except OSError:
-        return False
+    return _granted(fd, fcntl.F_WRLCK)
 
 
 class MemData:
@@ -102,7 +98,9 @@ class MemData:
         "_data",
         "_fd",
         "_ident",
+        "_kept",
         "_pool",
+        "_written",
         "atime",
         "ctime",
         "linked",
@@ -115,6 +113,8 @@ class MemData:
         self._fd = -1
         self._ident = (0, 0)
         self._base_ctime = 0
+        self._kept: int | None = None  # mtime, while the memfd's is a mark
+        self._written = False
         self._blob: ref[Blob] | None = None
         self.atime = self.mtime = self.ctime = now
         self.linked = True  # False: no name is left; the bytes may go when the last user is gone
@@ -204,7 +204,13 @@ class MemData:
         if st.st_ctime_ns != self._base_ctime:  # a guest wrote
             self._base_ctime = st.st_ctime_ns
             self.ctime = max(self.ctime, st.st_ctime_ns)
-        return st.st_size, st.st_blocks, st.st_atime_ns, st.st_mtime_ns, self.ctime
+        mtime = st.st_mtime_ns
+        if self._kept is not None:
+            if mtime > _last_mark:
+                self._kept, self._written = None, True
+            else:
+                mtime = self._kept
+        return st.st_size, st.st_blocks, st.st_atime_ns, mtime, self.ctime
 
     def idle_size(self) -> tuple[int, int]:
         """(size, 512-byte blocks) while there is no memfd."""
@@ -229,9 +235,34 @@ class MemData:
             self.stat()
         self.ctime = max(self.ctime, now)
 
-    def _put_times(self) -> None:
-        os.utime(self._fd, ns=(self.atime, self.mtime))
+    def _put_times(self, mark: bool = False) -> None:
+        global _last_mark
+        mtime = self.mtime
+        if mark or self._kept is not None:
+            self._kept = mtime
+            mtime = _last_mark = _last_mark + 1  # each time another, since images are known by their mtime
+        os.utime(self._fd, ns=(self.atime, mtime))
         self._base_ctime = os.fstat(self._fd).st_ctime_ns
+
+    # -- was it written? -------------------------------------------------------------------------------------
+
+    def watch_writes(self) -> None:
+        """From now on written() tells whether a guest has written. The memfd's mtime is a mark meanwhile, which every
+        write replaces; comparing times would miss a write within one tick of the kernel's clock."""
+        if self._kept is None:
+            self.fd()
+            _, _, self.atime, self.mtime, _ = self.stat()
+            self._written = False
+            self._put_times(mark=True)
+
+    def written(self) -> bool | None:
+        """Has anybody written since watch_writes()? None: nobody has, and nobody who could has it open any more."""
+        if self._kept is not None:
+            self.stat()
+        if self._kept is not None:
+            return False
+        written, self._written = self._written, False
+        return True if written else None
 
     def truncate(self, size: int, now: int) -> None:
         """Cut or extend with a hole; mtime and ctime become now."""
@@ -283,6 +314,7 @@ class MemData:
         return True
 
     def _drop(self) -> None:
+        self._kept = None
         fd, self._fd = self._fd, -1
         if fd >= 0:
             self._pool.remove(self, self._ident)

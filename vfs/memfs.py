@@ -183,7 +183,7 @@ class MemInode(MemoryAttributes):
 class MemFile(MemInode):
     """A regular file."""
 
-    __slots__ = ("data", "linkable")
+    __slots__ = ("data", "linkable", "lost")
 
     forgets = True
 
@@ -191,8 +191,15 @@ class MemFile(MemInode):
         super().__init__(sb, mode & 0o7777 | S_IFREG, uid, gid, nlink=nlink)
         self.data = sb.new_data(self.ctime)
         self.linkable = False
+        self.lost = 0
+
+    def refresh(self) -> None:
+        if self.lost:
+            self.settle()
 
     def getattr(self) -> Stat:
+        if self.lost:
+            self.settle()
         size, blocks, atime, mtime, ctime = self.data.stat()
         return Stat(
             self.sb.dev,
@@ -222,6 +229,8 @@ class MemFile(MemInode):
         mtime: int | None = None,
     ) -> None:
         now = now_ns()
+        if self.lost:
+            self.settle()
         if size is not None:
             self.data.truncate(size, now)
         if atime is not None or mtime is not None:
@@ -240,7 +249,8 @@ class MemFile(MemInode):
     def open(self, ctx: OpenContext) -> int:
         if self.sb.shm is not None:
             self.sb.settle()
-        return self.data.open(ctx.flags)
+        fd: int = self.data.open(ctx.flags)
+        return fd
 
 
 class MemSymlink(MemInode):

@@ -11,7 +11,7 @@ import errno
 from .inode import err
 from .mount import MNT_NOSYMFOLLOW, Path
 from .perm import MAY_EXEC, allowed
-from .stat import S_IFDIR, S_IFLNK, S_IFMT, S_ISVTX
+from .stat import S_IFDIR, S_IFLNK, S_IFMT, S_ISVTX, S_IWOTH
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 
 NAME_MAX = 255
-S_IWOTH = 2
 MAX_LINKS = 40  # MAXSYMLINKS
 
 # openat2(2) resolve flags; the walk understands them itself.

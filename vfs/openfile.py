@@ -143,6 +143,10 @@ class OpenFile(FileRecord):
         """ftruncate(2), for a file open for writing."""
         self.inode.setattr(size=size)
 
+    def fallocate(self, mode: int, offset: int, length: int) -> None:
+        """fallocate(2); EOPNOTSUPP for a file without blocks."""
+        raise err(errno.EOPNOTSUPP)
+
     def fsync(self) -> None:
         """fsync(2) and fdatasync(2)."""
 

@@ -29,6 +29,7 @@ from .layers import is_private
 from .memfs import MemoryFS
 from .openfile import OpenFile
 from .perm import ROOT
+from .privileges import CAPABILITY
 from .stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, Stat, StatFs
 
 TYPE_CHECKING = False  # the typing module costs start-up time
@@ -273,6 +274,21 @@ class OverlayNode(Inode):
         upper = self.copy_up(size)
         upper.setattr(mode=mode, uid=uid, gid=gid, size=size, atime=atime, mtime=mtime)
         self.take()
+
+    @property
+    def has_capabilities(self) -> bool:  # type: ignore[override]
+        try:
+            return bool(self.real.getxattr(CAPABILITY))
+        except OSError:
+            return False
+
+    def write_opened(self, lost: int) -> None:
+        if self.upper is not None:
+            self.upper.write_opened(lost)
+
+    def may_be_open(self, lost: int) -> None:
+        if self.upper is not None:
+            self.upper.may_be_open(lost)
 
     def accessed(self) -> None:
         """ovl_update_time(): a lower layer keeps its access times."""

@@ -56,6 +56,13 @@ class WriteFile(OpenFile):
         os.ftruncate(self._fd, size)
         self.inode.dirty = True
 
+    def fallocate(self, mode: int, offset: int, length: int) -> None:
+        from ..kernel._libc import ffi
+
+        self.inode.dirty = True
+        if ffi.dlopen(None).fallocate(self._fd, mode, offset, length):
+            raise OSError(ffi.errno, os.strerror(ffi.errno))
+
     def fsync(self) -> None:
         self.inode.flush()
 

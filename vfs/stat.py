@@ -23,6 +23,8 @@ S_ISUID = 0o4000
 S_ISGID = 0o2000
 S_ISVTX = 0o1000
 S_IXGRP = 0o010
+S_IWGRP = 0o020
+S_IWOTH = 0o002
 
 # statx(2) request bits and attributes (include/uapi/linux/stat.h).
 STATX_BASIC_STATS = 0x7FF

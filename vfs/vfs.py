@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 
+from . import privileges
 from .acl import give, inherit
 from .files import FileRegistry
 from .fstypes import FSTYPES
@@ -20,17 +21,15 @@ from .mount import MNT_NODEV, MNT_NOEXEC, MNT_RDONLY, MNT_RELATIME, Mount, Mount
 from .namei import LAST_NORM, Walk, caller_task, path_bytes
 from .openfile import OpenFile, OpenPath
 from .perm import (
-    CAP_FSETID,
     MAY_EXEC,
     MAY_READ,
     MAY_WRITE,
     ROOT,
     check,
-    in_group,
     owner_of_new,
     owner_or_capable,
 )
-from .stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_ISGID, S_ISUID, S_IXGRP
+from .stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_ISVTX, S_IWGRP, S_IWOTH
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
@@ -103,7 +102,9 @@ class Vfs:
         self.devices: dict[tuple[int, int], Driver] = {}  # (S_IFCHR or S_IFBLK, rdev) -> its open
         self.fifos: dict[Inode, Fifo] = {}
         self.protected_hardlinks = _sysctl("protected_hardlinks")
-        self.mounts.protected_symlinks = _sysctl("protected_symlinks")
+        self.mounts.protected_symlinks = bool(_sysctl("protected_symlinks"))
+        #: fs.protected_regular and fs.protected_fifos, by the type that they protect
+        self.protected = {S_IFREG: _sysctl("protected_regular"), S_IFIFO: _sysctl("protected_fifos")}
         self._anon: Mount | None = None
         self.proc: SuperBlock | None = None  # the world's /proc, which names mounts
         mount = self.mounts.create(root, flags)
@@ -257,6 +258,7 @@ class Vfs:
                 walk.follow(inode)
                 continue
             break
+        above = walk.path.dentry.inode
         path = walk.step(inode)
         if (walk.trailing or flags & os.O_DIRECTORY) and not path.inode.is_dir:
             raise err(
@@ -267,7 +269,17 @@ class Vfs:
                 raise err(errno.EEXIST, name)
             if path.inode.is_dir:
                 raise err(errno.EISDIR, name)
+            self._may_create_in_sticky(who, above, path.inode)
         return path, self._open_and_tell(who, path, flags, created)
+
+    def _may_create_in_sticky(self, who: Caller, above: Inode, inode: Inode) -> None:
+        """may_create_in_sticky(): O_CREAT that finds what others have put into a sticky directory (proc_sys_fs(5),
+        "protected_regular")."""
+        level = self.protected.get(inode.mode & S_IFMT, 1)
+        if not above.mode & S_ISVTX or not level or inode.uid in (above.uid, who.creds.fsuid):
+            return
+        if above.mode & S_IWOTH or (above.mode & S_IWGRP and level >= 2 and inode.kind in self.protected):
+            raise err(errno.EACCES)
 
     def _open_and_tell(self, who: Caller, path: Path, flags: int, created: bool) -> Opened:
         """open_path(), for who watches with inotify too."""
@@ -332,9 +344,9 @@ class Vfs:
         if want & MAY_WRITE and kind == S_IFREG:
             if not created:
                 self.want_write(path)
-                # Linux takes the bits at the first write, of which nobody tells us: at the open, then.
-                self.remove_privileges(who, inode)
             self.deny_executed(who, inode)
+            if flags & os.O_TRUNC and not created:
+                privileges.remove(who.creds, inode)
         if kind != S_IFREG:
             flags &= ~os.O_TRUNC
         keep = ~(os.O_CREAT | os.O_EXCL | os.O_NOCTTY | os.O_CLOEXEC)
@@ -344,7 +356,14 @@ class Vfs:
             keep &= ~(
                 os.O_NOFOLLOW | os.O_DIRECTORY
             )  # the host object is reached through a link of /proc/self/fd
-        return inode.open(OpenContext(self, path, flags & keep, who.creds, caller_task(who)))
+        opened = inode.open(OpenContext(self, path, flags & keep, who.creds, caller_task(who)))
+        if want & MAY_WRITE and kind == S_IFREG:
+            lost = privileges.lost_by_write(who.creds, inode)
+            if created:
+                inode.may_be_open(lost)
+            else:
+                inode.write_opened(lost)
+        return opened
 
     def handle(self, path: Path, opened: int | OpenFile) -> int:
         """Register what was opened; returns the host fd to hand to the guest (which the caller then
@@ -369,17 +388,6 @@ class Vfs:
             exe = process.exe
             if exe is not None and process.alive and exe.dentry.inode is inode:
                 raise err(errno.ETXTBSY)
-
-    def remove_privileges(self, who: Caller, inode: Inode) -> None:
-        """file_remove_privs(): a change of the bytes takes the set-id bits, unless by CAP_FSETID."""
-        creds = who.creds
-        mode = inode.mode
-        if mode & (S_ISUID | S_ISGID) and not creds.capable(CAP_FSETID):
-            kill = mode & S_ISUID
-            if mode & S_ISGID and (mode & S_IXGRP or not in_group(creds, inode.gid)):
-                kill |= S_ISGID
-            if kill:
-                inode.setattr(mode=mode & 0o7777 & ~kill)
 
     # -- objects without a place in a filesystem, and those that have no bytes -------------------------------
 
@@ -445,10 +453,10 @@ class Vfs:
         return not path.mount.flags & MNT_NOEXEC
 
 
-def _sysctl(name: str) -> bool:
+def _sysctl(name: str) -> int:
     """A switch of the host's /proc/sys/fs, so that the guest's world behaves as the host would."""
     try:
         with open(f"/proc/sys/fs/{name}", "rb", buffering=0) as f:
-            return f.read(1) != b"0"
-    except OSError:
-        return True
+            return int(f.read(8))
+    except (OSError, ValueError):
+        return 1
