@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import gc
 import os
 from collections.abc import Iterator
 
@@ -20,6 +21,7 @@ def open_fds() -> int:
 
 @pytest.fixture
 def vfs() -> Iterator[Vfs]:
+    gc.collect()  # other tests' garbage may hold some
     before = open_fds()
     made = Vfs(MemoryFS(mode=0o755))
     yield made
