@@ -16,10 +16,13 @@ import struct
 from ..netstack.address import (
     AF_INET,
     AF_INET6,
+    AF_NETLINK,
     AF_UNIX,
     IPPROTO_TCP,
     IPPROTO_UDP,
     IPPROTO_UDPLITE,
+    NETLINK_ROUTE,
+    NETLINK_SOCK_DIAG,
     SOCK_DGRAM,
     SOCK_RAW,
     SOCK_SEQPACKET,
@@ -74,6 +77,8 @@ def _check_kind(t: Task, family: int, kind: int, protocol: int) -> tuple[int, in
         if kind not in (SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET):
             raise err(errno.ESOCKTNOSUPPORT)
         return kind, 0
+    if family == AF_NETLINK:
+        return _check_netlink(t, kind, protocol)
     if not 0 <= protocol < _IPPROTO_MAX:
         raise err(errno.EINVAL)
     if kind == SOCK_RAW:
@@ -90,6 +95,16 @@ def _check_kind(t: Task, family: int, kind: int, protocol: int) -> tuple[int, in
     return kind, _PROTOCOLS[kind]
 
 
+def _check_netlink(t: Task, kind: int, protocol: int) -> tuple[int, int]:
+    """The same of netlink_create(): there are NETLINK_ROUTE and SOCK_DIAG; the others are as without the modules."""
+    if kind not in (SOCK_RAW, SOCK_DGRAM):
+        raise err(errno.ESOCKTNOSUPPORT)
+    if protocol not in (NETLINK_ROUTE, NETLINK_SOCK_DIAG):
+        t.sandbox.log_once(f"socket(AF_NETLINK, {protocol}): only ROUTE and SOCK_DIAG are there (EPROTONOSUPPORT)")
+        raise err(errno.EPROTONOSUPPORT)
+    return kind, protocol
+
+
 @syscall("socket")
 def sys_socket(t: Task, family: int, kind: int, protocol: int) -> Result:
     """socket(2): AF_UNIX, AF_INET, AF_INET6."""
@@ -101,7 +116,7 @@ def sys_socket(t: Task, family: int, kind: int, protocol: int) -> Result:
         raise err(errno.EAFNOSUPPORT)
     if kind >= _SOCK_MAX:
         raise err(errno.EINVAL)
-    if family not in (AF_UNIX, AF_INET, AF_INET6):
+    if family not in (AF_UNIX, AF_INET, AF_INET6, AF_NETLINK):
         t.sandbox.log_once(f"socket(family {family}): sandboxes do not have it yet; refused (EAFNOSUPPORT)")
         raise err(errno.EAFNOSUPPORT)
     kind, protocol = _check_kind(t, family, kind, protocol)

@@ -54,6 +54,14 @@ class Backlog:
         self.limit = SOMAXCONN if not 0 <= limit <= SOMAXCONN else limit
         self._wake()
 
+    @property
+    def waiting(self) -> int:
+        """How many connections wait."""
+        ours = self.owner.end
+        if ours is None or not Backlog._unit:
+            return 0
+        return _outq(ours) // Backlog._unit + len(self.parked)
+
     def put(self, message: bytes, end: socket.socket) -> bool:
         """Queue a connection, if there is room; the caller then closes `end`."""
         return not self.parked and self._put(message, end)

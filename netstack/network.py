@@ -14,7 +14,7 @@ import select
 import socket
 
 from ..kernel.layout import CONSTANTS
-from .address import AF_UNIX, LOOPBACK6, SOCK_STREAM
+from .address import AF_NETLINK, AF_UNIX, LOOPBACK6, SOCK_STREAM
 from .hosts import OWN4, OWN6
 from .ports import Ports
 from .sock import CLOSED, CONNECTED, LISTENING, Sock, identity
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from ..kernel.sandbox import Kernel
     from .address import Endpoint
     from .inet import InetSock
+    from .netlink import NetlinkSock, NetlinkWire
     from .policy import Policy
+    from .rtnetlink import Answers
     from .segment import Segment
     from .unix import UnixSock
 
@@ -51,6 +53,8 @@ class Network:
         self.tcp, self.udp, self.udplite = Ports(self), Ports(self), Ports(self)
         self.abstract: dict[tuple[bytes, int], UnixSock] = {}
         self.bound_inodes: dict[tuple[int, int], UnixSock] = {}
+        self.netlink_ports: dict[int, NetlinkSock] = {}
+        self._netlink_wire: NetlinkWire | None = None
         self._connected = 0
         self._sweep_at = _SWEEP_MIN
 
@@ -71,6 +75,21 @@ class Network:
         self.own = frozenset() if mode == "none" else frozenset((OWN4, OWN6))
         if mode == "host":
             self.segment.allow("*", loopback=True)
+
+    @property
+    def netlink_wire(self) -> NetlinkWire:
+        """Where requests to the kernel's rtnetlink go."""
+        if self._netlink_wire is None:
+            from .netlink import NetlinkWire
+
+            self._netlink_wire = NetlinkWire(self)
+        return self._netlink_wire
+
+    def route_answers(self) -> Answers:
+        """The interfaces and routes as rtnetlink tells them."""
+        from .rtnetlink import Answers
+
+        return Answers(bool(self.own), self.has_egress)
 
     @property
     def has_egress(self) -> bool:
@@ -107,6 +126,10 @@ class Network:
             from .unix import UnixSock
 
             sock: Sock = UnixSock(self, family, kind, protocol)
+        elif family == AF_NETLINK:
+            from .netlink import NetlinkSock
+
+            sock = NetlinkSock(self, family, kind, protocol)
         else:
             from .inet import InetSock
 
@@ -227,6 +250,8 @@ class Network:
             if sock.state != CLOSED:
                 self.release(sock)
         self.sockets.clear()
+        if self._netlink_wire is not None:
+            self._netlink_wire.close()
         if self._segment is not None:
             self._segment.close()
 

@@ -15,6 +15,7 @@ import struct
 from .address import (
     AF_INET,
     AF_INET6,
+    AF_NETLINK,
     AF_UNIX,
     IPPROTO_IP,
     IPPROTO_IPV6,
@@ -96,6 +97,9 @@ _IP6: dict[int, Option] = {
     76: Option(0, INT), 78: Option(0),
 }  # fmt: skip
 _UDPLITE: dict[int, Option] = {10: Option(8, INT, 0), 11: Option(8, INT, 0)}  # UDPLITE_SEND_CSCOV, RECV_CSCOV
+SOL_NETLINK = 270
+#: membership (1, 2), PKTINFO, BROADCAST_ERROR, NO_ENOBUFS, CAP_ACK, EXT_ACK; not GET_STRICT_CHK: dumps are not filtered
+_NETLINK: dict[int, Option] = {n: Option(0, INT if n < 3 else BOOL) for n in (1, 2, 3, 4, 5, 10, 11)}
 _MEMBERSHIPS = {
     IPPROTO_IP: (35, 36, 37, 38, 39, 40, 42, 43, 44, 45, 46, 47, 48),
     IPPROTO_IPV6: (20, 21, 27, 28, 42, 45),
@@ -116,6 +120,10 @@ def _table(sock: Sock, level: int) -> dict[int, Option]:
         return _SOCKET
     if sock.family == AF_UNIX:
         raise err(errno.EOPNOTSUPP)
+    if sock.family == AF_NETLINK:
+        if level == SOL_NETLINK:
+            return _NETLINK
+        raise err(errno.ENOPROTOOPT)
     if level == IPPROTO_TCP and sock.type == SOCK_STREAM:
         return _TCP
     if level == IPPROTO_UDPLITE and sock.protocol == IPPROTO_UDPLITE:
@@ -329,7 +337,7 @@ def ancillary(receiver: Sock, sender: Sock, host: bytes) -> bytes:
     """The control messages that `receiver` asked for about a datagram to `host`, whole (ip_cmsg_recv,
     ip6_datagram_recv_ctl): where it went, its time to live, its class."""
     out = b""
-    for level, wanted, kind in _ANCILLARY[receiver.family]:
+    for level, wanted, kind in _ANCILLARY.get(receiver.family, ()):
         if not any(receiver.options.get((level, wanted), b"")):
             continue
         out += _control(level, kind, _about(level, kind, sender, host))

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ring3.kernel.task import Credentials, FsStruct, Process, Task
+from ring3.netstack.network import Network
 from ring3.vfs.memfs import MemoryFS
 from ring3.vfs.openfile import OpenFile
 from ring3.vfs.standard import mount_standard
@@ -29,7 +30,6 @@ class World:
         self.kernel: Any = SimpleNamespace(
             processes={}, vfs=self.vfs, hostname="box", domainname="(none)", init_pid=0,
             write_uts=self._write_uts,
-            net=SimpleNamespace(get=lambda dev, ino: None, descriptor_class=lambda dev, ino: None),
         )  # fmt: skip
         self.standard.bind(self.kernel)
         self._children: list[subprocess.Popen[bytes]] = []
@@ -68,6 +68,9 @@ class World:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             **popen,
+        )
+        self.kernel.net = Network(
+            SimpleNamespace(loop=None, log=print, log_once=print, hostname="x", vfs=None)  # type: ignore[arg-type]
         )
         self._children.append(child)
         assert child.stdout is not None

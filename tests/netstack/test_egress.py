@@ -268,7 +268,7 @@ def test_the_policy_refuses_leads_elsewhere_and_allows() -> None:
             raise KeyError("oops")
         return "allow" if attempted.port == port else None
 
-    code = f"""
+    code = """
 import errno, socket
 def connect(host, port):
     s = socket.socket()
