@@ -144,6 +144,8 @@ def sys_openat2(t: Task, dirfd: FdRef | None, path: bytes, how: bytes | None, si
             raise err(errno.EAGAIN)
         resolve &= ~RESOLVE_CACHED  # a hint: everything is in memory here
     flags = check_flags(flags)
+    if resolve & RESOLVE_BENEATH and path[:1] == b"/":
+        raise err(errno.EXDEV)  # before the descriptor is looked at
     # RESOLVE_IN_ROOT makes the descriptor the root of absolute paths too.
     scoped = path and resolve & (RESOLVE_BENEATH | RESOLVE_IN_ROOT)
     base = start(t, dirfd) if scoped else at(t, dirfd, path)

@@ -67,11 +67,11 @@ def sys_fstat(t: Task, fd: FdRef, buf: int) -> Result:
 @syscall("newfstatat")
 def sys_newfstatat(t: Task, dirfd: FdRef | None, path: bytes | None, buf: int, flags: int) -> Result:
     """fstatat(2)"""
-    if flags & ~(AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH):
-        raise err(errno.EINVAL)
-    if not path and flags & AT_EMPTY_PATH and dirfd is not None:
+    if not path and flags & AT_EMPTY_PATH and dirfd is not None:  # vfs_fstat(): other flags do not matter
         st = _stat_fd(t, dirfd)
         return NATIVE if st is None else Out(0, [(buf, st.pack())])
+    if flags & ~(AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH):
+        raise err(errno.EINVAL)
     return Out(0, [(buf, place(t, dirfd, path, flags).inode.getattr().pack())])
 
 
@@ -80,14 +80,14 @@ def sys_statx(t: Task, dirfd: FdRef | None, path: bytes | None, flags: int, mask
     """statx(2)"""
     if mask & _STATX_RESERVED or flags & AT_STATX_SYNC_TYPE == AT_STATX_SYNC_TYPE:
         raise err(errno.EINVAL)
-    if flags & ~(AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC_TYPE):
-        raise err(errno.EINVAL)
-    if not path and flags & AT_EMPTY_PATH and dirfd is not None:
+    if not path and flags & AT_EMPTY_PATH and dirfd is not None:  # do_statx_fd(): other flags do not matter
         known = record(t, dirfd)
         st = _stat_fd(t, dirfd)
         if known is None or st is None:
             return NATIVE
         where = known.path
+    elif flags & ~(AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC_TYPE):
+        raise err(errno.EINVAL)
     else:
         where = place(t, dirfd, path, flags)
         st = where.inode.getattr()

@@ -70,7 +70,9 @@ def sys_getxattrat(
 
 @syscall("listxattrat")
 def sys_listxattrat(t: Task, dirfd: FdRef | None, path: bytes | None, flags: int, buf: int, size: int) -> Result:
-    """listxattrat(2)"""
+    """listxattrat(2): alone of the four it does not take the working directory for an empty path."""
+    if not path and flags & ~AT_SYMLINK_NOFOLLOW == AT_EMPTY_PATH and dirfd is None:
+        raise err(errno.EBADF)
     return list_xattr(t, _place(t, dirfd, path, flags), buf, size)
 
 

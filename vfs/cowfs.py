@@ -158,6 +158,9 @@ class CowNode(MemoryAttributes, HostNode):
         self.size = st.st_size
         self.rdev = st.st_rdev
 
+    def named(self) -> None:
+        self.linkable = False
+
     def refresh(self) -> None:
         if not self.own:
             self.update(self.host_stat())

@@ -147,6 +147,7 @@ def link(vfs: Vfs, who: Caller, old: Path, start: Path | None, name: bytes) -> N
     if inode.nlink == 0 and not inode.linkable:
         raise err(errno.ENOENT, name)
     parent.link(walk.last, inode)
+    inode.named()
     if vfs.notify is not None:
         vfs.notify.inode(inode, IN_ATTRIB)
         vfs.notify.name(parent, IN_CREATE, walk.last)

@@ -279,6 +279,9 @@ class Inode:
         """Set-id bits or file capabilities were set, maybe while the file is open for writing: as write_opened(), where
         the filesystem knows when the file is written."""
 
+    def named(self) -> None:
+        """linkat(2) gave it a name: a file that loses its last one again cannot be given another (I_LINKABLE)."""
+
     def accessed(self) -> None:
         """A directory's entries or a symlink's target were read: what the filesystem does to atime. (Files are
         read without us.) Nothing by default."""

@@ -193,6 +193,9 @@ class MemFile(MemInode):
         self.linkable = False
         self.lost = 0
 
+    def named(self) -> None:
+        self.linkable = False
+
     def refresh(self) -> None:
         if self.lost:
             self.settle()

@@ -73,6 +73,7 @@ class Walk:
         "path",
         "resolve",
         "root",
+        "root_known",
         "start",
         "steady",
         "trailing",
@@ -90,6 +91,7 @@ class Walk:
         self.creds = caller.creds
         self.path = self.start = start if start is not None else fs.cwd
         self.root = self.start if resolve & _SCOPED else fs.root
+        self.root_known = bool(resolve & _SCOPED)  # was the root looked up (nd->root)? RESOLVE_NO_XDEV depends on it
         self.resolve = resolve
         self.links = 0
         self.last = b""
@@ -118,7 +120,7 @@ class Walk:
         if not name:
             raise err(errno.ENOENT)
         if name[0] == 47:
-            self._jump_to_root()
+            self._jump_to_root(first=True)
         else:
             self.path.dentry.inode.refresh()
         self._walk(name)
@@ -251,11 +253,14 @@ class Walk:
         ):
             raise err(errno.EACCES)
 
-    def _jump_to_root(self) -> None:
+    def _jump_to_root(self, first: bool = False) -> None:
+        """nd_jump_root(): a symlink to an absolute path crosses a mount also if the root is not known yet."""
         if self.resolve & RESOLVE_BENEATH:
             raise err(errno.EXDEV)
-        if self.resolve & RESOLVE_NO_XDEV and self.root.mount is not self.path.mount:
-            raise err(errno.EXDEV)
+        if self.resolve & RESOLVE_NO_XDEV and not first:
+            if not self.root_known or self.root.mount is not self.path.mount:
+                raise err(errno.EXDEV)
+        self.root_known = True
         self.path = self.root
         self.root.dentry.inode.refresh()
 
@@ -268,6 +273,7 @@ class Walk:
     def _dotdot(self) -> None:
         """follow_dotdot(): up, out of mounts, but never above the root."""
         self.steady = False
+        self.root_known = True
         mount = self.path.mount
         dentry: Dentry = self.path.dentry
         root = self.root

@@ -286,6 +286,10 @@ class OverlayNode(Inode):
         if self.upper is not None:
             self.upper.write_opened(lost)
 
+    def named(self) -> None:
+        if self.upper is not None:
+            self.upper.named()
+
     def may_be_open(self, lost: int) -> None:
         if self.upper is not None:
             self.upper.may_be_open(lost)

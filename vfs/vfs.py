@@ -308,7 +308,7 @@ class Vfs:
         """O_TMPFILE: a file without a name in the directory `name`."""
         from .dentry import Dentry
 
-        path = walk.lookup(name, True)
+        path = walk.lookup(name, not flags & os.O_NOFOLLOW)
         parent = path.inode
         if not parent.is_dir:
             raise err(errno.ENOTDIR, name)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _names: dict[bytes, int] = {}
 _LARGE = 1 << 62
+#: files whose lseek(2) is not seq_lseek(), besides those of /proc/sys
+_PLAIN = frozenset((b"cmdline", b"environ", b"auxv", b"mem", b"pagemap", b"oom_score_adj", b"oom_adj"))
 
 
 def ino_of(pid: int, tid: int, name: bytes) -> int:
@@ -45,6 +47,13 @@ def found(inode: Inode | None) -> Inode:
     if inode is None:
         raise err(errno.ENOENT)
     return inode
+
+
+def setattr_of_proc(changes: dict[str, int | None]) -> None:
+    """proc_setattr(): no other mode (EPERM). Owners and times are taken, and forgotten with the next look, as with a
+    process's files on Linux; a truncation does nothing, so that `echo x > FILE` works."""
+    if changes.get("mode") is not None:
+        raise err(errno.EPERM)
 
 
 class ProcDir(Inode):
@@ -74,8 +83,7 @@ class ProcDir(Inode):
         return found(self.find(name))
 
     def setattr(self, **changes: int | None) -> None:
-        """Nobody changes anything here (proc_setattr gives EPERM)."""
-        raise err(errno.EPERM)
+        setattr_of_proc(changes)
 
 
 class ProcFile(Inode):
@@ -94,9 +102,7 @@ class ProcFile(Inode):
         self.tid = tid
 
     def setattr(self, **changes: int | None) -> None:
-        """A truncation does nothing, so that `echo x > FILE` works; everything else is refused."""
-        if any(value is not None for name, value in changes.items() if name != "size"):
-            raise err(errno.EPERM)
+        setattr_of_proc(changes)
 
     def open(self, ctx: OpenContext) -> OpenFile:
         sb: Any = self.sb
@@ -133,6 +139,13 @@ class OpenProc(SeqFile):
             raise err(errno.EIO)  # proc_reg_write() without an operation
         return write(self._scope(task), data)
 
+    def seek(self, offset: int, whence: int) -> int:
+        """seq_lseek() has no end; other files of /proc have one, at 0."""
+        name = self._file.entry.name
+        if whence > 1 and not name.startswith(b"sys/") and name not in _PLAIN:
+            raise err(errno.EINVAL)
+        return super().seek(offset, whence)
+
     def fsync(self) -> None:
         """There is no fsync operation here (vfs_fsync_range)."""
         raise err(errno.EINVAL)
@@ -158,7 +171,7 @@ class StaticDir(Inode):
         return [(name, inode.ino, inode.kind) for name, inode in self.entries.items()]
 
     def setattr(self, **changes: int | None) -> None:
-        raise err(errno.EPERM)
+        setattr_of_proc(changes)
 
 
 class SubDir(ProcDir):
