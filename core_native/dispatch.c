@@ -149,8 +149,8 @@ static s64 marshal_fds(struct thread *t, struct call *c, const struct sysdesc *d
 			u32 len = t->slot->in_len[i + 1];
 			int absolute = len != RING3_NULL && len && slot_data(t)[t->slot->in_off[i + 1]] == '/';
 			/* RESOLVE_IN_ROOT makes a dirfd matter for an absolute path too. */
-			if (absolute && c->nr == NR_openat2 && !identify(t, ids, fd)) {
-				ids++;
+			if (absolute && c->nr == NR_openat2 && fd != AT_FDCWD) {
+				identify(t, ids++, fd);
 				continue;
 			}
 			if (fd == AT_FDCWD || absolute) {

@@ -147,6 +147,5 @@ def sys_openat2(t: Task, dirfd: FdRef | None, path: bytes, how: bytes | None, si
     if resolve & RESOLVE_BENEATH and path[:1] == b"/":
         raise err(errno.EXDEV)  # before the descriptor is looked at
     # RESOLVE_IN_ROOT makes the descriptor the root of absolute paths too.
-    scoped = path and resolve & (RESOLVE_BENEATH | RESOLVE_IN_ROOT)
-    base = start(t, dirfd) if scoped else at(t, dirfd, path)
+    base = start(t, dirfd) if path and resolve & RESOLVE_IN_ROOT else at(t, dirfd, path)
     return _open(t, base, path, flags, mode, resolve)

@@ -90,14 +90,19 @@ def _is_init(t: Task, pid: int) -> bool:
     return pid == 1 and not t.sandbox.knows(pid)
 
 
+def _of_task(t: Task, pid: int) -> Result:
+    """The host kernel may be asked about a task of the sandbox; ESRCH for others."""
+    if not t.sandbox.knows(pid) and not _own_thread(t, pid):
+        raise err(errno.ESRCH)
+    return NATIVE
+
+
 @syscall("sched_setparam", "sched_setscheduler", "sched_setaffinity", "sched_setattr", "get_robust_list")
 def sys_of_task(t: Task, pid: int, *_rest: int) -> Result:
     """Calls about one task: of the sandbox, or ESRCH; nobody changes init."""
     if _is_init(t, pid):
         raise err(errno.EPERM)
-    if not t.sandbox.knows(pid) and not _own_thread(t, pid):
-        raise err(errno.ESRCH)
-    return NATIVE
+    return _of_task(t, pid)
 
 
 @syscall("sched_getparam", "sched_getscheduler", "sched_rr_get_interval", "sched_getaffinity", "sched_getattr")
@@ -105,13 +110,13 @@ def sys_about_task(t: Task, pid: int, *rest: int) -> Result:
     """Questions about one task: of the sandbox, or init."""
     if _is_init(t, pid):
         return NativeResult(args=[t.sandbox.init_pid, *rest])
-    return sys_of_task(t, pid)
+    return _of_task(t, pid)
 
 
 @syscall("getpgid", "getsid")
 def sys_group_of_task(t: Task, pid: int) -> Result:
     """getpgid(2), getsid(2): init leads its own group and session."""
-    return 1 if _is_init(t, pid) else sys_of_task(t, pid)
+    return 1 if _is_init(t, pid) else _of_task(t, pid)
 
 
 @syscall("prlimit64")

@@ -234,9 +234,11 @@ static void openat2_call(void) {
     OK(close(OK(openat2_(d, "sl", &h, sizeof h))));
     FAILS(openat2_(d, "../out", &h, sizeof h), EXDEV);
     FAILS(openat2_(99, "", &h, sizeof h), ENOENT);
+    FAILS(openat2_(99, "/in", &h, sizeof h), EXDEV);
     FAILS(openat2_(d, "esc", &h, sizeof h), EXDEV);
     FAILS(openat2_(d, "/in", &h, sizeof h), EXDEV);
     h.resolve = 0x10; /* RESOLVE_IN_ROOT */
+    FAILS(openat2_(99, "/in", &h, sizeof h), EBADF);
     OK(close(OK(openat2_(d, "abs", &h, sizeof h))));
     FAILS(openat2_(d, "esc", &h, sizeof h), ENOENT);
     h.resolve = 0x04; /* RESOLVE_NO_SYMLINKS */
