@@ -143,7 +143,7 @@ sh ./runtest -v $(ls | sed -n 's/\.tests$//p; t; /^[a-z0-9]*$/p' | sort -u | gre
         "./configure -q --disable-{xxhash,zstd,lz4,openssl} && make -s -j$(nproc) all testsuite/{chown-fake,"
         "devices-fake,xattrs-hlink}.test {tls,getgroups,getfsdev,testrun,trimslash,t_unsafe,t_chmod_secure,"
         "t_secure_relpath,wildtest,simdtest}",
-        r"""mkdir -p testtmp; bash ./runtests.sh --log-level=1 2>&1""",
+        r"""mkdir -p testtmp; bash ./runtests.sh 2>&1""",
         r"^(?P<result>PASS|FAIL|SKIP|XFAIL) +(?P<name>\S+)",
         {"PASS": "PASS", "FAIL": "FAIL", "SKIP": "SKIP", "XFAIL": "XFAIL"},
     ),
