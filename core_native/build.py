@@ -94,6 +94,11 @@ def source_hash(here: str) -> str:
 
 def cache_dir() -> str:
     """Where compiled cores go: the user's cache, or else a private temporary directory removed at exit."""
+    return kept_cache_dir() or _private_dir()
+
+
+def kept_cache_dir() -> str | None:
+    """The user's cache, None if it cannot be written."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):  # the XDG base directory specification: relative paths are to be ignored
         base = os.path.join(os.path.expanduser("~"), ".cache")
@@ -104,7 +109,7 @@ def cache_dir() -> str:
             return directory
     except OSError:
         pass
-    return _private_dir()
+    return None
 
 
 def compile_core(out: str, here: str | None = None) -> None:

@@ -199,6 +199,9 @@ async def _sendfile(t: Task, out_fd: FdRef, in_fd: FdRef, offset: int, count: in
     try:
         if not source.readable:
             raise err(errno.EBADF)
+        at = _offset(t, offset, source)
+        if at < 0:
+            raise err(errno.EINVAL)
         sink = End(t, out_fd)
         try:
             if not sink.writable:
@@ -211,9 +214,7 @@ async def _sendfile(t: Task, out_fd: FdRef, in_fd: FdRef, offset: int, count: in
                 return 0
             if S_IFREG != source.kind or S_IFREG != sink.kind:
                 raise err(errno.EINVAL)
-            at, to = _offset(t, offset, source), sink.position
-            if at < 0:
-                raise err(errno.EINVAL)
+            to = sink.position
             count = room(t, to, min(count, _MOST))
             done = await _copy(t, source, at, sink, to, count)
             return _finish(done, [(source, offset, at), (sink, 0, to)])

@@ -74,8 +74,10 @@ def open_image(image: str | os.PathLike[str] | Image) -> Image:
     name = None
     if not os.path.exists(path) and "#" in path:
         path, _, name = path.rpartition("#")
+    from .vfs.layercache import user_cache
+
     try:
-        return Image(path, name)
+        return Image(path, name, cache=user_cache())
     except BadArchive as e:
         raise SandboxError(str(e)) from None
     except OSError as e:

@@ -3,10 +3,10 @@
 Layer: vfs, on top of overlayfs.py and tarfs.py. May touch: the image's files on the host, for reading only.
 
 References: image-spec (image-layout.md, image-index.md, manifest.md, config.md, layer.md) and, for `docker save`,
-moby's image/spec (manifest.json). Nothing is extracted and no daemon is asked: each layer is a TarFS, and an
-OverlayFS lays them over each other. What the image says is not trusted: names are looked up in a filesystem of ours
-that contains nothing but the image, documents are bounded and checked for their types, and digests of documents are
-verified (those of layers are not: that would read all of them).
+moby's image/spec (manifest.json). No daemon is asked: each layer is a TarFS, unpacked at most into the user's cache
+(layercache.py), and an OverlayFS lays them over each other. What the image says is not trusted: names are looked up in
+a filesystem of ours that contains nothing but the image, documents are bounded and checked for their types, and digests
+of documents are verified; those of layers are when they come into the cache.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .inode import SuperBlock
+    from .layercache import LayerCache
     from .streams import Source
 
 _MAX_DOCUMENT = 16 << 20
 _MAX_LAYERS = 1000
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})\Z|sha512:([0-9a-f]{128})\Z")
+_BLOB = re.compile(r"\Ablobs/(sha256|sha512)/((?<=256/)[0-9a-f]{64}|(?<=512/)[0-9a-f]{128})\Z")
 _NAME = "org.opencontainers.image.ref.name"
 _FULL_NAME = "io.containerd.image.name"
 
@@ -39,16 +41,23 @@ _FULL_NAME = "io.containerd.image.name"
 class Image:
     """The image at the host's `path`, a directory or an archive.
 
-    `name` chooses among several ("repository:tag"). Attributes: `name`; `env` {name: value}; `cwd`; `user`
+    `name` chooses among several ("repository:tag"); `cache` keeps unpacked layers for the next time
+    (layercache.user_cache() is the user's). Attributes: `name`; `env` {name: value}; `cwd`; `user`
     ("" for root); `entrypoint` and `cmd`, lists; `labels`. `filesystem()` gives the root. Raises BadArchive, with
     one sentence, for what is no image, is damaged, or is for other machines; the host's OSError if it cannot be read.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], name: str | None = None, *, limit: int | None = None
+        self,
+        path: str | os.PathLike[str],
+        name: str | None = None,
+        *,
+        limit: int | None = None,
+        cache: LayerCache | None = None,
     ) -> None:
         self.path = os.fspath(path)
         self._limit = limit
+        self._cache = cache
         self._layers: list[TarFS] = []
         self._store = TarFS(path) if os.path.isfile(path) else HostFS(self.path, read_only=True)
         self._vfs = Vfs(self._store)
@@ -99,7 +108,7 @@ class Image:
         self._configure(config)
         for number, layer in enumerate(layers):
             what = f"layer {number + 1} of {self.path}"
-            self._layers.append(TarFS(source=self._source(layer), name=what, limit=self._limit))
+            self._layers.append(TarFS(source=self._layer(layer, what), name=what, limit=self._limit))
 
     def _saved(self, name: str | None) -> tuple[dict[str, Any], list[str]]:
         """docker save: manifest.json lists the images. Returns the config and the paths of the layers."""
@@ -195,6 +204,18 @@ class Image:
         if not file.is_file():
             raise BadArchive(f"{path!r} is missing in it")
         return file
+
+    def _layer(self, path: str, what: str) -> Source:
+        """The bytes of a layer, from the cache of unpacked ones where it has a digest."""
+        source = self._source(path)
+        match = _BLOB.search(path)
+        if match is None or self._cache is None:
+            return source
+        try:
+            return self._cache.layer(f"{match[1]}:{match[2]}", source, self._limit)
+        except BadArchive as e:
+            source.close()
+            raise BadArchive(f"{what} cannot be used as a tar archive: {e}") from None
 
     def _source(self, path: str) -> Source:
         """The bytes of a layer."""

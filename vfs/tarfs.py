@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import os
 
-from .archive import ArchiveDir, ArchiveFS, ArchiveNode, copy_range, host_source
-from .stat import S_IFBLK, S_IFCHR, S_IFIFO, S_IFLNK, S_IFREG
+from .archive import MAX_MEMBERS, ArchiveDir, ArchiveFS, ArchiveNode, copy_range, host_source
+from .stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG
 from .streams import BadArchive, SourceFile, unpacked
 
 TYPE_CHECKING = False  # the typing module costs start-up time
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .streams import Source
+
+    Row = tuple[bytes, int, int, bytes, int, Any, dict[str, Any], dict[str, int]]
+    """A member: name, mode (0: a further name of `target`), mtime in ns, target, size, (offset, size, sparse), what
+    ArchiveNode takes besides, atime and ctime."""
 
 _XATTR = "SCHILY.xattr."
 _XATTR_BASE64 = "LIBARCHIVE.xattr."
@@ -53,7 +57,8 @@ class TarFS(ArchiveFS):
         self._source = source
         try:
             self._source = unpacked(source, limit)
-            self._index()
+            for row in self._index():
+                self._add(row)
         except BadArchive as e:
             self.close()
             raise BadArchive(f"{self.what} cannot be used as a tar archive: {e}") from None
@@ -66,8 +71,20 @@ class TarFS(ArchiveFS):
         """The archive itself, unpacked: what the members' offsets are in."""
         return self._source
 
-    def _index(self) -> None:
+    def _index(self) -> list[Row]:
+        """What the headers say; read from where it was kept, if the source keeps it (layercache.py)."""
+        keeper: Any = self._source if hasattr(self._source, "keep_rows") else None
+        rows: list[Row] | None = keeper.rows() if keeper is not None else None
+        if rows is None:
+            rows = self._read_headers()
+            if keeper is not None:
+                keeper.keep_rows(rows)
+        return rows
+
+    def _read_headers(self) -> list[Row]:
         import tarfile
+
+        rows = []
 
         try:
             tar = tarfile.open(
@@ -75,44 +92,26 @@ class TarFS(ArchiveFS):
             )
             while (info := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # else it keeps them all
-                self._add(info)
+                rows.append(_row(info))
+                if len(rows) > MAX_MEMBERS:
+                    raise BadArchive(f"it has more than {MAX_MEMBERS} members")
         except (tarfile.TarError, ValueError, OverflowError, EOFError) as e:
             raise BadArchive(str(e) or "it is damaged") from None
+        return rows
 
-    def _add(self, info: tarfile.TarInfo) -> None:
-        name = os.fsencode(info.name)
-        if info.islnk():
-            self.add_link(name, os.fsencode(info.linkname))
+    def _add(self, row: Row) -> None:
+        name, mode, mtime, target, size, member, common, times = row
+        kind = mode & S_IFMT
+        if not kind:
+            self.add_link(name, target)
             return
-        common: dict[str, Any] = {
-            "uid": _ident(info.uid),
-            "gid": _ident(info.gid),
-            "xattrs": _xattrs(info.pax_headers),
-        }
-        mode = info.mode & 0o7777
-        mtime = _time(info.pax_headers.get("mtime"), info.mtime)
         node: ArchiveNode
-        if info.isdir():
-            node = ArchiveDir(self, mode, mtime, **common)
-        elif info.issym():
-            node = ArchiveNode(
-                self, S_IFLNK | 0o777, mtime, target=os.fsencode(info.linkname) or b".", **common
-            )
-        elif info.ischr() or info.isblk():
-            device = (info.devmajor & 0xFFF, info.devminor & 0xFFFFF)
-            node = ArchiveNode(
-                self, mode | (S_IFCHR if info.ischr() else S_IFBLK), mtime, rdev=device, **common
-            )
-        elif info.isfifo():
-            node = ArchiveNode(self, mode | S_IFIFO, mtime, **common)
+        if kind == S_IFDIR:
+            node = ArchiveDir(self, mode & 0o7777, mtime, **common)
         else:
-            if not 0 <= info.size < 1 << 62:
-                raise BadArchive(f"{info.name!r} has a size of {info.size} bytes")
-            place = (info.offset_data, info.size, info.sparse)
-            node = ArchiveNode(self, mode | S_IFREG, mtime, size=info.size, member=place, **common)
-        for attribute in ("atime", "ctime"):
-            if attribute in info.pax_headers:
-                setattr(node, attribute, _time(info.pax_headers[attribute], 0))
+            node = ArchiveNode(self, mode, mtime, target=target, size=size, member=member, **common)
+        for attribute, value in times.items():
+            setattr(node, attribute, value)
         self.add(name, node)
 
     def unpack(self, member: tuple[int, int, list[tuple[int, int]] | None], fd: int) -> None:
@@ -125,6 +124,34 @@ class TarFS(ArchiveFS):
 
     def close(self) -> None:
         self._source.close()
+
+
+def _row(info: tarfile.TarInfo) -> Row:
+    """A member as plain values."""
+    name = os.fsencode(info.name)
+    if info.islnk():
+        return name, 0, 0, os.fsencode(info.linkname), 0, None, {}, {}
+    common: dict[str, Any] = {"uid": _ident(info.uid), "gid": _ident(info.gid)}
+    if xattrs := _xattrs(info.pax_headers):
+        common["xattrs"] = xattrs
+    mode, target, size, member = info.mode & 0o7777, b"", 0, None
+    if info.isdir():
+        mode |= S_IFDIR
+    elif info.issym():
+        mode, target = S_IFLNK | 0o777, os.fsencode(info.linkname) or b"."
+    elif info.ischr() or info.isblk():
+        mode |= S_IFCHR if info.ischr() else S_IFBLK
+        common["rdev"] = (info.devmajor & 0xFFF, info.devminor & 0xFFFFF)
+    elif info.isfifo():
+        mode |= S_IFIFO
+    else:
+        if not 0 <= info.size < 1 << 62:
+            raise BadArchive(f"{info.name!r} has a size of {info.size} bytes")
+        mode |= S_IFREG
+        size, member = info.size, (info.offset_data, info.size, info.sparse)
+    times = {n: _time(info.pax_headers[n], 0) for n in ("atime", "ctime") if n in info.pax_headers}
+    mtime = _time(info.pax_headers.get("mtime"), info.mtime)
+    return name, mode, mtime, target, size, member, common, times
 
 
 def _ident(number: int) -> int:

@@ -314,10 +314,14 @@ static void step(char *line) {
         size_t i = 0;
         while (i < sizeof calls / sizeof *calls && strcmp(calls[i].name, call)) i++;
         if (i == sizeof calls / sizeof *calls) { errno = 0; die(call); }
-        result = syscall(calls[i].number, value[0], value[1], value[2], value[3], value[4], value[5]);
         struct stat st;
-        if (calls[i].number == SYS_lseek && result > 0 && !fstat((int)value[0], &st) && S_ISDIR(st.st_mode))
-            result = 1; /* which numbers a directory's offsets are is its own affair */
+        int directory = n && !fstat((int)value[0], &st) && S_ISDIR(st.st_mode);
+        /* What the size and the offsets of a directory are is its own affair. */
+        if (directory && calls[i].number == SYS_fcntl && args[2].kind == 'f' && args[2].lock.l_whence == SEEK_END)
+            args[2].lock.l_whence = SEEK_SET;
+        errno = 0;
+        result = syscall(calls[i].number, value[0], value[1], value[2], value[3], value[4], value[5]);
+        if (directory && calls[i].number == SYS_lseek && result > 0) result = 1;
     }
     int error = result < 0 ? errno : 0;
     char rest[LINE * 8];

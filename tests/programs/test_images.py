@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +19,7 @@ import ring3
 from ring3.errors import SandboxError
 from ring3.vfs.archive import BadArchive
 from ring3.vfs.image import Image
+from ring3.vfs.layercache import LayerCache
 
 BUSYBOX = busybox()
 SETTINGS: dict[str, Any] = {
@@ -249,3 +255,119 @@ def test_tracing_an_image(tmp_path: Path) -> None:
     result = run([*start, "trace", "--image", str(path), "--mount", "type=tmpfs,target=/mnt", "--", "traced"])
     assert result.status == 0 and result.out == b"hello world: traced\n", result.describe()
     assert b'execve("/bin/sh", ["/bin/sh", "-c"' in result.err
+
+
+def big_layer(tag: bytes) -> bytes:
+    """A layer that does not compress to less than a megabyte, with all that an index has to keep."""
+    import random
+
+    noise = random.Random(tag).randbytes(1_500_000)
+    return layer({"noise": noise, "tag": tag, "sub/deep/x": b"x", "link": ("->", "sub/deep"), "empty": None})
+
+
+def tree_of(image: Image) -> dict[str, Any]:
+    """Everything that can be seen of an image, with a sum of its bytes."""
+    from ring3.vfs.tree import TreePath
+    from ring3.vfs.vfs import Vfs
+
+    world = Vfs(image.filesystem())
+    found: dict[str, Any] = {}
+    try:
+        todo = [TreePath(world)]
+        while todo:
+            for child in todo.pop().iterdir():
+                st = child.lstat()
+                data = zlib.crc32(child.read_bytes()) if child.is_file() else None
+                found[str(child)] = (st.st_mode, st.st_uid, st.st_size, st.st_mtime_ns, st.st_nlink, data)
+                if child.is_dir() and not child.is_symlink():
+                    todo.append(child)
+    finally:
+        world.close()
+    return found
+
+
+def test_unpacked_layers_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    top = oci_layout(tmp_path / "layout", [big_layer(b"one"), layer({"small": b"s"})], {})
+    expected = tree_of(Image(top))
+    cache = LayerCache(str(tmp_path / "cache"))
+    assert tree_of(Image(top, cache=cache)) == expected
+    kept = sorted(path.suffix for path in (tmp_path / "cache").iterdir())
+    assert kept == [".index", ".tar"]  # nothing else, and not the small layer
+
+    def never(*_: Any) -> None:
+        raise AssertionError("it was unpacked again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ring3.vfs.layercache.unpacked", never)
+        patch.setattr("ring3.vfs.tarfs._row", never)
+        large = Image(oci_layout(tmp_path / "alone", [big_layer(b"one")], {}), cache=cache)
+        assert "/noise" in tree_of(large)
+
+
+@pytest.mark.parametrize("damage", ["a block", "the end", "cut short", "empty", "the index", "another's"])
+def test_damaged_layers_are_unpacked_again(tmp_path: Path, damage: str) -> None:
+    top = oci_layout(tmp_path / "layout", [big_layer(b"two")], {})
+    cache = LayerCache(str(tmp_path / "cache"))
+    expected = tree_of(Image(top, cache=cache))
+    (bytes_of_it,) = (tmp_path / "cache").glob("*.tar")
+    (index,) = (tmp_path / "cache").glob("*.index")
+    victim = index if damage == "the index" else bytes_of_it
+    data = bytearray(victim.read_bytes())
+    if damage in ("a block", "the index"):
+        data[len(data) // 2] ^= 1
+    elif damage == "the end":
+        data[-1] ^= 1
+    elif damage == "another's":
+        victim.chmod(0o666)
+    else:
+        del data[0 if damage == "empty" else len(data) // 2 :]
+    victim.write_bytes(data)
+    assert tree_of(Image(top, cache=cache)) == expected
+    assert tree_of(Image(top, cache=cache)) == expected
+
+
+def test_a_layer_with_a_wrong_digest_is_refused(tmp_path: Path) -> None:
+    top = oci_layout(tmp_path / "layout", [big_layer(b"three")], {})
+    blob = max((top / "blobs/sha256").iterdir(), key=lambda path: path.stat().st_size)
+    blob.write_bytes(gzip.compress(big_layer(b"four"), 1))
+    cache = LayerCache(str(tmp_path / "cache"))
+    with pytest.raises(BadArchive, match="not what its digest says"):
+        Image(top, cache=cache)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_cache_keeps_to_its_bound(tmp_path: Path) -> None:
+    directory = tmp_path / "cache"
+    cache = LayerCache(str(directory), bound=4_000_000)
+    tops = [oci_layout(tmp_path / str(n), [big_layer(b"%d" % n)], {}) for n in range(3)]
+    for n, top in enumerate(tops):
+        Image(top, cache=cache).close()
+        for path in directory.glob("*.tar"):
+            os.utime(path, (1000 + n, 1000 + n)) if path.stat().st_mtime > 2000 else None
+    assert len(list(directory.glob("*.tar"))) == 2
+    (directory / "tmp-1-dead").write_bytes(b"x")
+    os.utime(directory / "tmp-1-dead", (1000, 1000))
+    cache = LayerCache(str(directory), bound=100_000)
+    assert "/noise" in tree_of(Image(tops[0], cache=cache))  # too large to be kept
+    assert "/noise" in tree_of(Image(tops[2], cache=cache))
+
+
+def test_a_cache_that_cannot_be_written_does_no_harm(tmp_path: Path) -> None:
+    top = oci_layout(tmp_path / "layout", [big_layer(b"five")], {})
+    (tmp_path / "cache").write_bytes(b"no directory")
+    assert "/noise" in tree_of(Image(top, cache=LayerCache(str(tmp_path / "cache"))))
+
+
+def test_two_that_fill_the_cache_at_once(tmp_path: Path) -> None:
+    top = oci_layout(tmp_path / "layout", [big_layer(b"six")], {})
+    code = (
+        "import sys; from ring3.vfs.image import Image; from ring3.vfs.layercache import LayerCache\n"
+        "sys.stdin.read(1); Image(sys.argv[1], cache=LayerCache(sys.argv[2])).close()"
+    )
+    words = [sys.executable, "-c", code, str(top), str(tmp_path / "cache")]
+    writers = [subprocess.Popen(words, stdin=subprocess.PIPE) for _ in range(3)]
+    for writer in writers:
+        writer.communicate(b"x", timeout=60)
+        assert writer.returncode == 0
+    assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == [".index", ".tar"]
+    assert tree_of(Image(top, cache=LayerCache(str(tmp_path / "cache")))) == tree_of(Image(top))
