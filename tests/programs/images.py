@@ -76,7 +76,7 @@ def oci_layout(
         (folder / blob(data)).write_bytes(data)
         return {"mediaType": kind, "digest": f"sha256:{blob(data)}", "size": len(data)}
 
-    packed = [gzip.compress(data, 1) for data in layers]
+    packed = [gzip.compress(data, 1, mtime=0) for data in layers]  # one digest whenever it is made
     manifest = {
         "schemaVersion": 2,
         "config": put(config_of(layers, settings, **more), "application/vnd.oci.image.config.v1+json"),
