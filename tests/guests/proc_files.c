@@ -265,6 +265,20 @@ static void others(void) {
     close(dir);
 }
 
+/* A namespace's file has the number that its name tells (lsns(8) goes by it). */
+static void namespaces(void) {
+    static const char *const kinds[] = {"mnt", "net", "pid", "user", "uts", "ipc", "cgroup"};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        char path[64], name[64];
+        struct stat st;
+        snprintf(path, sizeof path, "/proc/self/ns/%s", kinds[i]);
+        OK(stat(path, &st));
+        CHECK(S_ISREG(st.st_mode));
+        snprintf(name, sizeof name, "%s:[%lu]", kinds[i], (unsigned long)st.st_ino);
+        STREQ(link_of(path), name);
+    }
+}
+
 /* Process 1 is there, and nothing that is sent to it ends it. */
 static void process_one(void) {
     EQ(number(get_file("/proc/1/status"), "Pid"), 1);
@@ -438,4 +452,4 @@ static void mounts(void) {
 }
 
 MAIN(CASE(identity), CASE(names), CASE(auxiliary_vector), CASE(mappings), CASE(threads), CASE(descriptors), CASE(others),
-     CASE(process_one), CASE(calls_on_made_files), CASE(calls_on_directories), CASE(devices), CASE(mounts))
+     CASE(process_one), CASE(namespaces), CASE(calls_on_made_files), CASE(calls_on_directories), CASE(devices), CASE(mounts))

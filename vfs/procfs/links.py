@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ..inode import OpenContext
     from ..mount import Path
     from ..openfile import FileRecord
     from .fs import ProcFS
@@ -227,6 +228,15 @@ NAMESPACES = {
 }  # fmt: skip
 
 
+class NsInode(Inode):
+    """A namespace as nsfs shows it: a file with the number of the namespace, which cannot be opened here."""
+
+    __slots__ = ()
+
+    def open(self, ctx: OpenContext) -> int:
+        raise err(errno.EACCES)
+
+
 class NsLink(MagicLink):
     """ns/X: named, so that programs can compare them, but not to be opened: of all but mnt there is one in a
     sandbox, and none can be entered."""
@@ -245,7 +255,13 @@ class NsLink(MagicLink):
             return b"%b:[%d]" % (kind.partition(b"_")[0], NAMESPACES[kind])
 
     def follow(self, task: Any) -> Path | None:
-        raise err(errno.EACCES)
+        from ..dentry import Dentry
+        from ..mount import Path
+
+        name = self.readlink(task)
+        mount = self.fs.vfs.anon_path(name).mount
+        number = int(name.partition(b"[")[2][:-1])
+        return Path(mount, Dentry(name, None, NsInode(mount.sb, number, S_IFREG | 0o444)))
 
 
 class NsDir(ProcDir):
