@@ -296,6 +296,7 @@ s64 put_call(struct thread *t, struct call *c, u32 kind);
 s64 run_lane(struct thread *t, struct call *c);
 int needs_frame(s64 nr);
 s64 request_image(struct thread *t, int fd, u64 offset);
+s64 request_map(struct thread *t, const struct call *c);
 u32 fd_class(struct thread *t, int fd);
 u32 fd_bits(struct thread *t, int fd);
 int is_core_fd(struct thread *t, int fd);

@@ -252,6 +252,20 @@ s64 request_image(struct thread *t, int fd, u64 offset)
 	return action == ACT_FD ? 0 : -ENOENT;
 }
 
+/* Ask for what is to be mapped instead of a file that Python serves.  0 when a descriptor is on its way. */
+s64 request_map(struct thread *t, const struct call *c)
+{
+	if (identify(t, 0, (int)c->a[4]))
+		return -EBADF;
+	t->slot->id_fd[1] = -1;
+	for (int i = 0; i < 6; i++)
+		t->slot->args[i] = c->a[i];
+	s64 action = ask(t, REQ_MAP);
+	if (action < 0)
+		return action;
+	return (action & 0xff) == ACT_FD ? 0 : (action & 0xff) == ACT_RESULT && (s64)t->slot->r_result < 0 ? t->slot->r_result : -EIO;
+}
+
 static s64 kernel_lane(struct thread *t, struct call *c, const struct sysdesc *d)
 {
 	for (u32 i = 0; i < d->argc; i++) {

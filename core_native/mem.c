@@ -30,24 +30,19 @@ s64 fn_munmap(struct thread *t, struct call *c)
 	return r;
 }
 
-/* do_mmap() of a file without f_op->mmap: only the supervisor knows how it is open. */
-static s64 refuse_placeholder(struct thread *t, struct call *c)
+/* A file that Python serves: it may have something else to be mapped in its place. */
+static s64 map_placeholder(struct thread *t, struct call *c)
 {
-	struct call q = *c;
-	q.nr = NR_fcntl;
-	q.a[0] = c->a[4];
-	q.a[1] = F_GETFL;
-	q.a[2] = 0;
-	s64 flags = supervise(t, &q, REQ_CALL);
-	if (flags < 0)
-		return flags;
-	if (flags & O_PATH)
-		return -EBADF;
-	if ((flags & O_ACCMODE) == O_WRONLY)
-		return -EACCES;
-	if ((c->a[3] & 0xf) != MAP_PRIVATE && (c->a[2] & PROT_WRITE) && (flags & O_ACCMODE) == O_RDONLY)
-		return -EACCES;
-	return -ENODEV;
+	int fd;
+	u32 flags;
+	s64 r = request_map(t, c);
+	if (r)
+		return r;
+	if (receive_fds(t, &fd, 1, &flags) != 1)
+		return -ENOMEM;
+	r = sys(NR_mmap, c->a[0], c->a[1], c->a[2], c->a[3], fd, c->a[5]);
+	sys(NR_close, fd);
+	return r;
 }
 
 s64 fn_mmap(struct thread *t, struct call *c)
@@ -67,7 +62,7 @@ s64 fn_mmap(struct thread *t, struct call *c)
 			return -EBADF;
 		u32 class = fd_class(t, fd);
 		if (class == FD_PLACEHOLDER)
-			return refuse_placeholder(t, c);
+			return map_placeholder(t, c);
 		if (class == FD_REWRITABLE && (c->a[3] & 0xf) == MAP_PRIVATE) {
 			if (c->a[2] & PROT_EXEC)
 				return map_executable(t, c);

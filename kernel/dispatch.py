@@ -43,7 +43,7 @@ _AT_FDCWD = -100
 REQ_CALL, REQ_ENTER, REQ_EXIT = CONSTANTS["REQ_CALL"], CONSTANTS["REQ_ENTER"], CONSTANTS["REQ_EXIT"]
 REQ_CLASSIFY, REQ_FORK, REQ_THREAD = CONSTANTS["REQ_CLASSIFY"], CONSTANTS["REQ_FORK"], CONSTANTS["REQ_THREAD"]
 REQ_UID, REQ_SITE = CONSTANTS["REQ_UID"], CONSTANTS["REQ_SITE"]
-REQ_EXEC_ARGS, REQ_IMAGE = CONSTANTS["REQ_EXEC_ARGS"], CONSTANTS["REQ_IMAGE"]
+REQ_EXEC_ARGS, REQ_IMAGE, REQ_MAP = CONSTANTS["REQ_EXEC_ARGS"], CONSTANTS["REQ_IMAGE"], CONSTANTS["REQ_MAP"]
 _CLONE_FS = 0x200
 _EXEC_CALLS = (59, 322)
 
@@ -199,6 +199,8 @@ class Dispatcher:
             self.answer(task, request, self.kernel.uid_of(request.args[0], task))
         elif kind == REQ_IMAGE:
             self.kernel.images.serve(task, request)
+        elif kind == REQ_MAP:
+            self._map(task, request)
         elif kind == REQ_SITE:
             self.kernel.traps.serve(task, request)
         elif kind == REQ_EXEC_ARGS:
@@ -210,6 +212,18 @@ class Dispatcher:
             self.kernel.hooks.serve(self, task, request)
         else:
             self.answer(task, request, -errno.EIO)
+
+    def _map(self, task: Task, request: Request) -> None:
+        """REQ_MAP: what is to be mapped instead of a placeholder."""
+        from .sys_pyfile import map_file
+
+        try:
+            fd = request.fds[0]
+            assert fd is not None
+            _, length, prot, flags, _, offset = request.args[:6]
+            self.answer(task, request, map_file(task, fd, length, prot, flags, offset))
+        except OSError as e:
+            self.answer(task, request, -(e.errno or errno.EIO))
 
     def run_for(self, task: Task, request: Request, sink: Callable[[Any], None]) -> None:
         """Run the handler of a call; `sink` gets its Result."""

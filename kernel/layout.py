@@ -213,6 +213,7 @@ CONSTANTS: dict[str, int] = {
     "REQ_THREAD": 10,  # a thread is about to be made: its slot args[0], by clone flags args[1]
     "REQ_SITE": 9,  # the site args[0] trapped for the first time; args[1]: its place in trap_site, and from bit 32
     # on whether it is rewritten
+    "REQ_MAP": 11,  # file id[0], which Python serves, is mapped: args are those of mmap(2); a descriptor comes back
     "RING3_DELIVER": 0x7FFFFFF3,  # not a call: a trap that only delivers a recorded signal (entry.S)
     # reply actions (low byte) and flags
     "ACT_RESULT": 0,

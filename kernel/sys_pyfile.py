@@ -20,7 +20,7 @@ from ..vfs.openfile import OpenFile, OpenPath
 from ..vfs.perm import owner_or_capable
 from ..vfs.stat import S_IFDIR, S_IFREG
 from .filesize import check_size, room
-from .handlers import NATIVE, Out, syscall
+from .handlers import NATIVE, InstallFd, Out, syscall
 from .layout import MAX_OUT
 
 TYPE_CHECKING = False
@@ -301,6 +301,7 @@ _OF_DESCRIPTOR = (_F_DUPFD, _F_DUPFD_CLOEXEC, _F_GETFD, _F_SETFD, _F_DUPFD_QUERY
 _SETFL_MASK = os.O_APPEND | os.O_NONBLOCK | os.O_NOATIME
 _F_RDLCK, _F_WRLCK, _F_UNLCK = 0, 1, 2
 _FALLOC_FL_KEEP_SIZE = 1
+_PROT_WRITE, _MAP_PRIVATE = 2, 2
 
 
 def _lock(t: Task, file: OpenFile, command: int, argument: int) -> Result:
@@ -465,4 +466,20 @@ def sys_cachestat(t: Task, fd: FdRef, span: int, result: int, flags: int) -> Res
     return Out(0, [(result, bytes(40))])
 
 
-__all__ = ["CHUNK", "parse_iov", "pyfile"]
+# --- mapping --------------------------------------------------------------------------------------------
+
+
+def map_file(t: Task, fd: FdRef, length: int, prot: int, flags: int, offset: int) -> Result:
+    """mmap(2) of a file that Python serves, in the order of do_mmap(): the descriptor that is mapped in its place."""
+    file = pyfile(t, fd)
+    if file is None or isinstance(file, OpenPath):
+        raise err(errno.EBADF)
+    if not file.readable:
+        raise err(errno.EACCES)
+    shared, writable = flags & 15 != _MAP_PRIVATE, bool(prot & _PROT_WRITE)
+    if shared and writable and not file.writable:
+        raise err(errno.EACCES)
+    return InstallFd(file.mmap(length, offset, shared, writable), cloexec=True, close=False)
+
+
+__all__ = ["CHUNK", "map_file", "parse_iov", "pyfile"]

@@ -126,7 +126,8 @@ def truncate(vfs: Vfs, who: Caller, path: Path, size: int) -> None:
     vfs.deny_executed(who, inode)
     privileges.remove(who.creds, inode)
     inode.setattr(size=size)
-    _told(vfs, path, IN_MODIFY)
+    if vfs.notify is not None:
+        vfs.notify.truncated(path)
 
 
 def access(creds: Creds, path: Path, mask: int) -> None:

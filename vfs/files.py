@@ -88,7 +88,8 @@ class FileRegistry:
 
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         if file.pollable:
-            _fill(theirs)
+            if not file.always_writable:
+                _fill(theirs)
         else:
             # A regular file or directory is always ready: one byte that nobody ever reads makes poll(2) say so.
             ours.send(b"\0")
@@ -98,6 +99,7 @@ class FileRegistry:
         self._known[file.ident] = file
         if self.loop is not None:
             self.loop.watch_hup(file.sup_fd, lambda: self.released(file))
+        file.placed()
         return theirs.detach()
 
     def placeholders(self) -> list[OpenFile]:

@@ -156,14 +156,7 @@ class HostDir(HostNode):
         return node
 
     def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
-        os.close(
-            os.open(
-                name,
-                os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC,
-                mode,
-                dir_fd=self.dirfd(),
-            )
-        )
+        os.mknod(name, S_IFREG | mode, dir_fd=self.dirfd())  # open(2) and close(2) would be seen by inotify(7)
         return self._made(name, mode, uid, gid)
 
     def mkdir(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:

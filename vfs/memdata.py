@@ -287,6 +287,11 @@ class MemData:
         return self._data if self._fd < 0 else read_all(self._fd)
 
     @property
+    def ident(self) -> tuple[int, int]:
+        """(st_dev, st_ino) of the memfd."""
+        return self._ident
+
+    @property
     def live(self) -> bool:
         """Is there a memfd now?"""
         return self._fd >= 0

@@ -72,6 +72,8 @@ class OpenFile(FileRecord):
     #: False: it is always ready, as a regular file. True: it makes poll(2) right itself, by what lies in its
     #: placeholder, and may be added to an epoll; `fd` is then the number by which it is being read.
     pollable = False
+    #: Of a pollable one: may it always be written?
+    always_writable = False
 
     @property
     def readable(self) -> bool:
@@ -154,6 +156,14 @@ class OpenFile(FileRecord):
         """The ready events; a file that is not always ready also has to keep its placeholder's readiness
         true."""
         return POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM
+
+    def mmap(self, length: int, offset: int, shared: bool, writable: bool) -> int:
+        """mmap(2) of a part of the file: the host descriptor that is mapped instead, which stays ours. `writable`:
+        through the mapping. ENODEV for a file that cannot be mapped."""
+        raise err(errno.ENODEV)
+
+    def placed(self) -> None:
+        """The file has its placeholder now."""
 
     def fdinfo(self) -> str:
         """Further lines for /proc/PID/fdinfo/N."""

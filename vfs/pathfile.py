@@ -56,6 +56,12 @@ class WriteFile(OpenFile):
         os.ftruncate(self._fd, size)
         self.inode.dirty = True
 
+    def mmap(self, length: int, offset: int, shared: bool, writable: bool) -> int:
+        """Nobody tells us of writes through a shared mapping, nor of its end: they could not be stored."""
+        if shared and writable:
+            return super().mmap(length, offset, shared, writable)
+        return self._fd
+
     def fallocate(self, mode: int, offset: int, length: int) -> None:
         from ..kernel._libc import ffi
 

@@ -6,10 +6,11 @@ Layer: vfs, beside openfile.py. May touch: the Vfs's table of drivers; the user'
 from __future__ import annotations
 
 import errno
+import os
 from inspect import iscoroutinefunction
 
 from .inode import err
-from .openfile import OpenFile
+from .pollfile import PollFile
 from .stat import S_IFCHR, makedev
 from .userwork import call, in_thread
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .inode import OpenContext
+    from .openfile import OpenFile
     from .vfs import Vfs
 
 __all__ = ["Device"]
@@ -52,20 +54,41 @@ class Device:
         """`memory.read(address, size)` and `memory.write(address, data)` reach the guest's; ENOTTY by default."""
         raise err(errno.ENOTTY)
 
+    def poll(self, handle: Any) -> bool:
+        """Is there something to read? Override it for a device that guests may wait for: they sleep in read(2) and
+        poll(2) until it is true, and with O_NONBLOCK get EAGAIN. When it may have become true, call changed()."""
+        return True
+
+    def changed(self) -> None:
+        """poll() may have another answer now. From any thread."""
+        for file in list(self.__dict__.get("_opened", ())):
+            file.look_again()
+
+    def mmap(self, handle: Any, length: int, offset: int, writable: bool) -> int:
+        """A host descriptor whose bytes from `offset` on are mapped: a memfd that you keep; ENODEV by default."""
+        raise err(errno.ENODEV)
+
     def release(self, handle: Any) -> None:
         """The last descriptor was closed."""
 
 
-class _OpenDevice(OpenFile):
+class _OpenDevice(PollFile):
     """An open file description of a Device."""
 
     __slots__ = ("_device", "_handle", "_vfs")
+
+    always_writable = True
 
     def __init__(self, ctx: OpenContext, device: Device, handle: Any) -> None:
         super().__init__(ctx.path, ctx.path.inode, ctx.flags)
         self._device = device
         self._handle = handle
         self._vfs = ctx.vfs
+        device.__dict__.setdefault("_opened", []).append(self)
+
+    @property
+    def pollable(self) -> bool:  # type: ignore[override]
+        return type(self._device).poll is not Device.poll
 
     def _do(self, task: Any, function: Any, *arguments: Any) -> Any:
         what = f"device {type(self._device).__name__}"
@@ -73,7 +96,42 @@ class _OpenDevice(OpenFile):
             return in_thread(self._vfs, call, what, function, self._handle, *arguments)
         return call(what, function, self._handle, *arguments)
 
+    # -- readiness -------------------------------------------------------------------------------------------
+
+    def placed(self) -> None:
+        if self.pollable:
+            self._look(None)
+
+    def _look(self, task: Any) -> bool:
+        """Ask the device, and let poll(2) know."""
+        ready = bool(self._do(None, self._device.poll))
+        if ready:
+            self.has_data()
+        elif task is not None:
+            self.has_none(task)
+        return ready
+
+    def look_again(self) -> None:
+        """Device.changed()"""
+        loop: Any = self._vfs.files.loop
+        if loop is not None and self.pollable:
+            loop.call_soon_threadsafe(lambda: self.sup_fd >= 0 and self._look(None))
+
+    async def _when_ready(self, task: Any, count: int, offset: int) -> bytes:
+        while not self._look(task):
+            await self.wait()
+        data = self._do(task, self._device.read, count, offset)
+        data = await data if hasattr(data, "__await__") else data
+        self._look(task)
+        return bytes(data[:count])
+
+    # -- what a call does ------------------------------------------------------------------------------------
+
     def pread(self, task: Any, count: int, offset: int) -> bytes | Awaitable[bytes]:
+        if self.pollable and task is not None:
+            if self.flags & os.O_NONBLOCK and not self._look(task):
+                raise err(errno.EAGAIN)
+            return self._when_ready(task, count, offset)
         data = self._do(task, self._device.read, count, offset)
         if hasattr(data, "__await__"):
             return _cut(data, count)
@@ -81,6 +139,8 @@ class _OpenDevice(OpenFile):
 
     def pwrite(self, task: Any, data: bytes, offset: int) -> int | Awaitable[int]:
         count = self._do(task, self._device.write, data, offset)
+        if self.pollable and not hasattr(count, "__await__"):
+            self._look(task)
         if hasattr(count, "__await__"):
             return _counted(count, len(data))
         return len(data) if count is None else int(count)
@@ -97,7 +157,12 @@ class _OpenDevice(OpenFile):
         memory = Memory(task.process.pid) if task is not None else None
         return self._do(task, self._device.ioctl, command, argument, memory)
 
+    def mmap(self, length: int, offset: int, shared: bool, writable: bool) -> int:
+        fd = self._do(None, self._device.mmap, length, offset, shared and writable)
+        return int(fd)
+
     def release(self) -> None:
+        self._device.__dict__.get("_opened", []).remove(self)
         try:
             self._do(None, self._device.release)
         except OSError:

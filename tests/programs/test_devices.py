@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from typing import Any
 
 import pytest
@@ -120,3 +121,83 @@ print(p.poll(5000)[0][1] & select.POLLIN, os.read(fd, 10))
     assert done.stdout == "from a coroutine\nb'from-python'\n1 b'ding'\n", done.stderr
     assert os.pread(mapped.memory, 11, 0) == b"GUESTpython"
     os.close(mapped.memory)
+
+
+class Mailbox(Device):
+    """Messages that come later, from another thread; a page of shared memory."""
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+        self.memory = os.memfd_create("mailbox")
+        os.ftruncate(self.memory, 8192)
+
+    def poll(self, handle: Any) -> bool:
+        return bool(self.messages)
+
+    def read(self, handle: Any, size: int, offset: int) -> bytes:
+        return self.messages.pop(0)[:size] if self.messages else b""
+
+    def write(self, handle: Any, data: bytes, offset: int) -> None:
+        """What is written comes back, a little later."""
+
+        def deliver() -> None:
+            self.messages.append(data.upper())
+            self.changed()
+
+        threading.Timer(0.01, deliver).start()
+
+    def mmap(self, handle: Any, length: int, offset: int, writable: bool) -> int:
+        if offset + length > 8192:
+            raise OSError(errno.EINVAL, "beyond the end")
+        return self.memory
+
+
+def test_a_device_that_is_waited_for_and_mapped() -> None:
+    script = """
+import errno, mmap, os, select
+fd = os.open("/dev/mail", os.O_RDWR | os.O_NONBLOCK)
+p = select.poll(); p.register(fd, select.POLLIN | select.POLLOUT)
+print(p.poll(0)[0][1] == select.POLLOUT)
+try:
+    os.read(fd, 10)
+except BlockingIOError:
+    print("nothing yet")
+e = select.epoll(); e.register(fd, select.EPOLLIN)
+print(e.poll(0))
+os.write(fd, b"one")
+print(len(e.poll(10)), os.read(fd, 10), e.poll(0))
+os.set_blocking(fd, True)
+os.write(fd, b"two")
+print(os.read(fd, 10))                      # sleeps until it is there
+print(select.select([fd], [fd], [], 0) == ([], [fd], []))
+if not os.fork():
+    os.write(fd, b"from a child"); os._exit(0)
+print(select.select([fd], [], [], 10)[0] == [fd], os.read(fd, 100))
+os.wait()
+with mmap.mmap(fd, 4096, offset=4096) as m:
+    print(m[:5])
+    m[:3] = b"WAS"
+with mmap.mmap(fd, 4096, mmap.MAP_PRIVATE, offset=4096) as m:
+    m[:3] = b"not"
+for length, flags, prot in ((1 << 20, mmap.MAP_SHARED, mmap.PROT_READ),):
+    try:
+        mmap.mmap(fd, length, flags, prot)
+    except OSError as x:
+        print(errno.errorcode[x.errno])
+ro = os.open("/dev/mail", os.O_RDONLY)
+try:
+    mmap.mmap(ro, 4096, mmap.MAP_SHARED, mmap.PROT_WRITE | mmap.PROT_READ)
+except OSError as x:
+    print(errno.errorcode[x.errno])
+"""
+    mail = Mailbox()
+    os.pwrite(mail.memory, b"there", 4096)
+    with ring3.Sandbox() as box:
+        box.device("/dev/mail", mail)
+        done = box.run(["/usr/bin/python3", "-c", script], capture_output=True, text=True, timeout=30)
+    assert done.stdout.splitlines() == [
+        *("True", "nothing yet", "[]", "1 b'ONE' []", "b'TWO'", "True", "True b'FROM A CHILD'", "b'there'"),
+        *("EINVAL", "EACCES"),
+    ], done.stderr
+    assert os.pread(mail.memory, 5, 4096) == b"WASre"
+    os.close(mail.memory)
