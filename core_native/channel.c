@@ -245,7 +245,7 @@ s64 ask_finish(struct thread *t, struct call *c, s64 action)
 			t->creds[i] = s->r_creds[i];
 	}
 	if ((action & ACT_NATIVE_FD) && c->a[0] < FD_TABLE)
-		t->proc->fd_class[c->a[0]] = FD_NATIVE;
+		fd_connected(t, c->a[0]);
 	if (action & ACT_SIGPIPE)
 		sys(NR_tgkill, t->proc->pid, t->tid, SIGPIPE);
 	switch (action & 0xff) {

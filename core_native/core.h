@@ -298,6 +298,7 @@ int needs_frame(s64 nr);
 s64 request_image(struct thread *t, int fd, u64 offset);
 s64 request_map(struct thread *t, const struct call *c);
 u32 fd_class(struct thread *t, int fd);
+void fd_connected(struct thread *t, u64 fd);
 u32 fd_bits(struct thread *t, int fd);
 int is_core_fd(struct thread *t, int fd);
 

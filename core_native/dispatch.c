@@ -67,6 +67,9 @@ u32 fd_bits(struct thread *t, int fd)
 	return found;
 }
 
+/* A socket is connected: the host kernel's from now on. */
+void fd_connected(struct thread *t, u64 fd) { t->proc->fd_class[fd] = FD_NATIVE | (t->proc->fd_class[fd] & CLASS_TCP); }
+
 u32 fd_class(struct thread *t, int fd)
 {
 	return fd_bits(t, fd) & CLASS_MASK;

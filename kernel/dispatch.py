@@ -381,7 +381,7 @@ class Dispatcher:
         try:
             st = os.fstat(install.fd)
             known = self.kernel.descriptor_class(st.st_dev, st.st_ino) if stat.S_ISSOCK(st.st_mode) else 0
-            if known:
+            if known & CONSTANTS["CLASS_SUPERVISED"]:
                 flags |= CONSTANTS["FD_SUPERVISED"] | known << CONSTANTS["FD_CLASS_SHIFT"]
             elif self.kernel.images.is_candidate(install, st):
                 flags |= CONSTANTS["FD_REWRITABLE_FILE"]

@@ -245,6 +245,7 @@ CONSTANTS: dict[str, int] = {
     "CLASS_SOCKET": 4,
     "CLASS_LISTENER": 8,
     "CLASS_DATAGRAM": 16,
+    "CLASS_TCP": 32,  # also of a native one: an AF_INET or AF_INET6 stream
     # messages, guest to supervisor
     "MSG_RING": 1,
     "MSG_CANCEL": 2,

@@ -449,8 +449,8 @@ S("recvmmsg", 299, KERNEL, "fd ptr uint uint ptr", "network")
 S("shutdown", 48, KERNEL, "fd int", "network")
 S("getsockname", 51, SUP, "fd ptr inout:4", "network")
 S("getpeername", 52, SUP, "fd ptr inout:4", "network")
-S("setsockopt", 54, SUP, "fd int int small:4 int", "network")
-S("getsockopt", 55, SUP, "fd int int ptr inout:4", "network")
+S("setsockopt", 54, CORE, "fd int int small:4 int", "network")
+S("getsockopt", 55, CORE, "fd int int ptr inout:4", "network")
 
 # --- System V and POSIX IPC: host-wide names, so refused until they are virtual ------------------------------
 for _name, _nr in (

@@ -14,7 +14,7 @@ import select
 import socket
 
 from ..kernel.layout import CONSTANTS
-from .address import AF_NETLINK, AF_UNIX, LOOPBACK6, SOCK_STREAM
+from .address import AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, LOOPBACK6, SOCK_STREAM
 from .hosts import OWN4, OWN6
 from .ports import Ports
 from .sock import CLOSED, CONNECTED, LISTENING, Sock, identity
@@ -215,9 +215,12 @@ class Network:
     def descriptor_class(self, dev: int, ino: int) -> int:
         """What the core should take a descriptor for (core.h, FD_*): 0 when the host kernel may have it."""
         sock = self.sockets.get((dev, ino))
-        if sock is None or sock.native:
+        if sock is None:
             return 0
-        bits = CONSTANTS["CLASS_SUPERVISED"] | CONSTANTS["CLASS_SOCKET"]
+        tcp = CONSTANTS["CLASS_TCP"] if sock.type == SOCK_STREAM and sock.family in (AF_INET, AF_INET6) else 0
+        if sock.native:
+            return tcp and tcp | CONSTANTS["CLASS_NATIVE"]
+        bits = tcp | CONSTANTS["CLASS_SUPERVISED"] | CONSTANTS["CLASS_SOCKET"]
         if not sock.connects:
             bits |= CONSTANTS["CLASS_DATAGRAM"]
         elif sock.state == LISTENING:

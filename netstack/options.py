@@ -374,3 +374,6 @@ def apply_inherited(end: socket.socket, options: dict[tuple[int, int], bytes]) -
         size = options.get((SOL_SOCKET, name))
         if size is not None:
             end.setsockopt(SOL_SOCKET, name, _I.unpack(size)[0])
+    flags = sum(bit for name, bit in ((1, 1), (3, 2)) if any(options.get((IPPROTO_TCP, name), b"")))
+    if flags:
+        end.setsockopt(SOL_SOCKET, SO_PRIORITY, flags)  # TCP_NODELAY, TCP_CORK: core_native/net.c

@@ -570,5 +570,57 @@ static void crowded(void) {
     close(s);
 }
 
-MAIN(CASE(making), CASE(binding), CASE(not_connected), CASE(connecting), CASE(nonblocking), CASE(six), CASE(datagrams),
+static int tcp_flag(int s, int name) {
+    int value = -1;
+    socklen_t size = sizeof value;
+    OK(getsockopt(s, IPPROTO_TCP, name, &value, &size));
+    EQ(size, sizeof value);
+    return value;
+}
+static void set_tcp_flag(int s, int name, int value) { OK(setsockopt(s, IPPROTO_TCP, name, &value, sizeof value)); }
+
+// What is set before connect(2) and on a listener, by whom a socket is shared with, and beside SO_PRIORITY.
+static void tcp_flags(void) {
+    int s = tcp(), c = tcp(), pair[2], one = 1, priority = 3;
+    set_tcp_flag(s, TCP_NODELAY, 1);
+    OK(BIND4(s, "127.0.0.1", 0));
+    OK(listen(s, 1));
+    struct sockaddr_in at;
+    socklen_t size = sizeof at;
+    OK(getsockname(s, (void *)&at, &size));
+    set_tcp_flag(c, TCP_CORK, 1);
+    EQ(tcp_flag(c, TCP_CORK), 1);
+    EQ(tcp_flag(c, TCP_NODELAY), 0);
+    OK(connect(c, (void *)&at, sizeof at));
+    int p = (int)OK(accept(s, NULL, NULL));
+    EQ(tcp_flag(p, TCP_NODELAY), 1);
+    EQ(tcp_flag(p, TCP_CORK), 0);
+    EQ(tcp_flag(c, TCP_CORK), 1);
+    set_tcp_flag(c, TCP_NODELAY, 5);
+    set_tcp_flag(c, TCP_CORK, 0);
+    OK(setsockopt(c, SOL_SOCKET, SO_PRIORITY, &priority, sizeof priority));
+    IN_CHILD({
+        EQ(tcp_flag(c, TCP_NODELAY), 1);
+        set_tcp_flag(c, TCP_NODELAY, 0);
+        set_tcp_flag(c, TCP_CORK, 1);
+    });
+    EQ(tcp_flag(c, TCP_NODELAY), 0);
+    EQ(tcp_flag(c, TCP_CORK), 1);
+    priority = 0;
+    size = sizeof priority;
+    OK(getsockopt(c, SOL_SOCKET, SO_PRIORITY, &priority, &size));
+    EQ(priority, 3);
+    size = 2;
+    one = 0x01010101;
+    OK(getsockopt(c, IPPROTO_TCP, TCP_CORK, &one, &size));
+    EQ(size, 2);
+    EQ(one, 0x01010001);
+    FAILS(setsockopt(c, IPPROTO_TCP, TCP_NODELAY, &one, 3), EINVAL);
+    FAILS(setsockopt(c, IPPROTO_TCP, TCP_NODELAY, NULL, 4), EFAULT);
+    OK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+    FAILS(setsockopt(pair[0], IPPROTO_TCP, TCP_NODELAY, &one, sizeof one), EOPNOTSUPP);
+    close(s), close(c), close(p), close(pair[0]), close(pair[1]);
+}
+
+MAIN(CASE(tcp_flags), CASE(making), CASE(binding), CASE(not_connected), CASE(connecting), CASE(nonblocking), CASE(six), CASE(datagrams),
      CASE(packet_information), CASE(listener_readiness), CASE(socket_options), CASE(moving_data), CASE(outlives_the_child), CASE(crowded))
