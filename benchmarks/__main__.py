@@ -1,7 +1,8 @@
 """`python -m benchmarks [--json FILE] [--quick] [NAME...]`: native and ring3 side by side, a table, JSON.
 
 `python -m benchmarks interposers` compares ring3 with bare SUD and with strace, its hooks too (interposers.py);
-`python -m benchmarks files` its files with a tmpfs, gVisor and proot (files.py).
+`python -m benchmarks files` its files with a tmpfs, gVisor and proot (files.py); `python -m benchmarks net` its network
+with the loopback interface (net.py).
 
 Layer: benchmarks. Native and guest runs are interleaved within one run, so that a machine which slows down
 slows both; what is printed are medians, their ratio, and the spread (the quartiles) of the guest's.
@@ -166,7 +167,7 @@ def main() -> int:
     parser.add_argument(
         "names",
         nargs="*",
-        help="interposers or files (alone), start, shell, or a loop: " + " ".join(LOOPS) + " (default: all)",
+        help="interposers, files or net (alone), start, shell, or a loop: " + " ".join(LOOPS) + " (default: all)",
     )
     parser.add_argument("--json", metavar="FILE", help="also write the rows to FILE")
     parser.add_argument("--samples", type=int, default=7, help="samples of each (default 7)")
@@ -178,6 +179,10 @@ def main() -> int:
         from .interposers import compare
 
         return compare(samples, share, options.json)
+    if options.names == ["net"]:
+        from . import net
+
+        return net.compare(samples, share, options.json)
     if options.names == ["files"]:
         from . import files
 
