@@ -3,7 +3,7 @@
 Layer: benchmarks. Touches child processes of its own, a temporary directory, free ports of the loopback interface.
 
 The programs that are not installed are left out. All samples of a line are interleaved, so that a machine that slows
-down slows both. As root everything runs with real-time priority (chrt -r), so that other work on the machine disturbs less.
+down slows both. As root everything runs with real-time priority (chrt -r), so that other work disturbs less.
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ ssh $o -p $P1 -N -D $P3 root@127.0.0.1 & listening $P3; ssh-keyscan -p $P1 127.0
 """),
     Case("iperf3", ("iperf3", "ss"), script=r"""
 run() { iperf3 -s -p $P1 -1 >/dev/null & listening $P1; iperf3 -c 127.0.0.1 -p $P1 -t 1 "$@" > out; grep -c receiver out; wait $!; }
-run; run -R -P 4; run -u -b 20M; run -6 2>/dev/null || true
+run; run -R -P 4; run -u -b 20M
 """),
     Case("curl-tls", ("curl", "openssl", "ss"), script=r"""
 openssl req -x509 -newkey rsa:2048 -nodes -keyout key -out cert -days 2 -subj /CN=localhost \
