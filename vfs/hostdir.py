@@ -159,6 +159,18 @@ class HostDir(HostNode):
         os.mknod(name, S_IFREG | mode, dir_fd=self.dirfd())  # open(2) and close(2) would be seen by inotify(7)
         return self._made(name, mode, uid, gid)
 
+    def tmpfile(self, mode: int, uid: int, gid: int, linkable: bool) -> Inode:
+        exclusive = 0 if linkable else os.O_EXCL
+        fd = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC | exclusive, mode, dir_fd=self.dirfd())
+        node = Nameless(self.sb, os.fstat(fd), self, fd)
+        if os.geteuid() == 0 and (node.uid != uid or node.gid != gid):
+            os.fchown(fd, uid, gid)
+        os.fchmod(fd, mode)
+        node.refresh()
+        node.linkable = linkable
+        self.sb.know(node)
+        return node
+
     def mkdir(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
         os.mkdir(name, mode, dir_fd=self.dirfd())
         return self._made(name, mode, uid, gid)
@@ -176,9 +188,16 @@ class HostDir(HostNode):
     def link(self, name: bytes, inode: Inode) -> None:
         assert isinstance(inode, HostNode) and inode.parent is not None
         inode.refresh()  # that it is still the one that was looked up
-        os.link(
-            inode.name, name, src_dir_fd=inode.parent.dirfd(), dst_dir_fd=self.dirfd(), follow_symlinks=False
-        )
+        if isinstance(inode, Nameless) and inode.nameless:
+            inode.place(self, name)
+        else:
+            os.link(
+                inode.name,
+                name,
+                src_dir_fd=inode.parent.dirfd(),
+                dst_dir_fd=self.dirfd(),
+                follow_symlinks=False,
+            )
         self._changed_here(name)
 
     def unlink(self, name: bytes, inode: Inode) -> None:
@@ -206,6 +225,49 @@ class HostDir(HostNode):
             node.parent, node.name = newdir, newname
         self._changed_here(name)
         newdir._changed_here(newname)
+
+
+class Nameless(HostNode):
+    """A file of O_TMPFILE: reached by a descriptor of ours until it gets a name."""
+
+    __slots__ = ("linkable",)
+
+    def __init__(self, sb: HostFS, st: os.stat_result, parent: HostDir, fd: int) -> None:
+        self._fd: int = fd
+        super().__init__(sb, st, parent, b"#%d" % st.st_ino)
+
+    @property
+    def nameless(self) -> bool:
+        return self._fd >= 0
+
+    def place(self, parent: HostDir, name: bytes) -> None:
+        """Give it a name; then it is a file like others."""
+        os.link(b"/proc/self/fd/%d" % self._fd, name, dst_dir_fd=parent.dirfd(), follow_symlinks=True)
+        self._drop()
+        self.parent, self.name = parent, name
+
+    def named(self) -> None:
+        self.linkable = False
+
+    def _drop(self) -> None:
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self._drop()
+        super().__del__()
+
+    def host_stat(self) -> os.stat_result:
+        return os.fstat(self._fd) if self._fd >= 0 else super().host_stat()
+
+    def path_fd(self) -> int:
+        return os.dup(self._fd) if self._fd >= 0 else super().path_fd()
+
+    def host_open(self, flags: int) -> int:
+        if self._fd < 0:
+            return super().host_open(flags)
+        return os.open(f"/proc/self/fd/{self._fd}", flags & ~os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def _kind(entry: os.DirEntry[str]) -> int:

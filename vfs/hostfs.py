@@ -111,8 +111,12 @@ class HostFS(SuperBlock):
             node.update(st)
             return node
         node = self.new_node(st, parent, name)
-        self._known[key] = ref(node)
+        self.know(node)
         return node
+
+    def know(self, node: HostNode) -> None:
+        """Whoever finds this object again gets this inode."""
+        self._known[node.dev, node.ino] = ref(node)
 
     def attached(self, vfs: Vfs) -> None:
         self.watch = vfs.mounts.watch
