@@ -15,71 +15,83 @@ from .state import FsState, InodeContent, Manifest, entry_of, no_collection, put
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
+    from typing import Any
+
     from .memdata import MemData
-    from .state import Content, Entry
+    from .state import Entry
     from .vfs import Vfs
+
+    #: _SLOTS, then size, atime, mtime, ctime, extended attributes, a copy of a directory's entries, a file's bytes: one
+    #: flat tuple, of which so many are made that the garbage collector counts
+    Saved = tuple[Any, ...]
 
 _SLOTS = (
     *("mode", "uid", "gid", "rdev", "nlink", "size", "atime", "mtime", "ctime"),
     *("own", "delta", "linkable", "target", "cow_parent", "cow_name", "data"),
 )
 _attributes = attrgetter(*_SLOTS)
+_N = len(_SLOTS)
+_ENTRIES = _N + 5
+_EMPTY: dict[bytes, bytes] = {}
 
 
-class _Saved:
-    """One changed object."""
+def _save(node: CowNode) -> Saved:
+    """What a changed object is now."""
+    slots = _attributes(node)
+    xattrs = node.xattrs
+    if xattrs is not None:
+        xattrs = xattrs.copy() if xattrs else _EMPTY
+    entries = node.entries.copy() if isinstance(node, CowDir) else None
+    data = node.data
+    if data is None:
+        return (*slots, *slots[5:9], xattrs, entries, None)
+    content = data.idle()
+    if content is not None:
+        return (*slots, len(content), data.atime, data.mtime, data.ctime, xattrs, entries, content)
+    blob = data.freeze()
+    size, _, atime, mtime, ctime = data.stat()
+    return (*slots, size, atime, mtime, ctime, xattrs, entries, blob)
 
-    __slots__ = ("content", "entries", "node", "slots", "times", "xattrs")
 
-    def __init__(self, node: CowNode) -> None:
-        self.node = node
-        self.slots = _attributes(node)
-        self.xattrs = None if node.xattrs is None else node.xattrs.copy()
-        self.entries = node.entries.copy() if isinstance(node, CowDir) else None
-        self.content: Content | bytes | None = None
-        self.times = self.slots[5:9]
-        data = node.data
-        if data is not None:
-            self.content = data.freeze()
-            size, _, atime, mtime, ctime = data.stat()
-            self.times = (size, atime, mtime, ctime)
+def _entry(node: CowNode, saved: Saved, vfs: Vfs, fresh: bool) -> Entry:
+    """As seen from outside; what the node does not own is the host's, now."""
+    slots, times, (xattrs, _, content) = saved[:_N], saved[_N : _N + 4], saved[_N + 4 :]
+    if not slots[9]:
+        return entry_of(vfs, node, fresh)
+    from .state import Entry
 
-    def entry(self, vfs: Vfs, fresh: bool) -> Entry:
-        """As seen from outside; what the node does not own is the host's, now."""
-        node = self.node
-        if not self.slots[9]:
-            return entry_of(vfs, node, fresh)
-        from .state import Entry
+    kind = slots[0] & S_IFMT
+    shown: Any = content
+    if kind == S_IFLNK:
+        shown = node.readlink()
+    elif kind == S_IFREG and content is None:
+        shown = InodeContent(vfs, node)
+    if xattrs is None:
+        xattrs = {name: node.getxattr(name) for name in node.listxattr()}
+    return Entry(node, (*slots[:5], *times, None), shown, xattrs or None, fresh)
 
-        kind = self.slots[0] & S_IFMT
-        content = self.content
-        if kind == S_IFLNK:
-            content = node.readlink()
-        elif kind == S_IFREG and content is None:
-            content = InodeContent(vfs, node)
-        xattrs = self.xattrs
-        if xattrs is None:
-            xattrs = {name: node.getxattr(name) for name in node.listxattr()}
-        return Entry(node, (*self.slots[:5], *self.times, None), content, xattrs or None, fresh)
 
-    def put_back(self) -> None:
-        node = self.node
-        before: MemData | None = node.data
-        for name, value in zip(_SLOTS, self.slots, strict=True):
-            setattr(node, name, value)
-        node.xattrs = None if self.xattrs is None else self.xattrs.copy()
-        if isinstance(node, CowDir) and self.entries is not None:
-            node.entries = self.entries.copy()
-        data = node.data
-        if before is not None and before is not data:
-            before.unlinked()
-        if data is not None and self.content is not None:
-            if node.nlink and not data.linked:
-                data.relinked()
-            put_back(data, self.content)
-            _, atime, mtime, ctime = self.times
-            data.set_times(ctime, atime, mtime)
-            self.content = data.freeze()  # for whoever restores once more
+def _put_back(node: CowNode, saved: Saved) -> Saved:
+    """Make the object what it was; what to save now, for whoever restores once more."""
+    slots, times, (xattrs, entries, content) = saved[:_N], saved[_N : _N + 4], saved[_N + 4 :]
+    before: MemData | None = node.data
+    for name, value in zip(_SLOTS, slots, strict=True):
+        setattr(node, name, value)
+    node.xattrs = None if xattrs is None else xattrs.copy()
+    if isinstance(node, CowDir) and entries is not None:
+        node.entries = entries.copy()
+    data = node.data
+    if before is not None and before is not data:
+        before.unlinked()
+    if data is not None and content is not None:
+        if node.nlink and not data.linked:
+            data.relinked()
+        put_back(data, content)
+        _, atime, mtime, ctime = times
+        data.set_times(ctime, atime, mtime)
+        data.ctime = ctime  # which may be an earlier one
+        content = data.freeze()
+    return (*saved[:-1], content)
 
 
 class CowState(FsState):
@@ -89,7 +101,7 @@ class CowState(FsState):
         self.sb = sb
         self.vfs = vfs
         self._changed = sb.changed.copy()
-        self._saved: dict[CowNode, _Saved] = {}
+        self._saved: dict[CowNode, Saved] = {}
         root = sb.root
         assert isinstance(root, CowNode)
         with no_collection():
@@ -98,9 +110,9 @@ class CowState(FsState):
             while todo:
                 node = todo.pop()
                 if node not in saved:
-                    saved[node] = one = _Saved(node)
-                    if one.entries:
-                        todo += [child for child in one.entries.values() if child is not None]
+                    saved[node] = one = _save(node)
+                    if one[_ENTRIES]:
+                        todo += [child for child in one[_ENTRIES].values() if child is not None]
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -114,12 +126,12 @@ class CowState(FsState):
         """An object and what is changed beneath; `fresh`: all beneath is new here."""
         saved = self._saved.get(node)
         manifest.entries[path] = (
-            entry_of(self.vfs, node, fresh) if saved is None else saved.entry(self.vfs, fresh)
+            entry_of(self.vfs, node, fresh) if saved is None else _entry(node, saved, self.vfs, fresh)
         )
         if not isinstance(node, CowDir):
             return
         prefix = path + b"/" if path else b""
-        own = (saved.entries if saved is not None else None) or {}
+        own = (saved[_ENTRIES] if saved is not None else None) or {}
         if fresh and node.lower:
             for name, _, _ in node.host_list():
                 child = None if name in own else node._lower(name)
@@ -134,13 +146,17 @@ class CowState(FsState):
 
     def restore(self) -> None:
         sb = self.sb
-        live = [node for r in list(sb._known.values()) if isinstance(node := r(), CowNode) and (node.own or node.delta)]
+        live = [
+            node
+            for r in list(sb._known.values())
+            if isinstance(node := r(), CowNode) and (node.own or node.delta)
+        ]
         for node in {*live, *CowState(sb, self.vfs)._saved}:
             if node not in self._saved:
                 self._forget(node)
         sb.changed = self._changed.copy()
-        for saved in self._saved.values():
-            saved.put_back()
+        for node, saved in self._saved.items():
+            self._saved[node] = _put_back(node, saved)
 
     def _forget(self, node: CowNode) -> None:
         """An object that had not been changed at the time of the snapshot, or did not exist."""

@@ -166,6 +166,10 @@ class MemData:
                 self._blob = ref(blob)
         return blob
 
+    def idle(self) -> bytes | None:
+        """The bytes while there is no memfd, None while there is one."""
+        return self._data if self._fd < 0 else None
+
     def has(self, data: bytes) -> bool:
         """Are these the bytes? (Cheap if not; False when in doubt.)"""
         return self._fd < 0 and self._data == data

@@ -13,54 +13,76 @@ from .state import Entry, FsState, Manifest, no_collection, put_back
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
-    from .state import Content
+    from typing import Any
+
+    #: _attributes, extended attributes, a copy of a directory's entries, a file's bytes: one flat tuple, of which so
+    #: many are made that the garbage collector counts
+    Saved = tuple[Any, ...]
 
 _attributes = attrgetter("mode", "uid", "gid", "rdev", "nlink", "size", "atime", "mtime", "ctime")
+_ENTRIES = 10
 
 
-class _Saved:
-    """One inode: its attributes, and of a file its bytes, of a directory a copy of its entries."""
+def _save(inode: MemInode) -> Saved:
+    """What an inode is now."""
+    xattrs = inode.xattrs.copy() if inode.xattrs else None
+    attributes = _attributes(inode)
+    if isinstance(inode, MemDir):
+        return (*attributes, xattrs, inode.entries.copy(), None)
+    if not isinstance(inode, MemFile):
+        return (*attributes, xattrs, None, None)
+    content = inode.data.freeze()
+    size, _, atime, mtime, ctime = inode.data.stat()
+    return (*attributes[:5], size, atime, mtime, ctime, xattrs, None, content)
 
-    __slots__ = ("attributes", "content", "entries", "inode", "xattrs")
 
-    def __init__(self, inode: MemInode) -> None:
-        self.inode = inode
-        self.attributes = _attributes(inode)
-        self.xattrs = None if not inode.xattrs else inode.xattrs.copy()
-        self.entries: dict[bytes, MemInode] | None = None
-        self.content: Content | bytes | None = None
-        if isinstance(inode, MemDir):
-            self.entries = inode.entries.copy()
-        elif isinstance(inode, MemFile):
-            content = self.content = inode.data.freeze()
-            data = inode.data
-            if isinstance(content, bytes):  # idle (the call of stat() would cost a third of the time)
-                self.attributes = (*self.attributes[:5], len(content), data.atime, data.mtime, data.ctime)
-            else:
-                size, _, atime, mtime, ctime = data.stat()
-                self.attributes = (*self.attributes[:5], size, atime, mtime, ctime)
+def _scan(root: MemDir) -> dict[MemInode, Saved]:
+    """Every inode of a tree. Most are files with one name and without a memfd, so those are read in place: a call for
+    each would take twice the time."""
+    saved: dict[MemInode, Saved] = {}
+    todo: list[MemInode] = [root]
+    while todo:
+        inode = todo.pop()
+        if inode in saved:
+            continue
+        one = saved[inode] = _save(inode)
+        for child in one[_ENTRIES].values() if one[_ENTRIES] else ():
+            if child.__class__ is MemFile and child.nlink == 1:
+                data = child.data
+                content = data.idle()
+                if content is not None:
+                    xattrs = child.xattrs.copy() if child.xattrs else None
+                    size, atime, mtime, ctime = len(content), data.atime, data.mtime, data.ctime
+                    mode, uid, gid = child.mode, child.uid, child.gid
+                    saved[child] = (mode, uid, gid, 0, 1, size, atime, mtime, ctime, xattrs, None, content)
+                    continue
+            todo.append(child)
+    return saved
 
-    def entry(self) -> Entry:
-        content = self.inode.target if isinstance(self.inode, MemSymlink) else self.content
-        return Entry(self.inode, self.attributes, content, self.xattrs)
 
-    def put_back(self) -> None:
-        inode = self.inode
-        inode.mode, inode.uid, inode.gid, inode.rdev, inode.nlink, inode.size, atime, mtime, ctime = (
-            self.attributes
-        )
-        inode.atime, inode.mtime, inode.ctime = atime, mtime, ctime
-        inode.xattrs = None if self.xattrs is None else self.xattrs.copy()
-        if isinstance(inode, MemDir):
-            assert self.entries is not None
-            inode.entries = self.entries.copy()
-        elif isinstance(inode, MemFile):
-            if not inode.data.linked:
-                inode.data.relinked()
-            assert self.content is not None
-            put_back(inode.data, self.content)
-            inode.data.set_times(ctime, atime, mtime)
-            self.content = inode.data.freeze()  # for whoever restores once more
+def _entry(inode: MemInode, saved: Saved) -> Entry:
+    *attributes, xattrs, _, content = saved
+    return Entry(inode, tuple(attributes), inode.target if isinstance(inode, MemSymlink) else content, xattrs)
+
+
+def _put_back(inode: MemInode, saved: Saved) -> Saved:
+    """Make the inode what it was; what to save now, for whoever restores once more."""
+    mode, uid, gid, rdev, nlink, size, atime, mtime, ctime, xattrs, entries, content = saved
+    inode.mode, inode.uid, inode.gid, inode.rdev, inode.nlink, inode.size = mode, uid, gid, rdev, nlink, size
+    inode.atime, inode.mtime, inode.ctime = atime, mtime, ctime
+    inode.xattrs = None if xattrs is None else xattrs.copy()
+    if isinstance(inode, MemDir):
+        assert entries is not None
+        inode.entries = entries.copy()
+    elif isinstance(inode, MemFile):
+        if not inode.data.linked:
+            inode.data.relinked()
+        assert content is not None
+        put_back(inode.data, content)
+        inode.data.set_times(ctime, atime, mtime)
+        inode.data.ctime = ctime  # which may be an earlier one
+        return (*saved[:-1], inode.data.freeze())
+    return saved
 
 
 class MemState(FsState):
@@ -68,16 +90,9 @@ class MemState(FsState):
 
     def __init__(self, sb: MemoryFS) -> None:
         self.sb = sb
-        self._saved: dict[MemInode, _Saved] = {}
         assert isinstance(sb.root, MemDir)
         with no_collection():
-            todo: list[MemInode] = [sb.root]
-            saved = self._saved
-            while todo:
-                inode = todo.pop()
-                saved[inode] = one = _Saved(inode)
-                if one.entries:
-                    todo += [i for i in one.entries.values() if i.nlink < 2 or i not in saved]
+            self._saved = _scan(sb.root)
 
     def __contains__(self, inode: object) -> bool:
         return inode in self._saved
@@ -85,14 +100,14 @@ class MemState(FsState):
     @cached_property
     def manifest(self) -> Manifest:
         manifest = Manifest()
-        entries = {inode: saved.entry() for inode, saved in self._saved.items()}
+        entries = {inode: _entry(inode, saved) for inode, saved in self._saved.items()}
         root = self.sb.root
         assert isinstance(root, MemDir)
         manifest.entries[b""] = entries[root]
         todo: list[tuple[bytes, MemDir]] = [(b"", root)]
         while todo:
             prefix, directory = todo.pop()
-            for name, inode in (self._saved[directory].entries or {}).items():
+            for name, inode in (self._saved[directory][_ENTRIES] or {}).items():
                 manifest.entries[prefix + name] = entries[inode]
                 if isinstance(inode, MemDir):
                     todo.append((prefix + name + b"/", inode))
@@ -103,6 +118,6 @@ class MemState(FsState):
             if inode not in self._saved:
                 inode.nlink = 0
                 inode.unlinked()
-        for saved in self._saved.values():
-            saved.put_back()
+        for inode, saved in self._saved.items():
+            self._saved[inode] = _put_back(inode, saved)
         self.sb.inodes = len(self._saved)

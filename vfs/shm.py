@@ -201,6 +201,9 @@ class ShmData(MemData):
         self.fd()
         return super().freeze()
 
+    def idle(self) -> bytes | None:
+        return None
+
     def has(self, data: bytes) -> bool:
         return False
 
