@@ -265,6 +265,21 @@ static void others(void) {
     close(dir);
 }
 
+/* /proc/locks and fdinfo name the file as stat(2) does. */
+static void locks(void) {
+    int fd = (int)OK(open("locked", O_RDWR | O_CREAT, 0600));
+    OK(flock(fd, LOCK_EX));
+    struct stat st;
+    OK(fstat(fd, &st));
+    char want[64], path[64];
+    snprintf(want, sizeof want, " %d %02x:%02x:%lu 0 EOF", getpid(), major(st.st_dev), minor(st.st_dev),
+             (unsigned long)st.st_ino);
+    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", fd);
+    CHECK(strstr(get_file(path), want));
+    CHECK(strstr(get_file("/proc/locks"), want));
+    close(fd);
+}
+
 /* A namespace's file has the number that its name tells (lsns(8) goes by it). */
 static void namespaces(void) {
     static const char *const kinds[] = {"mnt", "net", "pid", "user", "uts", "ipc", "cgroup"};
@@ -452,4 +467,4 @@ static void mounts(void) {
 }
 
 MAIN(CASE(identity), CASE(names), CASE(auxiliary_vector), CASE(mappings), CASE(threads), CASE(descriptors), CASE(others),
-     CASE(process_one), CASE(namespaces), CASE(calls_on_made_files), CASE(calls_on_directories), CASE(devices), CASE(mounts))
+     CASE(process_one), CASE(namespaces), CASE(locks), CASE(calls_on_made_files), CASE(calls_on_directories), CASE(devices), CASE(mounts))

@@ -227,6 +227,17 @@ class ProcFS(SuperBlock):
             return None
         return self.show(record.path, root), st.dev, st.ino
 
+    def lock_line(self, line: bytes) -> bytes:
+        """A line of /proc/locks, or of fdinfo, with the device and inode number that the guest's stat(2) gives."""
+        words = line.split(b" ")
+        for i, word in enumerate(words):
+            parts = word.split(b":")
+            if len(parts) == 3 and parts[2].isdigit():
+                device = os.makedev(int(parts[0], 16), int(parts[1], 16))
+                if found := self.identify(device, int(parts[2]), b"", None):
+                    words[i] = b"%02x:%02x:%d" % (os.major(found[1]), os.minor(found[1]), found[2])
+        return b" ".join(words)
+
     def identify_fd(self, pid: int, tid: int, fd: int) -> tuple[int, int]:
         """(st_dev, st_ino) of the host object behind a guest's descriptor.  Raises OSError(ENOENT,
         EACCES)."""

@@ -207,7 +207,7 @@ def fdinfo_of(fd: int) -> Any:
             )  # O_LARGEFILE, as in every 64-bit open
             further = record.fdinfo().encode()
         lines = [
-            b"%b:\t%b\n" % (name, values.get(name, value))
+            b"%b:\t%b\n" % (name, fs.lock_line(value) if name == b"lock" else values.get(name, value))
             for name, _, value in (line.partition(b":\t") for line in text.splitlines())
         ]
         return b"".join(lines) + further

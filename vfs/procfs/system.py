@@ -75,7 +75,7 @@ def locks(scope: Scope) -> bytes:
         words = line.split()
         owner = next((w for w in words[4:6] if w.lstrip(b"-").isdigit()), b"-1")
         if int(owner) in scope.fs.processes:
-            out.append(b"%d:%b\n" % (len(out) + 1, line.partition(b":")[2]))
+            out.append(b"%d:%b\n" % (len(out) + 1, scope.fs.lock_line(line.partition(b":")[2])))
     return b"".join(out)
 
 
