@@ -1,4 +1,4 @@
-"""Mounts: mount(2), umount2(2), pivot_root(2), and the mount namespaces of unshare(2) and clone(2).
+"""Mounts: mount(2), umount2(2), pivot_root(2), and the mount namespaces of unshare(2), setns(2), clone(2).
 
 Layer: the pretend kernel, a family of system calls. May touch: the vfs's mount table, every task's root and working
 directory, the host's /proc/PID/fd of guests (who uses a mount).
@@ -11,16 +11,18 @@ import os
 
 from ..vfs import mountops
 from ..vfs.inode import err
+from ..vfs.mount import Path
+from ..vfs.perm import CAP_SYS_CHROOT
 from .handlers import Out, syscall
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..vfs.mount import Mount
+    from ..vfs.mount import Mount, Namespace
     from .handlers import Result
     from .sandbox import Kernel
-    from .task import FsStruct, Process, Task
+    from .task import FdRef, FsStruct, Process, Task
 
 _CLONE_FS, _CLONE_NEWNS, _CLONE_THREAD, _CLONE_FILES, _CLONE_SYSVSEM = 0x200, 0x20000, 0x10000, 0x400, 0x40000
 _CLONE_VM, _CLONE_SIGHAND = 0x100, 0x800
@@ -155,3 +157,51 @@ def sys_unshare(t: Task, flags: int) -> Result:
         if flags & _CLONE_NEWNS:
             mountops.unshare(t.sandbox.vfs, own)
     return Out(0, creds=True)  # from now on the core tells of new threads
+
+
+@syscall("setns")
+def sys_setns(t: Task, fd: FdRef, kind: int) -> Result:
+    """setns(2): into another mount namespace, by its file in /proc/PID/ns or by a pidfd."""
+    from ..vfs.procfs.links import OpenNs
+
+    file = t.sandbox.vfs.files.open_file(fd.dev, fd.ino)
+    if isinstance(file, OpenNs):
+        if kind not in (0, _CLONE_NEWNS):
+            raise err(errno.EINVAL)
+        ns = file.ns
+    else:
+        ns = _namespace_of_pidfd(t, fd, kind)
+    mountops.may_mount(t)
+    if not t.creds.capable(CAP_SYS_CHROOT):
+        raise err(errno.EPERM)
+    if t.own_fs is None and len(t.process.tasks) > 1:
+        raise err(errno.EINVAL)  # threads share root and working directory
+    t.own_fs = own = t.fs.copy()
+    own.enter(ns)
+    root = ns.root
+    own.root = own.cwd = t.sandbox.vfs.mounts.cross(Path(root, root.root))
+    return Out(0, creds=True)
+
+
+def _namespace_of_pidfd(t: Task, fd: FdRef, kind: int) -> Namespace:
+    """EINVAL for what is no pidfd of the sandbox's; EPERM, with a line in the log, for other namespaces."""
+    pid = 0
+    host = t.host_fd(fd.fd)
+    try:
+        with open(f"/proc/self/fdinfo/{host}", encoding="ascii") as info:
+            for line in info:
+                name, _, value = line.partition(":")
+                if name == "Pid":
+                    pid = int(value)
+    finally:
+        os.close(host)
+    if not pid or not kind:
+        raise err(errno.EINVAL)
+    process = t.sandbox.processes.get(pid)
+    if process is None or not process.alive:
+        raise err(errno.ESRCH)
+    if kind != _CLONE_NEWNS:
+        t.sandbox.log_once(f"setns({kind:#x}): only mount namespaces can be entered; refused (EPERM)")
+        raise err(errno.EPERM)
+    leader = next((task for task in process.tasks.values() if task.tid == pid), None)
+    return (leader.fs if leader is not None else process.fs).mnt_ns or t.sandbox.vfs.mounts.first

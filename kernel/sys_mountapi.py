@@ -20,11 +20,10 @@ from ..vfs.mount import (
     MNT_NODIRATIME,
     MNT_NOSYMFOLLOW,
     MNT_RELATIME,
-    MS_PRIVATE,
-    MS_SHARED,
     Path,
 )
 from ..vfs.openfile import OpenFile, OpenPath
+from ..vfs.propagation import change as change_propagation
 from ..vfs.stat import major, minor
 from .handlers import InstallFd, Out, syscall
 from .paths import AT_EMPTY_PATH, AT_NO_AUTOMOUNT, AT_SYMLINK_NOFOLLOW, place, record
@@ -340,7 +339,8 @@ def _change(t: Task, at: Path, change: tuple[int, int, int], recursive: bool) ->
     for mount, new in flags.items():
         mount.flags = new
     if propagation:
-        mountops.set_propagation(mounts, propagation)
+        for mount in mounts:
+            change_propagation(t.sandbox.vfs.mounts, mount, propagation)
 
 
 @syscall("mount_setattr")
@@ -441,13 +441,14 @@ def sys_statmount(t: Task, request: tuple[int, bytes | None], buf: int, size: in
         raise err(errno.EOVERFLOW)
     basic, own = bool(want & _SB_BASIC), bool(want & _MNT_BASIC)
     parent = mount.parent or mount
-    group = mount.id if mount.propagation == MS_SHARED else 0
+    group = mount.group.id if mount.group is not None else 0
+    master = mount.master.id if mount.master is not None else 0
     ns = namespace_of(t.sandbox.vfs, t)
     head = _STATMOUNT.pack(
         _HEADER + len(text), at[_MNT_OPTS], mask,
         major(sb.dev) * basic, minor(sb.dev) * basic, sb.magic * basic, int(sb.read_only) * basic, at[_FS_TYPE],
         mount.unique_id * own, parent.unique_id * own, mount.id * own, parent.id * own, _attr_flags(mount) * own,
-        (mount.propagation or MS_PRIVATE) * own, group * own, 0, 0,
+        mount.propagation * own, group * own, master * own, 0,
         at[_MNT_ROOT], at[_MNT_POINT], (ns.id or 1) if want & _MNT_NS_ID else 0, 0, at[_SB_SOURCE],
         count, array, 0, 0, _ALL if want & _SUPPORTED else 0,
     )  # fmt: skip

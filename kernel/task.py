@@ -83,7 +83,9 @@ class FsStruct:
 
     def enter(self, mnt_ns: Namespace) -> None:
         """Belong to another mount namespace."""
-        self.mnt_ns = mnt_ns
+        if self.mnt_ns is not None:
+            self.mnt_ns.users = [r for r in self.mnt_ns.users if r() is not self]
+        self.mnt_ns = mnt_ns if mnt_ns.id else None
         mnt_ns.users.append(ref(self))
 
     def copy(self) -> FsStruct:

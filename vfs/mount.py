@@ -11,6 +11,7 @@ from _weakref import ref  # the module weakref costs start-up time
 from .dentry import Dentry
 from .hostwatch import HostWatch
 from .inode import err
+from .propagation import MS_PRIVATE, MS_SHARED, MS_SLAVE, MS_UNBINDABLE, forget, inherit
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .inode import Inode, SuperBlock
+    from .propagation import PeerGroup
 
 # mount(2) flags that a mount keeps, with the values of statfs(2)'s f_flags (they agree for these).
 MNT_RDONLY = 1
@@ -28,9 +30,6 @@ MNT_NOATIME = 1024
 MNT_NODIRATIME = 2048
 MNT_RELATIME = 4096
 MNT_NOSYMFOLLOW = 8192
-
-# Propagation (mount(2)): kept and shown, but nothing is propagated: every tree is private.
-MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED = 1 << 17, 1 << 18, 1 << 19, 1 << 20
 
 _NAMES = (
     (MNT_NOSUID, "nosuid"),
@@ -80,16 +79,18 @@ class Mount:
         "children",
         "expiring",
         "flags",
+        "group",
         "id",
         "lock_readonly",
         "locked",
+        "master",
         "mountpoint",
         "ns",
         "parent",
-        "propagation",
         "root",
         "sb",
         "source",
+        "unbindable",
         "unique_id",
     )
 
@@ -108,7 +109,15 @@ class Mount:
         self.locked = False
         self.lock_readonly = False
         self.expiring = False  # umount2(2) with MNT_EXPIRE was here once
-        self.propagation = MS_PRIVATE
+        self.group: PeerGroup | None = None  # propagation.py
+        self.master: PeerGroup | None = None
+        self.unbindable = False
+
+    @property
+    def propagation(self) -> int:
+        """MS_SHARED, MS_SLAVE or both, MS_UNBINDABLE, else MS_PRIVATE."""
+        kind = (MS_SHARED if self.group is not None else 0) | (MS_SLAVE if self.master is not None else 0)
+        return kind or (MS_UNBINDABLE if self.unbindable else MS_PRIVATE)
 
     @property
     def keeps_atime(self) -> bool:
@@ -124,7 +133,6 @@ class Mount:
         words = ["ro" if self.flags & MNT_RDONLY else "rw"]
         words += [name for bit, name in _NAMES if self.flags & bit]
         return ",".join(words)
-
 
     def tree(self) -> Iterator[Mount]:
         """This mount and all that are on it, parents first."""
@@ -166,6 +174,7 @@ class MountTable:
 
     def __init__(self) -> None:
         self._next_id = 20
+        self.last_group = 0
         self.protected_symlinks = False  # fs.protected_symlinks, as the host has it
         #: what names meant in past walks (Vfs.lookup); emptied whenever one may mean something else
         self.walks: dict[tuple[object, ...], tuple[Path | None, Path, Path]] = {}
@@ -212,6 +221,7 @@ class MountTable:
         if mount.children:
             raise err(errno.EBUSY)
         self.unhook(mount)
+        forget(mount)
 
     def unhook(self, mount: Mount) -> None:
         """Take a mount, with what is on it, out of its place and namespace."""
@@ -237,13 +247,15 @@ class MountTable:
         gone = list(mount.tree())
         self.unhook(mount)
         for one in gone:
+            forget(one)
             if not one.locked:
                 self._uncover(one)
 
     def clone(self, old: Mount, root: Dentry | None = None) -> Mount:
         """clone_mnt(): another mount of the same tree, from `root` on."""
         new = self.create(old.sb, old.flags, root or old.root)
-        new.source, new.propagation = old.source, old.propagation
+        new.source = old.source
+        inherit(new, old)
         new.locked, new.lock_readonly = old.locked, old.lock_readonly
         return new
 
@@ -256,7 +268,7 @@ class MountTable:
             assert dentry is not None
             if root is not None and not dentry.is_beneath(root):
                 continue
-            if child.propagation == MS_UNBINDABLE and not everything:
+            if child.unbindable and not everything:
                 continue
             below = self.copy_tree(child, None, everything)
             self.attach(below[child], Path(made[old], dentry))

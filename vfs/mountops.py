@@ -2,8 +2,7 @@
 
 Layer: vfs, on top of vfs.py, beside dirops.py. May touch: the mount table, superblocks.
 
-Each function is one of fs/namespace.c, with its order of checks. Trees are private: propagation types are kept and
-shown, but no mount event travels from one namespace to another. What the sandbox's owner mounted is locked, as what a
+Each function is one of fs/namespace.c, with its order of checks. What the sandbox's owner mounted is locked, as what a
 more privileged namespace mounted is on Linux: it can neither be taken away nor be made writable.
 """
 
@@ -11,6 +10,7 @@ from __future__ import annotations
 
 import errno
 
+from . import propagation
 from .dirops import namespace_of
 from .inode import err
 from .mount import (
@@ -19,13 +19,10 @@ from .mount import (
     MNT_NOSYMFOLLOW,
     MNT_RDONLY,
     MNT_RELATIME,
-    MS_PRIVATE,
-    MS_SHARED,
-    MS_SLAVE,
-    MS_UNBINDABLE,
     Path,
 )
 from .perm import CAP_SYS_ADMIN
+from .propagation import MS_PRIVATE, MS_SHARED, MS_SLAVE, MS_UNBINDABLE
 from .stat import S_IFDIR
 
 TYPE_CHECKING = False  # the typing module costs start-up time
@@ -201,11 +198,12 @@ def graft(vfs: Vfs, who: Caller, new: Mount, at: Path) -> None:
     if (new.root.inode.kind == S_IFDIR) != (at.inode.kind == S_IFDIR):
         raise err(errno.ENOTDIR)
     vfs.mounts.attach(new, at)
+    propagation.attached(vfs.mounts, new)
 
 
 def copy(vfs: Vfs, who: Caller, old: Path, recursive: bool) -> Mount:
     """__do_loopback(): a copy of the tree at `old`, attached nowhere."""
-    if old.mount.propagation == MS_UNBINDABLE:
+    if old.mount.unbindable:
         raise err(errno.EINVAL)
     ours(vfs, who, old.mount)
     if recursive:
@@ -234,13 +232,8 @@ def change_type(vfs: Vfs, who: Caller, at: Path, flags: int) -> None:
     if kind & ~_PROPAGATION or kind & kind - 1:
         raise err(errno.EINVAL)
     ours(vfs, who, at.mount)
-    set_propagation(at.mount.tree() if flags & MS_REC else (at.mount,), kind)
-
-
-def set_propagation(mounts: Iterable[Mount], kind: int) -> None:
-    """A slave without a master is private (change_mnt_propagation())."""
-    for one in mounts:
-        one.propagation = MS_PRIVATE if kind == MS_SLAVE else kind
+    for one in at.mount.tree() if flags & MS_REC else (at.mount,):
+        propagation.change(vfs.mounts, one, kind)
 
 
 def move(vfs: Vfs, who: Caller, old: Path, at: Path) -> None:
@@ -262,10 +255,12 @@ def move(vfs: Vfs, who: Caller, old: Path, at: Path) -> None:
         raise err(errno.ENOENT)
     if moved.reaches(at):
         raise err(errno.ELOOP)
-    if moved.parent is not None and moved.parent.propagation == MS_SHARED:
+    if moved.parent is not None and moved.parent.group is not None:
         raise err(errno.EINVAL)
+    propagation.check_movable(moved, at.mount)
     vfs.mounts.unhook(moved)
     vfs.mounts.attach(moved, at)
+    propagation.attached(vfs.mounts, moved)
 
 
 def umount(vfs: Vfs, who: Caller, at: Path, flags: int, busy: Busy) -> list[Mount]:
@@ -292,12 +287,20 @@ def umount(vfs: Vfs, who: Caller, at: Path, flags: int, busy: Busy) -> list[Moun
         raise err(errno.EBUSY)
     gone = list(mount.tree())
     if flags & MNT_DETACH:
+        for one in reversed(gone):
+            elsewhere = propagation.gone_too(one)
+            for other in elsewhere:
+                if other not in gone:
+                    gone.append(other)
+                    vfs.mounts.dissolve(other)
         vfs.mounts.dissolve(mount)
-    else:
-        if mount.children or busy(mount):
-            raise err(errno.EBUSY)
-        vfs.mounts.detach(mount)
-    return gone
+        return gone
+    elsewhere = propagation.gone_too(mount)
+    if mount.children or busy(mount) or any(busy(other) for other in elsewhere):
+        raise err(errno.EBUSY)
+    for one in (mount, *elsewhere):
+        vfs.mounts.detach(one)
+    return gone + elsewhere
 
 
 def unshare(vfs: Vfs, fs: Fs) -> None:
@@ -319,6 +322,10 @@ def pivot_root(vfs: Vfs, who: Caller, new: Path, put_old: Path, everyone: Iterab
         raise err(errno.EINVAL)
     if vfs.is_deleted(new):
         raise err(errno.ENOENT)
+    if old.mount.group is not None or any(
+        m.parent is not None and m.parent.group is not None for m in (new.mount, root.mount)
+    ):
+        raise err(errno.EINVAL)  # a mount would move to peers
     if new.mount is root.mount or old.mount is root.mount:
         raise err(errno.EBUSY)
     if not is_mounted(root) or not is_mounted(new) or new.mount.parent is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from _weakref import ref  # the module weakref costs start-up time
 
 from ..inode import Inode, err
 from ..openfile import OpenFile
@@ -20,8 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..inode import OpenContext
-    from ..mount import Path
+    from ..inode import OpenContext, SuperBlock
+    from ..mount import Namespace, Path
     from ..openfile import FileRecord
     from .fs import ProcFS
 
@@ -228,18 +229,36 @@ NAMESPACES = {
 }  # fmt: skip
 
 
+class OpenNs(OpenFile):
+    """A descriptor of a mount namespace, for setns(2). It keeps the namespace."""
+
+    __slots__ = ("ns",)
+
+    def __init__(self, path: Path, inode: Inode, flags: int, ns: Namespace) -> None:
+        super().__init__(path, inode, flags)
+        self.ns = ns
+        ns.users.append(ref(self))
+
+
 class NsInode(Inode):
-    """A namespace as nsfs shows it: a file with the number of the namespace, which cannot be opened here."""
+    """A namespace as nsfs shows it: a file with the number of the namespace. Only mount namespaces can be opened."""
 
-    __slots__ = ()
+    __slots__ = ("ns",)
 
-    def open(self, ctx: OpenContext) -> int:
-        raise err(errno.EACCES)
+    def __init__(self, sb: SuperBlock, ino: int, ns: Namespace | None) -> None:
+        super().__init__(sb, ino, S_IFREG | 0o444)
+        self.ns = ns
+
+    def open(self, ctx: OpenContext) -> OpenFile:
+        if self.ns is None:
+            raise err(errno.EACCES)
+        if ctx.flags & 3:
+            raise err(errno.EPERM)
+        return OpenNs(ctx.path, self, ctx.flags, self.ns)
 
 
 class NsLink(MagicLink):
-    """ns/X: named, so that programs can compare them, but not to be opened: of all but mnt there is one in a
-    sandbox, and none can be entered."""
+    """ns/X: named, so that programs can compare them; only mnt, of which a sandbox may have several, can be opened."""
 
     __slots__ = ()
 
@@ -261,7 +280,9 @@ class NsLink(MagicLink):
         name = self.readlink(task)
         mount = self.fs.vfs.anon_path(name).mount
         number = int(name.partition(b"[")[2][:-1])
-        return Path(mount, Dentry(name, None, NsInode(mount.sb, number, S_IFREG | 0o444)))
+        files = self.fs.fs_of(self.pid, self.tid)
+        ns = (getattr(files, "mnt_ns", None) or self.fs.vfs.mounts.first) if name.startswith(b"mnt:") else None
+        return Path(mount, Dentry(name, None, NsInode(mount.sb, number, ns)))
 
 
 class NsDir(ProcDir):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from ..mount import MS_SHARED, MS_UNBINDABLE
+from ..propagation import fields
 from .rewrite import mangle
 from .table import PROCESS, Scope, process_file, system_file
 
@@ -38,13 +38,6 @@ def _source(mount: Mount) -> bytes:
 def _super_options(mount: Mount) -> bytes:
     options = mount.sb.options
     return b"," + mangle(os.fsencode(options)) if options else b""
-
-
-def _propagation(mount: Mount) -> bytes:
-    """mountinfo's optional fields: a shared mount is a peer group of its own, since every tree is private."""
-    if mount.propagation == MS_SHARED:
-        return b" shared:%d" % mount.id
-    return b" unbindable" if mount.propagation == MS_UNBINDABLE else b""
 
 
 def _fstype(mount: Mount) -> bytes:
@@ -80,7 +73,7 @@ def mountinfo(scope: Scope) -> bytes:
             b"%d %d %d:%d %b %b %b%b - %b %b %b\n"
             % (
                 mount.id, parent, os.major(dev), os.minor(dev), _root(scope, mount),
-                mangle(place), mount.option_string().encode(), _propagation(mount), _fstype(mount), _source(mount),
+                mangle(place), mount.option_string().encode(), fields(mount), _fstype(mount), _source(mount),
                 (b"ro" if mount.sb.read_only else b"rw") + _super_options(mount),
             )
         )  # fmt: skip
