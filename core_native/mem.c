@@ -114,3 +114,35 @@ out:
 	unlock(&mm.lock);
 	return want;
 }
+
+#define SHM_RDONLY 010000
+#define SHM_RND 020000
+#define SHM_REMAP 040000
+#define SHM_EXEC 0100000
+
+/* shmat(2): the supervisor gives the segment's memfd, which is mapped here (do_shmat() in ipc/shm.c). */
+s64 fn_shmat(struct thread *t, struct call *c)
+{
+	u64 address = c->a[1], flags = c->a[2];
+	u32 ignored;
+	int fd;
+	if (address % PAGE && !(flags & SHM_RND))
+		return -EINVAL;
+	address &= ~(PAGE - 1);
+	if (!address && (c->a[1] || (flags & SHM_REMAP)))
+		return -EINVAL;
+	s64 action = put_call(t, c, REQ_CALL);
+	if (action < 0 || (action & 0xff) != ACT_FD)
+		return ask_finish(t, c, action);
+	if (receive_fds(t, &fd, 1, &ignored) != 1)
+		return -ENOMEM;
+	s64 r = sys(NR_lseek, fd, 0, 2 /* SEEK_END */);
+	u64 size = ALIGN_UP(r < 0 ? 0 : r, PAGE), prot = PROT_READ | (flags & SHM_RDONLY ? 0 : PROT_WRITE);
+	if (r >= 0 && address && touches_core(address, size))
+		r = -EINVAL;
+	if (r >= 0)
+		r = sys(NR_mmap, address, size, prot | (flags & SHM_EXEC ? PROT_EXEC : 0),
+			MAP_SHARED | (!address ? 0 : flags & SHM_REMAP ? MAP_FIXED : MAP_FIXED_NOREPLACE), fd, 0);
+	sys(NR_close, fd);
+	return r == -EEXIST ? -EINVAL : r;
+}

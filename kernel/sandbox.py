@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .hooks import Hooks
     from .hooks.filters import Pattern
     from .native_hook import NativeHook
+    from .sys_shm import SharedMemory
 
 
 class Kernel:
@@ -70,6 +71,7 @@ class Kernel:
         self.processes = self.guests.processes
         self.images = Images(self, rewrite)
         self.traps = Traps(self, self.images)
+        self._shm: SharedMemory | None = None
         self._hooks: Hooks | None = None
         self.native_hook: NativeHook | None = None
 
@@ -81,6 +83,15 @@ class Kernel:
 
             self._hooks = Hooks(self)
         return self._hooks
+
+    @property
+    def shm(self) -> SharedMemory:
+        """System V shared memory."""
+        if self._shm is None:
+            from .sys_shm import SharedMemory
+
+            self._shm = SharedMemory(self)
+        return self._shm
 
     # -- life -----------------------------------------------------------------------------------------------
 
@@ -139,6 +150,8 @@ class Kernel:
             self.guests.close()
             self.loop.finish()
             self.net.close()
+            if self._shm is not None:
+                self._shm.close()
             self.vfs.files.close()
             self._init.close()
             os.close(self.world_fd)

@@ -452,14 +452,18 @@ S("getpeername", 52, SUP, "fd ptr inout:4", "network")
 S("setsockopt", 54, CORE, "fd int int small:4 int", "network")
 S("getsockopt", 55, CORE, "fd int int ptr inout:4", "network")
 
-# --- System V and POSIX IPC: host-wide names, so refused until they are virtual ------------------------------
+# --- System V and POSIX IPC: host-wide names, so refused where they are not virtual ---------------------------
+S("shmget", 29, SUP, "int uint int", "ipc")
+S("shmat", 30, CORE, "int ptr int", "ipc")
+S("shmctl", 31, SUP, "int int ptr", "ipc")
+S("shmdt", 67, SUP, "ptr", "ipc")
 for _name, _nr in (
-    ("shmget", 29), ("shmat", 30), ("shmctl", 31), ("shmdt", 67), ("semget", 64), ("semop", 65), ("semctl", 66),
+    ("semget", 64), ("semop", 65), ("semctl", 66),
     ("semtimedop", 220), ("msgget", 68), ("msgsnd", 69), ("msgrcv", 70), ("msgctl", 71),
     ("mq_open", 240), ("mq_unlink", 241), ("mq_timedsend", 242), ("mq_timedreceive", 243), ("mq_notify", 244),
     ("mq_getsetattr", 245),
 ):  # fmt: skip
-    S(_name, _nr, REFUSE, "", "ipc", why="System V and POSIX queues are host-wide names; not virtual yet")
+    S(_name, _nr, REFUSE, "", "ipc", why="semaphores and message queues are host-wide names; not virtual yet")
 
 # --- asynchronous I/O: a second entrance to the kernel ---------------------------------------------------------
 for _name, _nr in (
