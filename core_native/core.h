@@ -299,6 +299,10 @@ s64 request_image(struct thread *t, int fd, u64 offset);
 s64 request_map(struct thread *t, const struct call *c);
 u32 fd_class(struct thread *t, int fd);
 void fd_connected(struct thread *t, u64 fd);
+s64 message_size(struct thread *t, struct call *c);
+s64 tcp_send(struct thread *t, struct call *c);
+s64 tcp_shutdown(struct thread *t, struct call *c);
+void tcp_was_reset(int fd);
 u32 fd_bits(struct thread *t, int fd);
 int is_core_fd(struct thread *t, int fd);
 

@@ -277,8 +277,13 @@ static s64 kernel_lane(struct thread *t, struct call *c, const struct sysdesc *d
 		case K_FD:
 			if (unlikely(is_core_fd(t, value)))
 				return -EBADF;
-			if (unlikely(fd_class(t, value) == FD_PLACEHOLDER))
-				return fd_bits(t, value) & CLASS_SOCKET ? net_call(t, c) : supervise(t, c, REQ_CALL);
+			u32 bits = fd_bits(t, value);
+			if (unlikely((bits & CLASS_MASK) == FD_PLACEHOLDER))
+				return bits & CLASS_SOCKET ? net_call(t, c) : supervise(t, c, REQ_CALL);
+			if (unlikely(bits & CLASS_TCP) && (c->nr == NR_write || c->nr == NR_writev))
+				return tcp_send(t, c);
+			if (unlikely(bits & CLASS_TCP) && c->nr == NR_shutdown)
+				return tcp_shutdown(t, c);
 			break;
 		case K_PTR:
 		case K_INBUF:
@@ -297,7 +302,10 @@ static s64 kernel_lane(struct thread *t, struct call *c, const struct sysdesc *d
 			break;
 		}
 	}
-	return native(t, c);
+	s64 r = native(t, c);
+	if (unlikely(r == -ECONNRESET) && c->a[0] < FD_TABLE && (t->proc->fd_class[c->a[0]] & CLASS_TCP))
+		tcp_was_reset((int)c->a[0]);
+	return r;
 }
 
 static inline s64 run_described(struct thread *t, struct call *c, const struct sysdesc *d)

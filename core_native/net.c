@@ -17,11 +17,6 @@
 #define UIO_MAXIOV 1024
 #define AF_INET 2
 #define AF_INET6 10
-#define SOL_SOCKET 1
-#define SO_PRIORITY 12
-#define IPPROTO_TCP 6
-#define TCP_NODELAY 1
-#define TCP_CORK 3
 #define MAX_RW_COUNT 0x7ffff000UL
 
 struct mmsghdr_ {
@@ -328,9 +323,19 @@ static s64 send_via(struct thread *t, struct call *c, struct message *m)
 	return r;
 }
 
+/* How much a call that sends asks for, or an error. */
+s64 message_size(struct thread *t, struct call *c)
+{
+	struct message m;
+	s64 r = describe_message(t, c, &m);
+	return r ? r : (s64)m.total;
+}
+
 /* The host kernel's send, without the address: the peer is the one that the pair has. */
 static s64 send_native(struct thread *t, struct call *c)
 {
+	if (fd_bits(t, (int)c->a[0]) & CLASS_TCP)
+		return tcp_send(t, c);
 	struct call plain = *c;
 	struct msghdr_ hdr;
 	if (c->nr == NR_sendto)
@@ -374,6 +379,8 @@ s64 fn_sendto(struct thread *t, struct call *c)
 	u32 bits = fd_bits(t, fd);
 	if ((bits & CLASS_MASK) == FD_PLACEHOLDER && !(bits & CLASS_SOCKET))
 		return supervise(t, c, REQ_CALL);
+	if (bits == (FD_NATIVE | CLASS_TCP))
+		return tcp_send(t, c);
 	return (bits & CLASS_SOCKET) || c->a[4] ? send(t, c) : native(t, c);
 }
 
@@ -386,6 +393,8 @@ s64 fn_sendmsg(struct thread *t, struct call *c)
 	u32 bits = fd_bits(t, fd);
 	if ((bits & CLASS_MASK) == FD_PLACEHOLDER && !(bits & CLASS_SOCKET))
 		return supervise(t, c, REQ_CALL);
+	if (bits == (FD_NATIVE | CLASS_TCP))
+		return tcp_send(t, c);
 	if (bits & CLASS_SOCKET)
 		return send(t, c);
 	s64 r = read_header(c->a[1], &hdr);
@@ -451,64 +460,6 @@ s64 net_fionread(int fd, u64 to)
 	s64 r = sys(NR_recvfrom, fd, NULL, 0, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT, NULL, NULL);
 	s32 n = r > (s64)sizeof(struct ring3_peer) ? r - (s64)sizeof(struct ring3_peer) : 0;
 	return copy_out(to, &n, 4) ? -EFAULT : 0;
-}
-
-/*
- * -- TCP_NODELAY and TCP_CORK
- *
- * Servers set and clear them with every answer.  On a pair they have no effect and need only be told again: two bits of
- * the pair's SO_PRIORITY (the guest's own is kept by the supervisor), so that whoever shares the socket sees them.
- * Where the descriptor is a TCP socket of the host's (netstack/publish.py) they are the host kernel's.
- */
-static int is_tcp_flag(struct thread *t, struct call *c)
-{
-	int name = (int)c->a[2];
-	return (int)c->a[1] == IPPROTO_TCP && (name == TCP_NODELAY || name == TCP_CORK) && !is_core_fd(t, (int)c->a[0]) &&
-	       (fd_bits(t, (int)c->a[0]) & CLASS_TCP);
-}
-
-static s64 set_tcp_flag(int fd, int name, s32 value)
-{
-	s32 bits = 0, size = sizeof bits, bit = name == TCP_NODELAY ? 1 : 2;
-	s64 r = sys(NR_setsockopt, fd, IPPROTO_TCP, name, &value, sizeof value);
-	if (r != -95) /* EOPNOTSUPP: one of a pair */
-		return r;
-	if (!(r = sys(NR_getsockopt, fd, SOL_SOCKET, SO_PRIORITY, &bits, &size))) {
-		bits = value ? bits | bit : bits & ~bit;
-		r = sys(NR_setsockopt, fd, SOL_SOCKET, SO_PRIORITY, &bits, sizeof bits);
-	}
-	return r;
-}
-
-s64 fn_setsockopt(struct thread *t, struct call *c)
-{
-	s32 value;
-	if (!is_tcp_flag(t, c) || (s32)c->a[4] < 4 || copy_in(&value, c->a[3], sizeof value))
-		return supervise(t, c, REQ_CALL);
-	if (fd_class(t, (int)c->a[0]) != FD_NATIVE) { /* not connected: what a listener hands down is the supervisor's */
-		struct call ask_too = *c;
-		s64 r = supervise(t, &ask_too, REQ_CALL);
-		if (r)
-			return r;
-	}
-	return set_tcp_flag((int)c->a[0], (int)c->a[2], value);
-}
-
-s64 fn_getsockopt(struct thread *t, struct call *c)
-{
-	s32 room, value = 0, size = sizeof value;
-	if (!is_tcp_flag(t, c) || fd_class(t, (int)c->a[0]) != FD_NATIVE || copy_in(&room, c->a[4], 4) || room < 0)
-		return supervise(t, c, REQ_CALL);
-	s64 r = sys(NR_getsockopt, c->a[0], IPPROTO_TCP, c->a[2], &value, &size);
-	if (r == -95) {
-		size = sizeof value;
-		r = sys(NR_getsockopt, c->a[0], SOL_SOCKET, SO_PRIORITY, &value, &size);
-		value = (value & ((int)c->a[2] == TCP_NODELAY ? 1 : 2)) != 0;
-	}
-	if (r)
-		return r;
-	room = room < size ? room : size;
-	return copy_out(c->a[3], &value, room) || copy_out(c->a[4], &room, 4) ? -EFAULT : 0;
 }
 
 /* A call on a socket that is supervised. */

@@ -622,5 +622,69 @@ static void tcp_flags(void) {
     close(s), close(c), close(p), close(pair[0]), close(pair[1]);
 }
 
-MAIN(CASE(tcp_flags), CASE(making), CASE(binding), CASE(not_connected), CASE(connecting), CASE(nonblocking), CASE(six), CASE(datagrams),
+static void tcp_pair(int *client, int *server) {
+    int s = tcp();
+    OK(BIND4(s, "127.0.0.1", 0));
+    OK(listen(s, 1));
+    struct sockaddr_in at;
+    socklen_t size = sizeof at;
+    OK(getsockname(s, (void *)&at, &size));
+    *client = tcp();
+    OK(connect(*client, (void *)&at, sizeof at));
+    *server = (int)OK(accept(s, NULL, NULL));
+    close(s);
+}
+
+// One write goes to a peer that has closed; the next is EPIPE, with SIGPIPE unless MSG_NOSIGNAL. What it had not read: a reset.
+static volatile sig_atomic_t pipes;
+static void count_pipe(int sig) { pipes += sig == SIGPIPE; }
+static void peer_gone(void) {
+    int c, p;
+    struct iovec two[2] = {{(void *)"ab", 2}, {(void *)"cde", 3}};
+    struct msghdr m = {.msg_iov = two, .msg_iovlen = 2};
+    signal(SIGPIPE, count_pipe);
+    for (int how = 0; how < 4; how++) {
+        tcp_pair(&c, &p);
+        close(p);
+        char b;
+        EQ(read(c, &b, 1), 0);
+        if (how == 0) EQ(write(c, "hello", 5), 5);
+        if (how == 1) EQ(writev(c, two, 2), 5);
+        if (how == 2) EQ(send(c, "hello", 5, 0), 5);
+        if (how == 3) EQ(sendmsg(c, &m, 0), 5);
+        pipes = 0;
+        FAILS(send(c, "x", 1, MSG_NOSIGNAL), EPIPE);
+        EQ(pipes, 0);
+        if (how == 0) FAILS(write(c, "x", 1), EPIPE);
+        if (how == 1) FAILS(writev(c, two, 2), EPIPE);
+        if (how == 2) FAILS(send(c, "x", 1, 0), EPIPE);
+        if (how == 3) FAILS(sendmsg(c, &m, 0), EPIPE);
+        EQ(pipes, 1);
+        EQ(read(c, &b, 1), 0);
+        close(c);
+    }
+    tcp_pair(&c, &p); // our own doing
+    OK(shutdown(c, SHUT_WR));
+    FAILS(send(c, "x", 1, MSG_NOSIGNAL), EPIPE);
+    EQ(send(p, "x", 1, 0), 1);
+    close(c), close(p);
+    tcp_pair(&c, &p); // half-closed by the peer, who still reads
+    OK(shutdown(p, SHUT_WR));
+    for (int i = 0; i < 3; i++) EQ(write(c, "x", 1), 1);
+    char some[4];
+    EQ(recv(p, some, 3, MSG_WAITALL), 3);
+    close(c), close(p);
+    tcp_pair(&c, &p); // what the peer had not read
+    EQ(write(c, "x", 1), 1);
+    struct pollfd ready = {.fd = p, .events = POLLIN};
+    EQ(poll(&ready, 1, 10000), 1);
+    close(p);
+    FAILS(read(c, some, 1), ECONNRESET);
+    EQ(read(c, some, 1), 0);
+    FAILS(send(c, "x", 1, MSG_NOSIGNAL), EPIPE);
+    close(c);
+    signal(SIGPIPE, SIG_DFL);
+}
+
+MAIN(CASE(peer_gone), CASE(tcp_flags), CASE(making), CASE(binding), CASE(not_connected), CASE(connecting), CASE(nonblocking), CASE(six), CASE(datagrams),
      CASE(packet_information), CASE(listener_readiness), CASE(socket_options), CASE(moving_data), CASE(outlives_the_child), CASE(crowded))

@@ -157,6 +157,17 @@ ssh $o -p $P1 -N -D $P3 root@127.0.0.1 & listening $P3; ssh-keyscan -p $P1 127.0
 run() { iperf3 -s -p $P1 -1 >/dev/null & listening $P1; iperf3 -c 127.0.0.1 -p $P1 -t 1 "$@" > out; grep -c receiver out; wait $!; }
 run; run -R -P 4; run -u -b 20M
 """),
+    Case("postgresql", ("psql", "runuser", "ss"), root=True, timeout=300.0, script=r"""
+b=$(ls -d /usr/lib/postgresql/*/bin | tail -1); d=$PWD; chmod 755 .; mkdir data s; chown postgres data s
+as() { (cd /; runuser -u postgres -- "$@"); }
+as $b/initdb -D $d/data -A trust >log 2>&1 || cat log
+as $b/pg_ctl -D $d/data -o "-p $P1 -k $d/s" -l $d/s/log -w start >/dev/null && echo started
+psql -h 127.0.0.1 -p $P1 -U postgres -Atc 'select inet_server_addr(), inet_client_addr(), 6*7'
+psql -h $d/s -p $P1 -U postgres -Atc 'select count(*) from pg_class where relkind = $$v$$'
+$b/pgbench -h 127.0.0.1 -p $P1 -U postgres -i -q postgres >/dev/null 2>&1
+$b/pgbench -h 127.0.0.1 -p $P1 -U postgres -c 4 -j 2 -t 50 postgres 2>/dev/null | grep -E 'failed|processed'
+as $b/pg_ctl -D $d/data -m fast stop >/dev/null && echo stopped
+"""),
     Case("curl-tls", ("curl", "openssl", "ss"), script=r"""
 openssl req -x509 -newkey rsa:2048 -nodes -keyout key -out cert -days 2 -subj /CN=localhost \
     -addext subjectAltName=DNS:localhost 2>/dev/null

@@ -1,0 +1,171 @@
+/*
+ * Connected TCP sockets: what the pair that stands for one does not do by itself.
+ * Layer: core functions.  Touches: the pair's SO_LINGER, which means nothing to the host kernel there.
+ *
+ * SO_LINGER of the pair keeps a few bits, so that whoever shares the socket sees them; the guest's own is kept by the
+ * supervisor.  Where the descriptor is a TCP socket of the host's (netstack/publish.py) everything is the host kernel's.
+ */
+#include "core.h"
+
+#define AF_UNIX 1
+#define SOL_SOCKET 1
+#define SO_ERROR 4
+#define SO_LINGER 13
+#define SO_DOMAIN 39
+#define IPPROTO_TCP 6
+#define TCP_NODELAY 1
+#define TCP_CORK 3
+#define UIO_MAXIOV 1024
+
+/* netstack/options.py hands the first two down */
+enum { BIT_NODELAY = 1, BIT_CORK = 2, BIT_SHUT = 4 /* shutdown(SHUT_WR) */, BIT_RESET = 8 /* the peer has answered with RST */ };
+
+struct linger_ {
+	s32 on, bits;
+};
+
+static s64 option(s64 nr, int fd, int level, int name, void *value, s32 size)
+{
+	return nr == NR_getsockopt ? sys(nr, fd, level, name, value, &size) : sys(nr, fd, level, name, value, size);
+}
+
+static s32 get_bits(int fd)
+{
+	struct linger_ l = {0, 0};
+	return option(NR_getsockopt, fd, SOL_SOCKET, SO_LINGER, &l, sizeof l) || !l.on ? 0 : l.bits;
+}
+
+static s64 set_bits(int fd, s32 bits)
+{
+	struct linger_ l = {1, bits};
+	return option(NR_setsockopt, fd, SOL_SOCKET, SO_LINGER, &l, sizeof l);
+}
+
+static int is_pair(int fd)
+{
+	s32 domain = 0;
+	return !option(NR_getsockopt, fd, SOL_SOCKET, SO_DOMAIN, &domain, sizeof domain) && domain == AF_UNIX;
+}
+
+/* -- TCP_NODELAY and TCP_CORK: servers set and clear them with every answer */
+
+static int is_flag(struct thread *t, struct call *c)
+{
+	int name = (int)c->a[2];
+	return (int)c->a[1] == IPPROTO_TCP && (name == TCP_NODELAY || name == TCP_CORK) && !is_core_fd(t, (int)c->a[0]) &&
+	       (fd_bits(t, (int)c->a[0]) & CLASS_TCP);
+}
+
+static s32 flag_bit(struct call *c) { return (int)c->a[2] == TCP_NODELAY ? BIT_NODELAY : BIT_CORK; }
+
+s64 fn_setsockopt(struct thread *t, struct call *c)
+{
+	int fd = (int)c->a[0];
+	s32 value;
+	if (!is_flag(t, c) || (s32)c->a[4] < 4 || copy_in(&value, c->a[3], sizeof value))
+		return supervise(t, c, REQ_CALL);
+	if (fd_class(t, fd) != FD_NATIVE) { /* not connected: what a listener hands down is the supervisor's */
+		struct call ask_too = *c;
+		s64 r = supervise(t, &ask_too, REQ_CALL);
+		if (r)
+			return r;
+	}
+	s64 r = option(NR_setsockopt, fd, IPPROTO_TCP, (int)c->a[2], &value, sizeof value);
+	if (r != -EOPNOTSUPP) /* the host's own */
+		return r;
+	s32 bits = get_bits(fd);
+	return set_bits(fd, value ? bits | flag_bit(c) : bits & ~flag_bit(c));
+}
+
+s64 fn_getsockopt(struct thread *t, struct call *c)
+{
+	int fd = (int)c->a[0];
+	s32 room, value = 0;
+	if (!is_flag(t, c) || fd_class(t, fd) != FD_NATIVE || copy_in(&room, c->a[4], 4) || room < 0)
+		return supervise(t, c, REQ_CALL);
+	s64 r = option(NR_getsockopt, fd, IPPROTO_TCP, (int)c->a[2], &value, sizeof value);
+	if (r == -EOPNOTSUPP) {
+		value = (get_bits(fd) & flag_bit(c)) != 0;
+		r = 0;
+	}
+	room = room < 4 ? room : 4;
+	return r ? r : copy_out(c->a[3], &value, room) || copy_out(c->a[4], &room, 4) ? -EFAULT : 0;
+}
+
+/* -- sending and the end of it */
+
+/*
+ * A pair says at once that the peer is gone.  TCP lets one write go, and hears by the peer's RST; what the peer had not
+ * read when it closed is a reset by itself (tcp_close(), tcp_reset()).
+ */
+static s64 broken(struct thread *t, struct call *c, u32 flags)
+{
+	int fd = (int)c->a[0];
+	s32 bits = get_bits(fd), error = 0;
+	if (is_pair(fd) && !(bits & BIT_SHUT)) {
+		option(NR_getsockopt, fd, SOL_SOCKET, SO_ERROR, &error, sizeof error);
+		s64 size = error ? 0 : message_size(t, c);
+		if (error || size > 0)
+			set_bits(fd, bits | BIT_RESET);
+		if (error || !(bits & BIT_RESET))
+			return error ? -(s64)error : size;
+	}
+	if (!(flags & MSG_NOSIGNAL))
+		sys(NR_tgkill, t->proc->pid, t->tid, SIGPIPE);
+	return -EPIPE;
+}
+
+/* A receiving call has told of a reset: what is sent from now on is EPIPE. */
+void tcp_was_reset(int fd)
+{
+	if (is_pair(fd))
+		set_bits(fd, get_bits(fd) | BIT_RESET);
+}
+
+/* write(2) and its like on a connected TCP socket: without the address, as the peer is the one that it has. */
+s64 tcp_send(struct thread *t, struct call *c)
+{
+	struct call plain = *c;
+	struct msghdr_ hdr = {.iov = c->a[1], .iovlen = c->a[2]};
+	u32 flags = 0;
+	if (in_core(c->a[1]))
+		return -EFAULT;
+	switch (c->nr) {
+	case NR_write:
+		plain.nr = NR_sendto;
+		plain.a[3] = 0;
+		break;
+	case NR_writev:
+		if (c->a[2] > UIO_MAXIOV)
+			return -EINVAL;
+		plain.nr = NR_sendmsg;
+		break;
+	case NR_sendto:
+		flags = c->a[3];
+		break;
+	default:
+		flags = c->a[2];
+		if (copy_in(&hdr, c->a[1], sizeof hdr))
+			return -EFAULT;
+		hdr.name = hdr.namelen = 0;
+	}
+	if (plain.nr == NR_sendmsg) {
+		plain.a[1] = (u64)&hdr;
+		plain.a[2] = flags | MSG_NOSIGNAL;
+	} else {
+		plain.a[3] = flags | MSG_NOSIGNAL;
+		plain.a[4] = plain.a[5] = 0;
+	}
+	s64 r = native(t, &plain);
+	return r == -EPIPE ? broken(t, c, flags) : r;
+}
+
+/* shutdown(2): from then on EPIPE is the guest's own doing. */
+s64 tcp_shutdown(struct thread *t, struct call *c)
+{
+	int fd = (int)c->a[0];
+	s64 r = native(t, c);
+	if (!r && c->a[1] && is_pair(fd))
+		set_bits(fd, get_bits(fd) | BIT_SHUT);
+	return r;
+}
