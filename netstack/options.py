@@ -376,4 +376,4 @@ def apply_inherited(end: socket.socket, options: dict[tuple[int, int], bytes]) -
             end.setsockopt(SOL_SOCKET, name, _I.unpack(size)[0])
     flags = sum(bit for name, bit in ((1, 1), (3, 2)) if any(options.get((IPPROTO_TCP, name), b"")))
     if flags:
-        end.setsockopt(SOL_SOCKET, SO_PRIORITY, flags)  # TCP_NODELAY, TCP_CORK: core_native/net.c
+        end.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("<ii", 1, flags))  # where core_native/tcp.c looks
