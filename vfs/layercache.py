@@ -18,7 +18,7 @@ import struct
 import time
 import zlib
 
-from .streams import BadArchive, FileSource, unpacked
+from .streams import BadArchive, FileSource, bomb, unpacked
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
@@ -55,6 +55,9 @@ class LayerCache:
             return raw
         name = digest.replace(":", "-")
         kept = self._open(name) or (self._fill(name, digest, raw, limit) and self._open(name))
+        if kept and limit is not None and kept.size > limit:
+            kept.close()
+            raise BadArchive(bomb(limit))
         return CachedLayer(self, name, kept, raw, limit) if kept else raw
 
     def path(self, name: str) -> str:

@@ -148,7 +148,7 @@ class GzipSource:
         self._chunk = out
         self._next += len(out)
         if self._next > self._limit:
-            raise BadArchive(_bomb(self._limit))
+            raise BadArchive(bomb(self._limit))
         if self._next - (self._points[-1][0] if self._points else 0) >= _SPAN:
             self._points.append((self._next, self._in, decoder.copy()))
         return True
@@ -158,7 +158,8 @@ class GzipSource:
         self._raw.close()
 
 
-def _bomb(limit: int) -> str:
+def bomb(limit: int) -> str:
+    """Why more than `limit` bytes are not unpacked."""
     return f"it unpacks to more than {limit} bytes, far more than its own size (a larger limit= allows it)"
 
 
@@ -182,7 +183,7 @@ def _spill(
                     data = current.unused_data if current.eof else b""
                     done += len(out)
                     if done > limit:
-                        raise BadArchive(_bomb(limit))
+                        raise BadArchive(bomb(limit))
                     view = memoryview(out)
                     while view:
                         view = view[file.write(view) or 0 :]

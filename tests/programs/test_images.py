@@ -326,6 +326,15 @@ def test_damaged_layers_are_unpacked_again(tmp_path: Path, damage: str) -> None:
     assert tree_of(Image(top, cache=cache)) == expected
 
 
+def test_the_limit_holds_for_what_is_kept(tmp_path: Path) -> None:
+    top = oci_layout(tmp_path / "layout", [big_layer(b"seven")], {})
+    cache = LayerCache(str(tmp_path / "cache"))
+    Image(top, cache=cache).close()
+    for kept in (cache, None):
+        with pytest.raises(BadArchive, match="unpacks to more"):
+            Image(top, cache=kept, limit=1_000_000)
+
+
 def test_a_layer_with_a_wrong_digest_is_refused(tmp_path: Path) -> None:
     top = oci_layout(tmp_path / "layout", [big_layer(b"three")], {})
     blob = max((top / "blobs/sha256").iterdir(), key=lambda path: path.stat().st_size)
