@@ -17,6 +17,11 @@ from .plan import PAGE
 ET_EXEC, ET_DYN = 2, 3
 EM_X86_64 = 62
 PT_LOAD, PT_INTERP, PT_GNU_STACK = 1, 3, 0x6474E551
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .mapping import Mapping
+    from .rewrite import Rewrite
+
 PF_X, PF_W, PF_R = 1, 2, 4
 PATH_MAX = 4096
 MAX_PHDRS_BYTES = 65536
@@ -51,9 +56,10 @@ class ElfImage:
     ``exec_stack`` what the last PT_GNU_STACK says (without one, x86-64 gives no executable stack).
     """
 
-    __slots__ = ("e_entry", "e_phnum", "e_phoff", "e_type", "exec_stack", "interp", "loads")
+    __slots__ = ("e_entry", "e_phnum", "e_phoff", "e_type", "exec_stack", "interp", "loads", "mapping")
 
     def __init__(self, e_type: int, e_entry: int, e_phoff: int, headers: list[ProgramHeader]) -> None:
+        self.mapping: tuple[Rewrite | None, Mapping] | None = None  # mapping.py's
         self.e_type = e_type
         self.e_entry = e_entry
         self.e_phoff = e_phoff

@@ -13,26 +13,9 @@ import errno
 import os
 
 from . import elf, script, stack
-from .elf import ElfImage, ProgramHeader
-from .plan import (
-    ADDR_NO_RANDOMIZE,
-    CORE_BASE,
-    CORE_END,
-    ELF_ET_DYN_BASE,
-    MAP_ANONYMOUS,
-    MAP_FIXED,
-    MAP_FIXED_NOREPLACE,
-    MAP_PRIVATE,
-    PAGE,
-    PROT_EXEC,
-    PROT_READ,
-    PROT_WRITE,
-    TASK_SIZE,
-    LayoutContext,
-    Opened,
-    Plan,
-    Segment,
-)
+from .elf import ElfImage
+from .mapping import CORE, Mapping, Unmappable, below, mapping, overlap, put
+from .plan import ADDR_NO_RANDOMIZE, ELF_ET_DYN_BASE, PAGE, TASK_SIZE, LayoutContext, Opened, Plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,10 +30,6 @@ _HEAD = 1024
 """Bytes read at first: a script's line, or an ELF header and usually the program headers."""
 BRK_RND = 1 << 30
 """How far above its bss a program's break may start (arch_randomize_brk)."""
-
-
-class _Unmappable(Exception):
-    """Linux would kill the process here."""
 
 
 def prepare(
@@ -172,7 +151,7 @@ class Prepared:
         at = stack.Addresses(0, self.image.e_phnum, 0, 0)
         try:
             self._map(plan, at, ctx)
-        except _Unmappable as e:
+        except Unmappable as e:
             plan.fatal = str(e)
             plan.segments, plan.zero, plan.entry = [], [], 0
         stack.build(plan, self.filename, at, ctx)
@@ -181,30 +160,27 @@ class Prepared:
     def _map(self, plan: Plan, at: stack.Addresses, ctx: LayoutContext) -> None:
         image = self.image
         bias = self._program_bias(ctx)
-        _load(plan, image, 0, bias, replace=False)
-        _use_rewritten(plan, 0, bias, self._rewrites[0])
+        program = put(plan, image, self._rewrites[0], 0, bias)
         at.phdr = image.phdr_address() + bias & _WORD
         at.entry = image.e_entry + bias & _WORD
-        code = [h for h in image.loads if h.p_flags & elf.PF_X]
-        plan.start_code = min((h.p_vaddr + bias for h in code), default=0)
-        plan.end_code = max((h.p_vaddr + h.p_filesz + bias for h in code), default=0)
+        if program.code != (0, 0):
+            plan.start_code, plan.end_code = program.code[0] + bias, program.code[1] + bias
         plan.entry = at.entry
         if self.interp_image is not None:
-            at.base = self._load_interpreter(plan, self.interp_image, bias, ctx) & _WORD
+            at.base = self._load_interpreter(plan, self.interp_image, program, bias, ctx) & _WORD
             plan.entry = at.base + self.interp_image.e_entry & _WORD
         if plan.entry >= TASK_SIZE:
-            raise _Unmappable(f"the entry point {plan.entry:#x} is outside of user space")
-        plan.brk = self._initial_break(plan, bias, ctx)
+            raise Unmappable(f"the entry point {plan.entry:#x} is outside of user space")
+        plan.brk = self._initial_break(program.end + bias, ctx)
 
     def _program_bias(self, ctx: LayoutContext) -> int:
         """What is added to the program's own addresses (load_bias of load_elf_binary)."""
         image = self.image
         if image.e_type == elf.ET_EXEC or not image.loads:
             return 0
-        size = image.total_mapping_size()
+        size = mapping(image, self._rewrites[0]).size
         if not 0 < size <= TASK_SIZE:
-            raise _Unmappable(f"the program spans {size:#x} bytes")
-        size = _with_room(size, self._rewrites[0])
+            raise Unmappable(f"the program spans {size:#x} bytes")
         alignment = image.maximum_alignment()
         first = image.loads[0].p_vaddr
         if image.interp is not None:
@@ -216,38 +192,38 @@ class Prepared:
         # is asked for at a fixed address, which is 0 here.
         if not image.loads[0].p_filesz:
             return -first & -PAGE
-        base = _below(ctx.mmap_top, size, [])
+        base = below(ctx.mmap_top, size, [])
         if alignment > PAGE:
             return (base & -alignment) - first & -PAGE
         return base - (first & -PAGE)
 
-    def _load_interpreter(self, plan: Plan, image: ElfImage, bias: int, ctx: LayoutContext) -> int:
+    def _load_interpreter(
+        self, plan: Plan, image: ElfImage, program: Mapping, bias: int, ctx: LayoutContext
+    ) -> int:
         """Map the program's interpreter; return what AT_BASE says."""
         if image.e_type not in (elf.ET_EXEC, elf.ET_DYN):
-            raise _Unmappable(f"the interpreter has ELF type {image.e_type}")
-        size = image.total_mapping_size()
+            raise Unmappable(f"the interpreter has ELF type {image.e_type}")
+        rewritten = self._rewrites[1]
+        size = mapping(image, rewritten).size
         if not 0 < size <= TASK_SIZE:
-            raise _Unmappable(f"the interpreter spans {size:#x} bytes")
+            raise Unmappable(f"the interpreter spans {size:#x} bytes")
         base = 0
         if image.e_type == elf.ET_DYN:
             first = image.loads[0].p_vaddr & -PAGE
-            taken = [(s.addr, s.addr + s.length) for s in plan.segments]
+            taken = [(start + bias, end + bias) for start, end in program.ranges]
             hint = first if bias == 0 else 0
             if not image.loads[0].p_filesz:
                 base = hint - first
-            elif hint and hint + size <= TASK_SIZE and not _overlaps(hint, hint + size, taken):
+            elif hint and hint + size <= TASK_SIZE and not overlap(hint, hint + size, [*taken, CORE]):
                 base = 0  # beside a fixed program, mmap(2) gets the interpreter's own address as a hint
             else:
-                base = _below(ctx.mmap_top, _with_room(size, self._rewrites[1]), taken) - first
-        _load(plan, image, 1, base, replace=True)
-        _use_rewritten(plan, 1, base, self._rewrites[1])
+                base = below(ctx.mmap_top, size, taken) - first
+        put(plan, image, rewritten, 1, base)
         return base
 
-    def _initial_break(self, plan: Plan, bias: int, ctx: LayoutContext) -> int:
-        image = self.image
-        end = max((h.p_vaddr + h.p_memsz + bias for h in image.loads), default=0)
-        end = max([end, *(s.addr + s.length for s in plan.segments if s.trampolines and s.addr >= end)])
-        moved = image.e_type == elf.ET_DYN and image.interp is None
+    def _initial_break(self, end: int, ctx: LayoutContext) -> int:
+        """Where the heap starts, for a program that ends at ``end``, its trampolines included."""
+        moved = self.image.e_type == elf.ET_DYN and self.image.interp is None
         if moved:  # a static PIE lies among the mappings: its break goes where there is room
             end = ELF_ET_DYN_BASE
         brk = end + PAGE - 1 & -PAGE
@@ -255,95 +231,3 @@ class Prepared:
             brk += 0 if moved else PAGE
             brk += int.from_bytes(ctx.random(4), "little") % (BRK_RND // PAGE) * PAGE
         return brk
-
-
-def _load(plan: Plan, image: ElfImage, file: int, bias: int, *, replace: bool) -> None:
-    """Append the mappings of the image's segments, in the file's order (the loop of load_elf_binary)."""
-    for h in image.loads:
-        k = h.p_vaddr
-        if k >= TASK_SIZE or h.p_filesz > h.p_memsz or h.p_memsz > TASK_SIZE - k:
-            raise _Unmappable(f"a segment of {h.p_filesz:#x} of {h.p_memsz:#x} bytes at {k:#x}")
-        _load_segment(plan, h, file, k + bias, replace)
-        replace = True  # only the first may not replace what is there: the rest is within the program's range
-
-
-def _load_segment(plan: Plan, h: ProgramHeader, file: int, address: int, replace: bool) -> None:
-    """One PT_LOAD: elf_load. Its file pages, the cleared rest of the last one, and anonymous pages."""
-    prot = _protection(h.p_flags)
-    within = h.p_vaddr & PAGE - 1
-    start = address & -PAGE
-    flags = MAP_PRIVATE | (MAP_FIXED if replace else MAP_FIXED_NOREPLACE)
-    file_end = start + within + h.p_filesz
-    end = start + within + h.p_memsz
-    file_pages_end = file_end + PAGE - 1 & -PAGE if h.p_filesz else start
-    pages_end = max(file_pages_end, end + PAGE - 1 & -PAGE)
-    _check_range(start, pages_end)
-    if h.p_filesz:
-        offset = h.p_offset - within
-        if offset % PAGE or not 0 <= offset <= (1 << 63) - PAGE - (file_pages_end - start):
-            raise _Unmappable(f"a segment at {h.p_vaddr:#x} comes from offset {h.p_offset:#x}")
-        plan.segments.append(Segment(start, file_pages_end - start, prot, flags, file, offset))
-        if end > file_end and file_pages_end > file_end and prot & PROT_WRITE:
-            plan.zero.append((file_end, file_pages_end - file_end))
-    if h.p_memsz > h.p_filesz and pages_end > file_pages_end:
-        # vm_brk_flags: always readable and writable, and replacing what is there.
-        anonymous = PROT_READ | PROT_WRITE | (prot & PROT_EXEC)
-        length = pages_end - file_pages_end
-        plan.segments.append(Segment(file_pages_end, length, anonymous, flags | MAP_ANONYMOUS))
-
-
-def _with_room(size: int, rewritten: Rewrite | None) -> int:
-    """The size of an image with the trampolines that lie behind it."""
-    return size if rewritten is None else (size + PAGE - 1 & -PAGE) + rewritten.tramp_length
-
-
-def _use_rewritten(plan: Plan, file: int, bias: int, rewritten: Rewrite | None) -> None:
-    """Take a file's executable pages from its rewritten form, and map its trampolines behind the image."""
-    if rewritten is None:
-        return
-    at = bias + rewritten.delta
-    end = at + rewritten.tramp_length
-    taken = [(s.addr, s.addr + s.length) for s in plan.segments]
-    if at < 0 or end > TASK_SIZE or _overlaps(at, end, taken):
-        return
-    plan.files.append(rewritten.memfd)
-    index = len(plan.files) - 1
-    for s in plan.segments:
-        if s.file == file and s.prot & PROT_EXEC and not s.prot & PROT_WRITE:
-            s.file = index
-    flags = MAP_PRIVATE | MAP_FIXED_NOREPLACE
-    prot = PROT_READ | PROT_EXEC
-    plan.segments.append(
-        Segment(at, rewritten.tramp_length, prot, flags, index, rewritten.tramp_offset, trampolines=True)
-    )
-
-
-def _check_range(start: int, end: int) -> None:
-    if start < 0 or end > TASK_SIZE:
-        raise _Unmappable(f"addresses {start:#x}-{end:#x} are outside of user space")
-    if start < CORE_END and end > CORE_BASE:
-        raise _Unmappable(f"addresses {start:#x}-{end:#x} are ring3's own")
-
-
-def _protection(p_flags: int) -> int:
-    prot = PROT_READ if p_flags & elf.PF_R else 0
-    prot |= PROT_WRITE if p_flags & elf.PF_W else 0
-    return prot | (PROT_EXEC if p_flags & elf.PF_X else 0)
-
-
-def _overlaps(start: int, end: int, taken: list[tuple[int, int]]) -> bool:
-    return any(start < e and end > s for s, e in [*taken, (CORE_BASE, CORE_END)])
-
-
-def _below(top: int, size: int, taken: list[tuple[int, int]]) -> int:
-    """The highest page-aligned address below ``top`` where ``size`` bytes are free, as mmap(2) chooses."""
-    end = top & -PAGE
-    for s, e in sorted([*taken, (CORE_BASE, CORE_END)], reverse=True):
-        if end - size >= e:
-            break
-        if end > s:
-            end = min(end, s)
-    start = end - size & -PAGE
-    if start < PAGE:
-        raise _Unmappable(f"no room for {size:#x} bytes below {top:#x}")
-    return start

@@ -110,6 +110,8 @@ static void clocks(void) {
 static void break_moves(void) {
     char *b = sbrk(0);
     CHECK(b != (void *)-1);
+    extern char end;
+    CHECK(b > &end && b - &end <= (1L << 30) + (1 << 24)); /* the heap lies behind the program: arch_randomize_brk */
     EQ((long)sbrk(1 << 20), (long)b);
     b[0] = 1;
     b[(1 << 20) - 1] = 2;
