@@ -82,6 +82,13 @@ void arm(void)
 		die("this kernel has no Syscall User Dispatch:", r);
 }
 
+void tell_brk(struct proc *p)
+{
+	struct ring3_proc_page *page = (struct ring3_proc_page *)p->chan;
+	page->brk_start = mm.brk_start;
+	page->brk_end = mm.brk;
+}
+
 /* Map a channel; a forked child must not inherit it, or it could reach its parent's slots. */
 void adopt_channel(struct proc *p, int chan)
 {
@@ -92,8 +99,7 @@ void adopt_channel(struct proc *p, int chan)
 	struct ring3_proc_page *page = (struct ring3_proc_page *)p->chan;
 	page->version = RING3_VERSION;
 	page->pid = p->pid;
-	page->brk_start = mm.brk_start;
-	page->brk_end = mm.brk;
+	tell_brk(p);
 	page->core_fds[0] = p->sock;
 	page->core_fds[1] = p->exe;
 }

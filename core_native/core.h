@@ -49,7 +49,6 @@ typedef unsigned long size_t;
 #define PROC_MAX 128
 #define PROC_CHANNEL 0x100000UL
 #define WORLD_ADDR RING3_WORLD_ADDR
-#define PLAN_ADDR (RING3_CORE_BASE + 0xf10000000UL)
 #define FD_TABLE 65536
 
 /* Signals that the host never sees blocked; bit n-1 for signal n. */
@@ -349,6 +348,7 @@ void thread_free(struct thread *t);
 struct proc *proc_new(void);
 void arm(void);
 void adopt_channel(struct proc *p, int chan);
+void tell_brk(struct proc *p);
 int fd_to_top(struct proc *p, int fd);
 void set_nofile(u64 soft);
 

@@ -30,8 +30,8 @@ static s64 receive_plan(int sock, struct msghdr_ *hdr)
 	return r;
 }
 
-/* Ask for the plan: the descriptors are the plan, the channel, the world page and the files to map. */
-static u32 say_hello(struct proc *p, u64 stack_top, u64 vdso, int *fds)
+/* Ask for the plan, which is in the channel: the descriptors are that, the world page and the files to map. */
+static u32 say_hello(struct proc *p, u64 stack_top, u64 vdso, int *fds, u32 *plan)
 {
 	struct ring3_msg msg = {.kind = MSG_HELLO, .slot = sys(NR_personality, 0xffffffff), .a = stack_top,
 				.b = probe_mmap_top(), .c = p->pid, .d = vdso};
@@ -51,10 +51,11 @@ static u32 say_hello(struct proc *p, u64 stack_top, u64 vdso, int *fds)
 		sys(NR_exit_group, 125); /* the supervisor refused or is gone */
 	set_nofile(p->soft_nofile);
 	u32 n = (control.head.len - sizeof control.head) / sizeof(int);
-	if (n < 3 || n > 8 || n != reply.count)
+	if (n < 2 || n > 8 || n != reply.count)
 		die("the plan came without its descriptors", n);
 	for (u32 i = 0; i < n; i++)
 		fds[i] = control.fd[i];
+	*plan = reply.flags;
 	return n;
 }
 
@@ -169,16 +170,17 @@ void guest_main(int argc, char **argv, u64 stack_top)
 	struct proc *p = first_proc(parse_number(argv[2]), parse_number(argv[3]));
 	u64 mask = (u64)parse_number(argv[4]) | (u64)parse_number(argv[5]) << 63;
 	u64 ignored = parse_number(argv[6]);
-	u32 n = say_hello(p, stack_top, map_vdso(p->exe, host_vdso((u64 *)stack_top)), fds);
-	const struct ring3_plan *plan = (void *)map_at(PLAN_ADDR, 0x1000000, PROT_READ, MAP_PRIVATE | MAP_FIXED, fds[0], 0);
+	u32 plan_at, n = say_hello(p, stack_top, map_vdso(p->exe, host_vdso((u64 *)stack_top)), fds, &plan_at);
+	adopt_channel(p, fds[0]);
+	const struct ring3_plan *plan = (void *)(p->chan + plan_at);
 	if (plan->version != RING3_VERSION)
 		die("the supervisor speaks another version of the channel:", plan->version);
-	map_at(WORLD_ADDR, PAGE, PROT_READ, MAP_SHARED | MAP_FIXED, fds[2], 0);
+	map_at(WORLD_ADDR, PAGE, PROT_READ, MAP_SHARED | MAP_FIXED, fds[1], 0);
 	mm.init_pid = ((struct ring3_world *)WORLD_ADDR)->init_pid;
 	mm.brk_start = mm.brk = plan->brk;
 	p->initial = plan->initial;
 	mm.native_hook = plan->native_hook;
-	adopt_channel(p, fds[1]);
+	tell_brk(p);
 	struct thread *t = thread_new(p);
 	if (!t)
 		die("no memory for the first thread", 0);
@@ -194,15 +196,15 @@ void guest_main(int argc, char **argv, u64 stack_top)
 	filters_restore(t, parse_number(argv[7]));
 	if (((struct ring3_world *)WORLD_ADDR)->page_zero)
 		map_page_zero();
-	map_segments(plan, (const struct ring3_seg *)(plan + 1), fds + 3);
+	map_segments(plan, (const struct ring3_seg *)(plan + 1), fds + 2);
 	describe_to_host(plan);
 	u32 stop = plan->stop;
-	for (u32 i = 0; i < n; i++)
-		if (i != 1)
-			sys(NR_close, fds[i]);
+	for (u32 i = 1; i < n; i++)
+		sys(NR_close, fds[i]);
 	sys(NR_prctl, PR_SET_NAME, plan->comm);
 	u64 entry = plan->entry, sp = plan->sp;
-	sys(NR_munmap, PLAN_ADDR, 0x1000000);
+	if (plan_at == RING3_LARGE_PLAN_OFFSET)
+		sys(NR_madvise, plan, ALIGN_UP(plan->stack_off + plan->stack_len, PAGE), 9 /* MADV_REMOVE */);
 	set_core_stack(t);
 	use_gs(t);
 	signals_start();

@@ -16,8 +16,10 @@ from ._libc import ffi
 from .layout import (
     CHANNEL_SIZE,
     CONSTANTS,
+    LARGE_PLAN_OFFSET,
     MAX_OUT,
     OFFSETS,
+    PLAN_OFFSET,
     SIZES,
     SLOT_COUNT,
     SLOT_DATA,
@@ -125,6 +127,12 @@ class Channel:
             at = (slot + 1) * SLOT_SIZE >> 2
             self.taken[slot] = words[at + _REP] = words[at]
         self.received = words[_PROC["posted"] // 4]
+
+    def send_plan(self, plan: bytes, fds: list[int]) -> None:
+        """Tell the fresh core of the process what to do (struct ring3_plan and what is behind it)."""
+        at = PLAN_OFFSET if len(plan) <= SLOT_DATA_SIZE else LARGE_PLAN_OFFSET
+        self._view[at : at + len(plan)] = plan
+        self.send_fds(0, fds, at)
 
     # -- what the core tells about the process
 

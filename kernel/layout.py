@@ -30,6 +30,9 @@ SLOT_DATA = 1536
 SLOT_DATA_SIZE = SLOT_SIZE - SLOT_DATA
 CHANNEL_SIZE = SLOT_SIZE * (SLOT_COUNT + 1)  # the first slot-sized unit is the process header
 MAX_OUT = 32
+#: where in a channel the plan of a program that starts lies: in the first slot's data, and if it is too large for that
+#: among slots that hardly anybody uses
+PLAN_OFFSET, LARGE_PLAN_OFFSET = SLOT_SIZE + SLOT_DATA, CHANNEL_SIZE // 2
 TRAP_SITES = 512
 
 #: (field, C type, count); sizes by type below.  Every struct is packed by hand: natural alignment only.
@@ -116,14 +119,14 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("c", "u64", 1),
         ("d", "u64", 1),
     ],
-    # Supervisor to guest over the process's socket: descriptors travel with it.
+    # Supervisor to guest over the process's socket: descriptors travel with it.  With a plan, `flags` is its offset.
     "ring3_fdmsg": [
         ("kind", "u32", 1),
         ("slot", "u32", 1),
         ("flags", "u32", 1),
         ("count", "u32", 1),
     ],
-    # The head of a plan (a memfd): then nseg segments, nzero zero ranges, the stack image.
+    # The head of a plan (in the channel): then nseg segments, nzero zero ranges, the stack image.
     "ring3_plan": [
         ("version", "u32", 1),
         ("nseg", "u32", 1),
@@ -199,6 +202,7 @@ CONSTANTS: dict[str, int] = {
     "RING3_SLOT_DATA_SIZE": SLOT_DATA_SIZE,
     "RING3_CHANNEL_SIZE": CHANNEL_SIZE,
     "RING3_MAX_OUT": MAX_OUT,
+    "RING3_LARGE_PLAN_OFFSET": LARGE_PLAN_OFFSET,
     "RING3_TRAP_SITES": TRAP_SITES,
     "RING3_NULL": 0xFFFFFFFF,
     # request kinds

@@ -213,13 +213,12 @@ def commit_exec(
         process.sandbox.log(f"{os.fsdecode(pending.prepared.filename)}: {plan.fatal}")
     channel = process.channel
     assert channel is not None
-    plan_fd = plan_memfd(plan, creds, process.initial, process.stop_at_start)
+    packed = pack_plan(plan, creds, process.initial, process.stop_at_start)
     process.stop_at_start = False
     _become(process, pending, plan)
     try:
-        channel.send_fds(0, [plan_fd, channel.memfd, world_fd, *plan.files])
+        channel.send_plan(packed, [channel.memfd, world_fd, *plan.files])
     finally:
-        os.close(plan_fd)
         plan.close()
 
 
@@ -239,7 +238,7 @@ def _become(process: Process, pending: PendingExec, plan: Plan) -> None:
     process.tasks[0] = Task(process, process.pid, 0, pending.creds)
 
 
-def plan_memfd(plan: Plan, creds: Credentials, initial: bool, stop: bool = False) -> int:
+def pack_plan(plan: Plan, creds: Credentials, initial: bool, stop: bool = False) -> bytes:
     """The plan as the core reads it: struct ring3_plan, segments, zero ranges, the stack image."""
     at = OFFSETS["ring3_plan"]
     head = bytearray(SIZES["ring3_plan"])
@@ -258,8 +257,4 @@ def plan_memfd(plan: Plan, creds: Credentials, initial: bool, stop: bool = False
     ]
     parts += [struct.pack("<QQ", addr, length) for addr, length in plan.zero]
     parts.append(plan.stack)
-    fd = os.memfd_create("ring3-plan", os.MFD_CLOEXEC)
-    data = b"".join(parts)
-    while data:
-        data = data[os.write(fd, data) :]
-    return fd
+    return b"".join(parts)

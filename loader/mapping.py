@@ -108,14 +108,17 @@ class Mapping:
         )
         self.size = (self.size + PAGE - 1 & -PAGE) + length
 
-    def fits(self, bias: int, taken: list[Range]) -> bool:
-        """Whether all of it is within user space, and out of the core's and the taken ranges."""
+    def clash(self, bias: int, others: list[Range]) -> str | None:
+        """Why it cannot lie there: outside of user space, in the core's range, or in the others'."""
         start, end = self.start + bias, self.end + bias
         if start < 0 or end > TASK_SIZE:
-            return False
-        return not overlap(start, end, taken) or not any(
-            overlap(s + bias, e + bias, taken) for s, e in self.ranges
-        )
+            return f"{start:#x}-{end:#x} is outside of user space"
+        if not overlap(start, end, [CORE, *others]):
+            return None
+        for s, e in self.ranges:
+            if overlap(s + bias, e + bias, [CORE, *others]):
+                return f"{s + bias:#x}-{e + bias:#x} takes addresses of ring3's own"
+        return None
 
     def place(self, plan: Plan, file: int, bias: int, *, replace: bool) -> None:
         """Add it to a plan, ``bias`` bytes above its own addresses, its file being number ``file`` there."""
@@ -144,15 +147,12 @@ def mapping(image: ElfImage, rewritten: Rewrite | None) -> Mapping:
 def put(plan: Plan, image: ElfImage, rewritten: Rewrite | None, file: int, bias: int) -> Mapping:
     """Place an image in a plan: with its trampolines if they fit, else without.  Raises Unmappable."""
     chosen = mapping(image, rewritten)
-    others = [(s.addr, s.addr + s.length) for s in plan.segments if s.trampolines]
-    if chosen.rewritten is not None and not chosen.fits(bias, [CORE, *others]):
+    why = chosen.clash(bias, [(s.addr, s.addr + s.length) for s in plan.segments if s.trampolines])
+    if why is not None and chosen.rewritten is not None:
         chosen = Mapping(image, None)
-    if not chosen.fits(bias, []):
-        raise Unmappable(f"{chosen.start + bias:#x}-{chosen.end + bias:#x} is outside of user space")
-    if not chosen.fits(bias, [CORE]):
-        raise Unmappable(
-            f"{chosen.start + bias:#x}-{chosen.end + bias:#x} takes addresses that are ring3's own"
-        )
+        why = chosen.clash(bias, [])
+    if why is not None:
+        raise Unmappable(why)
     chosen.place(plan, file, bias, replace=file > 0)
     return chosen
 
