@@ -212,6 +212,7 @@ static s64 clone_thread(struct thread *t, struct call *c, struct clone_args *a)
 	struct thread *nt = thread_new(t->proc);
 	if (!nt)
 		return -EAGAIN;
+	nt->slot->context = 0; /* of the thread that had the slot before */
 	if (t->proc->split || !(a->flags & CLONE_FS)) {
 		t->slot->args[0] = nt->slot_nr;
 		t->slot->args[1] = a->flags;

@@ -49,6 +49,7 @@ typedef unsigned long size_t;
 #define PROC_MAX 128
 #define PROC_CHANNEL 0x100000UL
 #define WORLD_ADDR RING3_WORLD_ADDR
+#define WORLD_SIZE (RING3_ANSWERS_OFFSET + RING3_ANSWERS * sizeof(struct ring3_answer))
 #define FD_TABLE 65536
 
 /* Signals that the host never sees blocked; bit n-1 for signal n. */
@@ -289,6 +290,9 @@ static inline int somebody_listens(s64 nr)
 		return (w->hook_enter[nr / 64] | w->native_calls[nr / 64]) >> nr % 64 & 1;
 	return w->hook_flags & HOOK_UNKNOWN || w->native_beyond;
 }
+/* answers.c */
+int answer_known(struct thread *t, struct call *c, const u8 *kinds, u32 argc, s64 *result);
+
 s64 native(struct thread *t, struct call *c);
 s64 supervise(struct thread *t, struct call *c, u32 kind);
 s64 put_call(struct thread *t, struct call *c, u32 kind);

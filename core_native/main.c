@@ -175,7 +175,7 @@ void guest_main(int argc, char **argv, u64 stack_top)
 	const struct ring3_plan *plan = (void *)(p->chan + plan_at);
 	if (plan->version != RING3_VERSION)
 		die("the supervisor speaks another version of the channel:", plan->version);
-	map_at(WORLD_ADDR, PAGE, PROT_READ, MAP_SHARED | MAP_FIXED, fds[1], 0);
+	map_at(WORLD_ADDR, WORLD_SIZE, PROT_READ, MAP_SHARED | MAP_FIXED, fds[1], 0);
 	mm.init_pid = ((struct ring3_world *)WORLD_ADDR)->init_pid;
 	mm.brk_start = mm.brk = plan->brk;
 	p->initial = plan->initial;
@@ -185,6 +185,7 @@ void guest_main(int argc, char **argv, u64 stack_top)
 	if (!t)
 		die("no memory for the first thread", 0);
 	t->tid = p->pid;
+	t->slot->context = 0; /* of the program before */
 	t->vmask = mask & NEVER_BLOCKED;
 	for (int i = 0; i < 4; i++)
 		t->creds[i] = plan->creds[i];

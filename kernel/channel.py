@@ -38,10 +38,10 @@ _SYS_FUTEX, _FUTEX_WAKE = 202, 1
 _ALL = 1 << 30
 
 _SLOT = OFFSETS["ring3_slot"]
-#: kind .. id_ino in one go
-REQUEST = struct.Struct("<I4xq6QQQq6I6I2i2I2Q2Q")
+#: kind .. hash in one go
+REQUEST = struct.Struct("<I4xq6QQQq6I6I2i2I2Q2QI")
 _REQUEST_AT = _SLOT["kind"]
-assert _SLOT["id_ino"] + 16 - _REQUEST_AT == REQUEST.size
+assert _SLOT["hash"] + 4 - _REQUEST_AT == REQUEST.size
 _REPLY = struct.Struct("<qII")  # r_result r_action r_nout
 _REPLY_AT = _SLOT["r_result"]
 _SLEEPING, _REP = _SLOT["sleeping"] // 4, _SLOT["rep"] // 4
@@ -177,7 +177,7 @@ class Channel:
 
     def request(self, slot: int) -> tuple[int, ...]:
         """The request in a slot, read once: kind, nr, args[6], ip, sp, result, in_off[6], in_len[6], id_fd[2],
-        id_mode[2], id_dev[2], id_ino[2]."""
+        id_mode[2], id_dev[2], id_ino[2], hash."""
         return REQUEST.unpack_from(self._view, (slot + 1) * SLOT_SIZE + _REQUEST_AT)
 
     def data(self, slot: int, offset: int, length: int) -> bytes:

@@ -25,7 +25,7 @@ from .handlers import (
 )
 from .layout import CONSTANTS
 from .loop import Interrupted, Running
-from .quiet import is_quiet
+from .quiet import NAMES, PLACES, changes
 from .table import KERNEL, REFUSE, SUP, TABLE, Sys
 from .task import FdRef, Task
 
@@ -233,6 +233,8 @@ class Dispatcher:
     def _run(self, task: Task, request: Request) -> None:
         """Run the handler of a call and answer."""
         call = TABLE.get(request.nr)
+        args: tuple[Any, ...] = ()
+        self.kernel.vfs.found = None
         try:
             if call is None:
                 raise OSError(errno.ENOSYS, "")
@@ -245,24 +247,34 @@ class Dispatcher:
             if handler is None:
                 result: Any = self._default(task, call, request)
             else:
-                result = handler(task, *decode(task, request, call))
+                args = decode(task, request, call)
+                result = handler(task, *args)
         except BaseException as e:
-            self._settle_names(request)
+            self._settle_names(task, request)
+            if call is not None and call.remember and args and request.sink is None and isinstance(e, OSError):
+                self.kernel.answers.served(task, request, args, e)
             self._failed(task, request, call, e)
             return
         if hasattr(result, "send"):
             running = Running(result, lambda value, exc: self._finished(task, request, call, value, exc))
             if running.waiting:
-                self._settle_names(request)
+                self._settle_names(task, request)
                 task.blocked = running
             return
-        self._settle_names(request)
+        self._settle_names(task, request)
+        if call is not None and call.remember and request.sink is None:
+            self.kernel.answers.served(task, request, args, result)
         self.answer(task, request, result)
 
-    def _settle_names(self, request: Request) -> None:
-        """Part of a call was done that may have changed what names mean."""
-        if not is_quiet(request.nr, request.raw[2:5]):
+    def _settle_names(self, task: Task, request: Request) -> None:
+        """Part of a call was done: what it may have changed is not remembered any more."""
+        changed = changes(request.nr, request.raw[2:5])
+        if changed == NAMES:
             self.kernel.vfs.mounts.walks.clear()
+        elif changed:
+            self.kernel.answers.forget()
+        if request.nr in PLACES:
+            self.kernel.answers.forget_task(task)
 
     def _on_socket(self, request: Request) -> bool:
         """Does the call name a socket that the network knows?"""
@@ -293,7 +305,7 @@ class Dispatcher:
         self, task: Task, request: Request, call: Sys | None, value: Any, failure: BaseException | None
     ) -> None:
         task.blocked = None
-        self._settle_names(request)
+        self._settle_names(task, request)
         if failure is not None:
             self._failed(task, request, call, failure)
         else:

@@ -34,6 +34,8 @@ MAX_OUT = 32
 #: among slots that hardly anybody uses
 PLAN_OFFSET, LARGE_PLAN_OFFSET = SLOT_SIZE + SLOT_DATA, CHANNEL_SIZE // 2
 TRAP_SITES = 512
+#: the table of kernel/answers.py: entries, and where they begin behind the world page
+ANSWERS, ANSWERS_OFFSET = 16384, 4096
 
 #: (field, C type, count); sizes by type below.  Every struct is packed by hand: natural alignment only.
 _SIZES = {"u8": 1, "u16": 2, "u32": 4, "s32": 4, "u64": 8, "s64": 8}
@@ -67,7 +69,9 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("pad0", "u8", 52),
         ("rep", "u32", 1),  # supervisor: number of the latest reply; the futex word
         ("watched", "u32", 1),  # supervisor: it looks at `req` by itself, no doorbell is needed
-        ("pad1", "u8", 56),
+        ("context", "u32", 1),  # supervisor, see kernel/answers.py: whose answers this thread may use, 0: none, and ...
+        ("cwd", "u32", 1),  # ... where its relative paths start
+        ("pad1", "u8", 48),
         # request, written by the guest (offset 128)
         ("kind", "u32", 1),
         ("pad2", "u32", 1),
@@ -82,7 +86,8 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("id_mode", "u32", 2),
         ("id_dev", "u64", 2),
         ("id_ino", "u64", 2),
-        ("pad3", "u8", 200),
+        ("hash", "u32", 1),  # of a call that answers.c looked for
+        ("pad3", "u8", 196),
         # reply, written by the supervisor (offset 512)
         ("r_result", "s64", 1),
         ("r_action", "u32", 1),
@@ -109,6 +114,23 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("virtual_uids", "u32", 1),  # the host's uid of some guest is not the one that guests see
         ("trap_reports", "u32", 1),  # TRAPS_*
         ("page_zero", "u32", 1),  # programs that start get the slide of core_native/zpoline.c
+        ("epoch", "u32", 1),  # of the answers that count
+        ("check_answers", "u32", 1),  # ask in spite of them, and compare
+    ],
+    # An answer that the core may give again (kernel/answers.py); `seq` is odd while it is written.
+    "ring3_answer": [
+        ("seq", "u32", 1),
+        ("epoch", "u32", 1),
+        ("nr", "u32", 1),
+        ("key", "u32", 2),
+        ("context", "u32", 1),
+        ("cwd", "u32", 1),
+        ("path_len", "u32", 1),
+        ("out_len", "u32", 1),
+        ("pad", "u32", 1),
+        ("result", "s64", 1),
+        ("path", "u8", 208),
+        ("out", "u8", 256),
     ],
     # Guest to supervisor over the process's socket.
     "ring3_msg": [
@@ -204,6 +226,8 @@ CONSTANTS: dict[str, int] = {
     "RING3_MAX_OUT": MAX_OUT,
     "RING3_LARGE_PLAN_OFFSET": LARGE_PLAN_OFFSET,
     "RING3_TRAP_SITES": TRAP_SITES,
+    "RING3_ANSWERS": ANSWERS,
+    "RING3_ANSWERS_OFFSET": ANSWERS_OFFSET,
     "RING3_NULL": 0xFFFFFFFF,
     # request kinds
     "REQ_CALL": 1,

@@ -1,8 +1,11 @@
-"""Calls after which every name still means what it meant before: they leave the remembered walks alone (vfs/namei.py).
+"""What a call may change for others: names and permissions, attributes of files, or nothing.
+
+After a call that changes no name the remembered walks stay (vfs/remembered.py); after one that changes nothing the
+answers stay too (kernel/answers.py).
 
 Layer: the pretend kernel, beside dispatch.  May touch: nothing.
 
-A call that is not in here costs at most the memory of past walks, so what is in doubt stays out.
+A call that is not in here costs at most what was remembered, so what is in doubt stays out.
 """
 
 from __future__ import annotations
@@ -11,11 +14,10 @@ import os
 
 from .table import BY_NAME
 
-_NAMES = """
+_NOTHING = """
 stat lstat fstat newfstatat statx access faccessat faccessat2 readlink readlinkat getcwd chdir fchdir umask
 getdents getdents64 statfs fstatfs execve execveat close
-read pread64 readv preadv preadv2 write pwrite64 writev pwritev pwritev2 lseek fcntl flock ioctl fsync fdatasync
-sendfile splice tee copy_file_range mmap
+read pread64 readv preadv preadv2 lseek fcntl flock ioctl fsync fdatasync
 socket connect accept accept4 listen getsockname getpeername getsockopt setsockopt shutdown socketpair
 sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg poll ppoll select pselect6
 kill tkill tgkill wait4 waitid getpgid getsid setpgid setsid getpriority setpriority prlimit64
@@ -23,15 +25,35 @@ sched_getaffinity sched_setaffinity sched_getscheduler sched_setscheduler sched_
 getuid geteuid getgid getegid getresuid getresgid getgroups capget
 setuid setgid setreuid setregid setresuid setresgid setfsuid setfsgid setgroups capset
 getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr
+"""
+_ATTRIBUTES = """
+write pwrite64 writev pwritev pwritev2 sendfile splice tee copy_file_range mmap
 utime utimes futimesat utimensat truncate ftruncate fallocate
 """
-_QUIET = frozenset(BY_NAME[name].nr for name in _NAMES.split())
+NOTHING, ATTRIBUTES, NAMES = range(3)
+_CHANGES = {
+    **{BY_NAME[name].nr: NOTHING for name in _NOTHING.split()},
+    **{BY_NAME[name].nr: ATTRIBUTES for name in _ATTRIBUTES.split()},
+}
+#: calls after which a task may be somebody else, or somewhere else
+PLACES = frozenset(
+    BY_NAME[name].nr
+    for name in """
+chdir fchdir chroot pivot_root unshare setns setuid setgid setreuid setregid setresuid setresgid setfsuid setfsgid
+setgroups capset execve execveat
+""".split()
+)
 _OPEN, _OPENAT = BY_NAME["open"].nr, BY_NAME["openat"].nr
 _MAKES = os.O_CREAT | os.O_TMPFILE & ~os.O_DIRECTORY
 
 
-def is_quiet(nr: int, args: tuple[int, ...]) -> bool:
-    """Can call `nr` with these raw arguments change what a name means, or who may go there?"""
-    if nr in _QUIET:
-        return True
-    return (nr == _OPENAT and not args[2] & _MAKES) or (nr == _OPEN and not args[1] & _MAKES)
+def changes(nr: int, args: tuple[int, ...]) -> int:
+    """What call `nr` with these raw arguments may change: NOTHING, ATTRIBUTES or NAMES."""
+    known = _CHANGES.get(nr)
+    if known is not None:
+        return known
+    if nr == _OPENAT or nr == _OPEN:
+        flags = args[2] if nr == _OPENAT else args[1]
+        if not flags & _MAKES:
+            return ATTRIBUTES if flags & (os.O_ACCMODE | os.O_TRUNC) else NOTHING
+    return NAMES

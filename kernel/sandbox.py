@@ -9,6 +9,7 @@ import os
 import threading
 
 from ..netstack.network import Network
+from .answers import Answers
 from .dispatch import Dispatcher
 from .guests import Guests
 from .images import Images
@@ -69,6 +70,7 @@ class Kernel:
         self.dispatcher = Dispatcher(self)
         self.guests = Guests(self)
         self.processes = self.guests.processes
+        self.answers = Answers(self)
         self.images = Images(self, rewrite)
         self.traps = Traps(self, self.images)
         self._shm: SharedMemory | None = None
@@ -114,6 +116,7 @@ class Kernel:
 
     def _make_world(self) -> None:
         self.world, self.world_fd = make_world(self.init_pid)
+        self.answers.start(self.world)
         self.write_uts()
         self.traps.publish()
         if self.images.page_zero:
@@ -155,6 +158,7 @@ class Kernel:
             self.vfs.files.close()
             self._init.close()
             os.close(self.world_fd)
+            self.answers.close()
             self.world.close()
             if self.native_hook is not None:
                 self.native_hook.close()

@@ -42,6 +42,7 @@ def open_exec_path(t: Task, path: Path, name: bytes) -> Opened:
     if not inode.mode & 0o111:
         raise err(errno.EACCES)  # not even root executes what has no x bit at all
     vfs = t.sandbox.vfs
+    vfs.mounts.walks.opened(inode)
     opened = inode.open(OpenContext(vfs, path, os.O_RDONLY, t.creds, t))
     if not isinstance(opened, int):
         raise err(errno.EACCES)  # a file that Python serves cannot be mapped

@@ -154,6 +154,10 @@ def sys_setresgid(t: Task, rgid: int, egid: int, sgid: int) -> Result:
     return _commit(t, new)
 
 
+#: what privilege over files is (include/linux/capability.h): CHOWN to FSETID, LINUX_IMMUTABLE, MKNOD, MAC_OVERRIDE
+_CAP_FS_SET = 0b11111 | 1 << 9 | 1 << 27 | 1 << 32
+
+
 @syscall("setfsuid")
 def sys_setfsuid(t: Task, uid: int) -> Result:
     """setfsuid(2): always returns the previous value."""
@@ -162,6 +166,11 @@ def sys_setfsuid(t: Task, uid: int) -> Result:
         return old.fsuid
     new = old.copy()
     new.fsuid = uid
+    # cap_task_fix_setuid() in security/commoncap.c
+    if old.fsuid == 0 and uid != 0:
+        new.caps &= ~_CAP_FS_SET
+    elif old.fsuid != 0 and uid == 0 and 0 in (old.uid, old.euid, old.suid):
+        new.caps |= _CAP_FS_SET
     return _commit(t, new, old.fsuid)
 
 

@@ -46,14 +46,17 @@ KINDS = (
 
 class Sys:
     """One system call: `name`, `nr`, `lane`, `args` [(kind, parameter)], `classes` (strace's %class names),
-    `fn` (the core's function), `err` (errno when refused), `why` (of a refusal or a gap, for the docs)."""
+    `fn` (the core's function), `err` (errno when refused), `why` (of a refusal or a gap, for the docs), `remember` (the
+    core may give an answer again: kernel/answers.py; a path, a dirfd, a ptr to write to, and at most two numbers)."""
 
-    __slots__ = ("name", "nr", "lane", "args", "classes", "fn", "err", "why")
+    __slots__ = ("name", "nr", "lane", "args", "classes", "fn", "err", "why", "remember")
 
     def __init__(
-        self, name: str, nr: int, lane: int, args: str, classes: str, fn: str, err: int, why: str
+        self, name: str, nr: int, lane: int, args: str, classes: str, fn: str, err: int, why: str,
+        remember: bool,
     ) -> None:
         self.name, self.nr, self.lane, self.fn, self.err, self.why = name, nr, lane, fn, err, why
+        self.remember = remember
         self.classes = tuple(classes.split())
         self.args: list[tuple[str, int]] = []
         for word in args.split():
@@ -77,11 +80,12 @@ def S(
     fn: str = "",
     err: int = 38,
     why: str = "",
+    remember: bool = False,
 ) -> None:
     """Declare one call.  `err` defaults to ENOSYS."""
     if nr in TABLE or name in BY_NAME:
         raise ValueError(f"{name} ({nr}) is declared twice")
-    TABLE[nr] = BY_NAME[name] = Sys(name, nr, lane, args, cls, fn or name, err, why)
+    TABLE[nr] = BY_NAME[name] = Sys(name, nr, lane, args, cls, fn or name, err, why, remember)
 
 
 EPERM, EACCES, EOPNOTSUPP, EINVAL = 1, 13, 95, 22
@@ -154,20 +158,20 @@ S("fanotify_init", 300, REFUSE, "uint uint", "desc", err=EPERM, why="inotify is 
 S("fanotify_mark", 301, REFUSE, "int uint uint int ptr", "file desc", err=9)
 
 # --- names ---------------------------------------------------------------------------------------------
-S("open", 2, SUP, "path int int", "file desc")
-S("openat", 257, SUP, "dirfd path int int", "file desc")
+S("open", 2, SUP, "path int int", "file desc", remember=True)
+S("openat", 257, SUP, "dirfd path int int", "file desc", remember=True)
 S("openat2", 437, SUP, "dirfd path inbuf:3 uint", "file desc")
 S("creat", 85, SUP, "path int", "file desc")
-S("stat", 4, SUP, "path ptr", "file")
+S("stat", 4, SUP, "path ptr", "file", remember=True)
 S("fstat", 5, SUP, "fd ptr", "desc")
-S("lstat", 6, SUP, "path ptr", "file")
-S("newfstatat", 262, SUP, "dirfd path? ptr int", "file desc")
-S("statx", 332, SUP, "dirfd path? int uint ptr", "file desc")
-S("access", 21, SUP, "path int", "file")
-S("faccessat", 269, SUP, "dirfd path int", "file desc")
-S("faccessat2", 439, SUP, "dirfd path int int", "file desc")
-S("readlink", 89, SUP, "path ptr int", "file")
-S("readlinkat", 267, SUP, "dirfd path ptr int", "file desc")
+S("lstat", 6, SUP, "path ptr", "file", remember=True)
+S("newfstatat", 262, SUP, "dirfd path? ptr int", "file desc", remember=True)
+S("statx", 332, SUP, "dirfd path? int uint ptr", "file desc", remember=True)
+S("access", 21, SUP, "path int", "file", remember=True)
+S("faccessat", 269, SUP, "dirfd path int", "file desc", remember=True)
+S("faccessat2", 439, SUP, "dirfd path int int", "file desc", remember=True)
+S("readlink", 89, SUP, "path ptr int", "file", remember=True)
+S("readlinkat", 267, SUP, "dirfd path ptr int", "file desc", remember=True)
 S("statfs", 137, SUP, "path ptr", "file")
 S("fstatfs", 138, SUP, "fd ptr", "desc")
 S("ustat", 136, REFUSE, "int ptr")
@@ -499,6 +503,7 @@ def c_header() -> str:
         params = ", ".join(str(p) for _, p in s.args)
         fn = f"FN_{s.fn}" if s.lane == CORE else "0"
         lane = ("LANE_CORE", "LANE_KERNEL", "LANE_SUP", "LANE_REFUSE")[s.lane]
-        lines.append(f"\t[{s.nr}] = {{1, {lane}, {fn}, {len(s.args)}, {{{kinds}}}, {{{params}}}}}, \\")
+        numbers = f"1, {lane}, {fn}, {len(s.args)}, {int(s.remember)}"
+        lines.append(f"\t[{s.nr}] = {{{numbers}, {{{kinds}}}, {{{params}}}}}, \\")
     lines.append("")
     return "\n".join(lines) + "\n"

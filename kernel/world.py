@@ -10,18 +10,20 @@ import mmap
 import os
 import struct
 
-from .layout import OFFSETS, VERSION
+from .layout import ANSWERS, ANSWERS_OFFSET, OFFSETS, SIZES, VERSION
 
 _WORLD = OFFSETS["ring3_world"]
+_SIZE = ANSWERS_OFFSET + ANSWERS * SIZES["ring3_answer"]
 
 
 def make_world(init_pid: int) -> tuple[mmap.mmap, int]:
-    """A fresh page, and a read-only descriptor of it for the guests; the caller closes both."""
+    """A fresh page with an empty table of answers behind it, and a read-only descriptor of both for the guests; the
+    caller closes both."""
     fd = os.memfd_create("ring3-world", os.MFD_CLOEXEC)
     try:
-        os.ftruncate(fd, mmap.PAGESIZE)
+        os.ftruncate(fd, _SIZE)
         read_only = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
-        page = mmap.mmap(fd, mmap.PAGESIZE)
+        page = mmap.mmap(fd, _SIZE)
     finally:
         os.close(fd)
     struct.pack_into("<II", page, 0, VERSION, init_pid)

@@ -24,10 +24,10 @@ from .anon import from_host
 from .copyup import copy_file
 from .hostfs import HostFS, HostNode
 from .inode import Inode, OpenContext, err
-from .memattrs import MemoryAttributes, relatime
+from .memattrs import MemoryAttributes, read_by_now, relatime
 from .memdata import MemData, MemfdPool
 from .privileges import CAPABILITY
-from .stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, Stat, now_ns
+from .stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, Stat, now_ns
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
@@ -258,6 +258,11 @@ class CowNode(MemoryAttributes, HostNode):
         now = now_ns()
         if not self.lower and relatime(self.atime, self.mtime, self.ctime, now):
             self.atime = now
+
+    def is_settled(self) -> bool:
+        if self.data is not None:
+            return self.data.is_unused()
+        return super().is_settled() if self.lower else self.kind in (S_IFDIR, S_IFLNK) and read_by_now(self)
 
     def touched(self, now: int) -> None:
         self.own_attributes()

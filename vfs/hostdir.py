@@ -36,6 +36,7 @@ class HostDir(HostNode):
         self._fd = -1
         self.looks = 0  # lookups so far
         self.names: dict[bytes, HostNode | None] | None = None  # what they found; None: it is not watched
+        self.tells_bytes = False  # the watch tells of writes too
 
     @property
     def steady(self) -> bool:  # type: ignore[override]

@@ -20,7 +20,7 @@ from _weakref import ref  # the module weakref costs start-up time
 
 from .anon import from_host
 from .inode import Inode, OpenContext, SuperBlock, err
-from .stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, Stat, StatFs
+from .stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, Stat, StatFs
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
@@ -166,7 +166,8 @@ class HostNode(Inode):
         "name",
         "names",
         "parent",
-    )  # _fd, looks and names are HostDir's: here, so that CowDir can inherit from two
+        "tells_bytes",
+    )  # _fd, looks, names and tells_bytes are HostDir's: here, so that CowDir can inherit from two
 
     sb: HostFS
 
@@ -261,6 +262,15 @@ class HostNode(Inode):
     def readlink(self, task: Any = None) -> bytes:
         assert self.parent is not None
         return os.readlink(self.name, dir_fd=self.parent.dirfd())
+
+    def is_settled(self) -> bool:
+        """What nobody changes in here, and the watch tells of what others do."""
+        if not self.sb.untouched or self.sb.watch is None or self.parent is None:
+            return False
+        kind = self.mode & S_IFMT
+        if kind == S_IFREG:
+            self.sb.watch.watch_bytes(self.parent)
+        return kind in (S_IFREG, S_IFDIR, S_IFLNK)
 
     # -- opening ---------------------------------------------------------------------------------------------
 

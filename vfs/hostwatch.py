@@ -35,6 +35,7 @@ _EVENT = struct.Struct("<iIII")
 _ATTRIB, _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x4, 0x40, 0x80, 0x100, 0x200
 _DELETE_SELF, _MOVE_SELF, _ONLYDIR = 0x400, 0x800, 0x1000000
 _UNMOUNT, _Q_OVERFLOW, _IGNORED = 0x2000, 0x4000, 0x8000
+_MODIFY = 0x2
 _MASK = _ATTRIB | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _DELETE_SELF | _MOVE_SELF | _ONLYDIR
 #: f_type of filesystems that change through this kernel alone: ext4, xfs, btrfs, tmpfs, ramfs, overlay, f2fs, zfs,
 #: squashfs, erofs, iso9660
@@ -49,7 +50,7 @@ class HostWatch:
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self._changed = changed
-        self._fd = -1
+        self.fd = -1  # inotify's; below 0: there is none
         self._libc: Any = None
         self._poll = select.poll()
         self._dirs: dict[int, ref[HostDir]] = {}  # by watch descriptor
@@ -59,24 +60,34 @@ class HostWatch:
 
     def watch(self, directory: HostDir) -> None:
         """Keep the names of `directory` from now on, where that is possible."""
-        if self._fd == -1:
+        if self.fd == -1:
             from ..kernel._libc import ffi
 
             self._libc = ffi.dlopen(None)
-            self._fd = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-            if self._fd < 0:
-                self._fd = -2  # as many as the user may have: every lookup asks the host
+            self.fd = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+            if self.fd < 0:
+                self.fd = -2  # as many as the user may have: every lookup asks the host
                 return
-            self._poll.register(self._fd, select.POLLIN)
-        if self._fd < 0 or not self._is_local(directory):
+            self._poll.register(self.fd, select.POLLIN)
+        if self.fd < 0 or not self._is_local(directory):
             return
         if len(self._dirs) >= MOST_DIRS:
             self.forget_all()
-        path = b"/proc/self/fd/%d" % directory.dirfd()
-        wd = self._libc.inotify_add_watch(self._fd, path, _MASK)
+        wd = self._add(directory, _MASK)
         if wd >= 0:
             self._dirs[wd] = ref(directory)
             directory.names = {}
+            directory.tells_bytes = False
+
+    def _add(self, directory: HostDir, mask: int) -> int:
+        path = b"/proc/self/fd/%d" % directory.dirfd()
+        return int(self._libc.inotify_add_watch(self.fd, path, mask))
+
+    def watch_bytes(self, directory: HostDir) -> None:
+        """Of a directory that is watched: hear of writes to its files too."""
+        if directory.names is not None and not directory.tells_bytes:
+            directory.tells_bytes = True
+            self._add(directory, _MASK | _MODIFY)
 
     def _is_local(self, directory: HostDir) -> bool:
         known = self._local.get(directory.dev)
@@ -91,7 +102,7 @@ class HostWatch:
 
     def settle(self) -> None:
         """Forget what has changed: before each walk."""
-        if self._fd < 0 or not self._dirs:
+        if self.fd < 0 or not self._dirs:
             return
         now = time.monotonic()
         if now > self._expires or self.count > MOST_NAMES:
@@ -99,7 +110,7 @@ class HostWatch:
             self._drop_names()
         while self._poll.poll(0):
             try:
-                events = os.read(self._fd, 65536)
+                events = os.read(self.fd, 65536)
             except BlockingIOError:
                 return
             self._apply(events)
@@ -139,7 +150,7 @@ class HostWatch:
 
     def _unwatch(self, wd: int) -> None:
         self._dirs.pop(wd, None)
-        self._libc.inotify_rm_watch(self._fd, wd)
+        self._libc.inotify_rm_watch(self.fd, wd)
 
     def forget_all(self) -> None:
         """Watch nothing any more, until it is worth it again."""
@@ -153,8 +164,8 @@ class HostWatch:
         self.count = 0
 
     def close(self) -> None:
-        if self._fd >= 0:
+        if self.fd >= 0:
             self.forget_all()
-            self._poll.unregister(self._fd)
-            os.close(self._fd)
-        self._fd = -2
+            self._poll.unregister(self.fd)
+            os.close(self.fd)
+        self.fd = -2

@@ -286,6 +286,11 @@ class Inode:
         """A directory's entries or a symlink's target were read: what the filesystem does to atime. (Files are
         read without us.) Nothing by default."""
 
+    def is_settled(self) -> bool:
+        """Does what getattr() says stay true until somebody opens or changes the file with our knowledge? Reads of a
+        directory or a symlink change nothing either, that is. In doubt, as by default, it does not."""
+        return False
+
     # -- directory operations --------------------------------------------------------------------------------
 
     def lookup(self, name: bytes) -> Inode | None:

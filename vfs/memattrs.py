@@ -26,6 +26,11 @@ def relatime(atime: int, mtime: int, ctime: int, now: int) -> bool:
     return atime <= mtime or atime <= ctime or now - atime >= _DAY
 
 
+def read_by_now(inode: Inode) -> bool:
+    """Was it read since it was changed, so that reads of the next hours leave its access time alone?"""
+    return not relatime(inode.atime, inode.mtime, inode.ctime, now_ns() + _DAY // 2)
+
+
 class MemoryAttributes(Inode):
     """For an Inode class with the slots `xattrs` (None while there are none of ours), `data` (of a regular file) and
     `lost` (what the first write takes)."""

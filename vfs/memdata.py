@@ -300,6 +300,10 @@ class MemData:
         """Is there a memfd now?"""
         return self._fd >= 0
 
+    def is_unused(self) -> bool:
+        """Does nobody but us have the bytes open, by descriptor or mapping?"""
+        return self._fd < 0 or is_idle(self._fd)
+
     def try_idle(self, hard: bool = False) -> bool:
         """Turn the memfd back into bytes if nobody uses it; True if the descriptor was given back.
 

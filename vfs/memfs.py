@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 
 from .inode import Inode, OpenContext, SuperBlock, err
-from .memattrs import MemoryAttributes, relatime
+from .memattrs import MemoryAttributes, read_by_now, relatime
 from .memdata import MemData, MemfdPool
 from .stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, Stat, StatFs, now_ns
 
@@ -175,6 +175,9 @@ class MemInode(MemoryAttributes):
         if relatime(self.atime, self.mtime, self.ctime, now):
             self.atime = now
 
+    def is_settled(self) -> bool:
+        return self.mode & S_IFMT in (S_IFDIR, S_IFLNK) and read_by_now(self)
+
     def unlinked(self) -> None:
         """The last name went."""
         self.sb.inodes -= 1
@@ -199,6 +202,9 @@ class MemFile(MemInode):
     def refresh(self) -> None:
         if self.lost:
             self.settle()
+
+    def is_settled(self) -> bool:
+        return self.data.is_unused()
 
     def getattr(self) -> Stat:
         if self.lost:

@@ -12,6 +12,7 @@ from .dentry import Dentry
 from .hostwatch import HostWatch
 from .inode import err
 from .propagation import MS_PRIVATE, MS_SHARED, MS_SLAVE, MS_UNBINDABLE, forget, inherit
+from .remembered import Walks
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
@@ -125,6 +126,11 @@ class Mount:
         return not self.flags & (MNT_RDONLY | MNT_NOATIME) and not self.sb.read_only
 
     @property
+    def settled(self) -> bool:
+        """Do reads of something change its atime at most once, until it is changed itself?"""
+        return bool(self.flags & (MNT_RDONLY | MNT_NOATIME | MNT_RELATIME)) or self.sb.read_only
+
+    @property
     def read_only(self) -> bool:
         return bool(self.flags & MNT_RDONLY) or self.sb.read_only
 
@@ -177,7 +183,7 @@ class MountTable:
         self.last_group = 0
         self.protected_symlinks = False  # fs.protected_symlinks, as the host has it
         #: what names meant in past walks (Vfs.lookup); emptied whenever one may mean something else
-        self.walks: dict[tuple[object, ...], tuple[Path | None, Path, Path]] = {}
+        self.walks = Walks()
         self.watch = HostWatch(self.walks.clear)
         self.first = Namespace(0)
         self.mounts = self.first.mounts

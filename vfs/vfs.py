@@ -46,13 +46,12 @@ if TYPE_CHECKING:
     from .notify import Notify
     from .openfile import FileRecord
     from .perm import Creds
+    from .remembered import Known
 
     Opened = int | OpenFile | Awaitable[int | OpenFile]
     Driver = Callable[[OpenContext], Opened]
 
 O_TMPFILE = os.O_TMPFILE
-#: walks that are remembered at most
-MOST_WALKS = 4096
 _TMPFILE_BIT = 0o20000000  # __O_TMPFILE
 # What O_PATH keeps (O_PATH_FLAGS in fs/open.c).
 _O_PATH_FLAGS = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_PATH | os.O_CLOEXEC
@@ -106,6 +105,7 @@ class Vfs:
         #: fs.protected_regular and fs.protected_fifos, by the type that they protect
         self.protected = {S_IFREG: _sysctl("protected_regular"), S_IFIFO: _sysctl("protected_fifos")}
         self._anon: Mount | None = None
+        self.found: Known | None = None  # the last lookup, if its result may be remembered
         self.proc: SuperBlock | None = None  # the world's /proc, which names mounts
         mount = self.mounts.create(root, flags)
         root.attached(self)
@@ -180,7 +180,7 @@ class Vfs:
             id(base.dentry),
         )
         key = (name, follow, who_and_where)
-        known = walks.get(key)
+        known = self.found = walks.get(key)
         if known is None:
             walk, path = Walk(self.mounts, who, start), None
             try:
@@ -189,9 +189,8 @@ class Vfs:
                 pass
             known = path, base, root  # the latter so that nobody else gets their ids
             if walk.steady:
-                if len(walks) >= MOST_WALKS:
-                    walks.clear()
-                walks[key] = known
+                self.found = known
+                walks.keep(key, known)
         if known[0] is None:
             raise err(errno.ENOENT, name)
         return known[0]
@@ -347,7 +346,9 @@ class Vfs:
             self.deny_executed(who, inode)
             if flags & os.O_TRUNC and not created:
                 privileges.remove(who.creds, inode)
-        if kind != S_IFREG:
+        if kind == S_IFREG:
+            self.mounts.walks.opened(inode)
+        else:
             flags &= ~os.O_TRUNC
         keep = ~(os.O_CREAT | os.O_EXCL | os.O_NOCTTY | os.O_CLOEXEC)
         if kind in (S_IFCHR, S_IFBLK):

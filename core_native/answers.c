@@ -1,0 +1,138 @@
+/*
+ * Calls that the supervisor has answered before, answered again from the table behind the world page.
+ * Layer: between dispatch and the channel.  Touches: the table (read-only), the slot's data area.
+ *
+ * kernel/answers.py writes the table and says what may be in it, and how long.
+ */
+#include "core.h"
+
+/* A call that takes part, as the table knows it. */
+struct question {
+	u32 nr, key[2], cwd;
+	u32 length, hash;
+	const u8 *path;
+	u64 out;
+};
+
+static u32 hash_of(const struct question *q)
+{
+	u64 h = q->nr * 0x9e3779b97f4a7c15UL ^ q->key[0] ^ (u64)q->key[1] << 32;
+	u32 i = 0;
+	for (; i + 8 <= q->length; i += 8) {
+		u64 word;
+		memcpy(&word, q->path + i, 8);
+		h = (h ^ word) * 0xff51afd7ed558ccdUL;
+		h ^= h >> 32;
+	}
+	for (; i < q->length; i++)
+		h = (h ^ q->path[i]) * 0x100000001b3UL;
+	h = (h ^ h >> 29) * 0xc4ceb9fe1a85ec53UL;
+	return h >> 32;
+}
+
+/* The call's arguments by their kinds (kernel/table.py); the path goes into the slot.  0: this one does not take part. */
+static int read_question(struct thread *t, const struct call *c, const u8 *kinds, u32 argc, struct question *q)
+{
+	u32 keys = 0;
+	u64 path = 0;
+	int dirfd = AT_FDCWD;
+	*q = (struct question){.nr = c->nr};
+	for (u32 i = 0; i < argc; i++) {
+		switch (kinds[i]) {
+		case K_DIRFD: dirfd = (int)c->a[i]; break;
+		case K_PTR: q->out = c->a[i]; break;
+		case K_PATH: case K_PATH_NULL: path = c->a[i]; break;
+		default: q->key[keys++ & 1] = (u32)c->a[i];
+		}
+	}
+	q->path = slot_data(t);
+	s64 length = path ? copy_str((char *)q->path, path, sizeof ((struct ring3_answer *)0)->path + 1) : 0;
+	if (length <= 0 || length > (s64)sizeof ((struct ring3_answer *)0)->path)
+		return 0;
+	q->length = length;
+	if (*q->path != '/') {
+		if (dirfd != AT_FDCWD)
+			return 0;
+		q->cwd = t->slot->cwd;
+	}
+	q->hash = hash_of(q);
+	return 1;
+}
+
+static int same(const u8 *a, const u8 *b, u32 n)
+{
+	for (; n >= 8; n -= 8, a += 8, b += 8) {
+		u64 x, y;
+		memcpy(&x, a, 8);
+		memcpy(&y, b, 8);
+		if (x != y)
+			return 0;
+	}
+	for (; n; n--)
+		if (*a++ != *b++)
+			return 0;
+	return 1;
+}
+
+static int is_answer(const struct ring3_answer *a, const struct question *q, u32 epoch, u32 context)
+{
+	return a->epoch == epoch && a->nr == q->nr && a->key[0] == q->key[0] && a->key[1] == q->key[1] &&
+	       a->context == context && a->cwd == q->cwd && a->path_len == q->length &&
+	       same(a->path, q->path, q->length);
+}
+
+/* Copy an entry's answer out, if it is one and nobody wrote meanwhile. */
+static int take(const struct ring3_answer *a, const struct question *q, u32 epoch, u32 context, u8 *out, u32 *length,
+		s64 *result)
+{
+	u32 seq = __atomic_load_n(&a->seq, __ATOMIC_ACQUIRE);
+	if (seq & 1 || !is_answer(a, q, epoch, context))
+		return 0;
+	*result = a->result;
+	*length = a->out_len;
+	if (*length > sizeof a->out)
+		return 0;
+	memcpy(out, a->out, *length);
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	return __atomic_load_n(&a->seq, __ATOMIC_RELAXED) == seq;
+}
+
+/* For who looks for mistakes: would the supervisor have said the same?  Unless something has changed meanwhile. */
+static void check_answer(struct thread *t, struct call *c, const struct question *q, u32 epoch, const u8 *out, u32 length,
+			 s64 result)
+{
+	u8 theirs[sizeof ((struct ring3_answer *)0)->out];
+	struct call again = *c;
+	s64 asked = supervise(t, &again, REQ_CALL);
+	if (asked == -ERESTARTSYS || __atomic_load_n(&world()->epoch, __ATOMIC_ACQUIRE) != epoch)
+		return;
+	if (asked != result || (length && !copy_in(theirs, q->out, length) && !same(theirs, out, length)))
+		die("an answer differs from the supervisor's, of call", c->nr);
+}
+
+/* 1: the call is answered, by `result`.  0: ask; the slot has the hash, for the supervisor to remember the answer by. */
+int answer_known(struct thread *t, struct call *c, const u8 *kinds, u32 argc, s64 *result)
+{
+	struct question q;
+	u8 out[sizeof ((struct ring3_answer *)0)->out];
+	u32 length;
+	if (!read_question(t, c, kinds, argc, &q))
+		return 0;
+	t->slot->hash = q.hash;
+	u32 context = t->slot->context;
+	if (!context || (*q.path != '/' && !q.cwd))
+		return 0;
+	const struct ring3_answer *table = (const void *)(WORLD_ADDR + RING3_ANSWERS_OFFSET);
+	u32 epoch = __atomic_load_n(&world()->epoch, __ATOMIC_ACQUIRE);
+	u32 first = (q.hash + context * 0x9e3779b1U + q.cwd * 0x85ebca6bU) % RING3_ANSWERS;
+	for (u32 i = 0; i < 2; i++) {
+		if (!take(&table[first ^ i], &q, epoch, context, out, &length, result))
+			continue;
+		if (length && copy_out(q.out, out, length))
+			*result = -EFAULT;
+		else if (unlikely(world()->check_answers))
+			check_answer(t, c, &q, epoch, out, length, *result);
+		return 1;
+	}
+	return 0;
+}

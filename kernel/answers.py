@@ -1,0 +1,267 @@
+"""Answers that the core may give again by itself: what stat(2), access(2) and their like said of a name.
+
+Layer: the pretend kernel, beside dispatch.  May touch: the table behind the world page, which guests map read-only.
+
+As Linux's dcache answers for a filesystem, and FUSE's entry and attribute caches for its server, the core
+(core_native/answers.c) answers here for the supervisor, to the byte as that did. Calls with `remember` in
+kernel/table.py take part. An entry is found by the call, its flags, the path as the guest wrote it, the *context*
+(whose credentials, and which root) and, for a relative path, the working directory; both are numbers that stand in the
+slot of the thread.
+
+An entry counts as long as its epoch is the table's. Any call that may change a name, a permission or an attribute
+(kernel/quiet.py), any change by the user's Python, and any event that the host's inotify reports begins a new
+epoch, before the call that did it returns; an open takes away what is known of that one file (whose times and size then
+change without our being told). Nothing is kept of what is not steady: open files, /proc, filesystems in Python. What
+the host does not report is true again after hostwatch.LIFETIME. Writers are the supervisor's loop alone; a reader
+that meets a write (`seq` odd, or changed) asks as if there were no entry.
+
+With RING3_CHECK_ANSWERS=1 in the environment of ring3 the core asks nevertheless, and ends the process at the first
+difference.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+
+from ..vfs.hostwatch import LIFETIME
+from .handlers import Out
+from .layout import ANSWERS, ANSWERS_OFFSET, OFFSETS, SIZES, SLOT_SIZE
+from .table import BY_NAME, TABLE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import mmap
+    from typing import Any
+
+    from ..vfs.inode import Inode
+    from .dispatch import Request
+    from .sandbox import Kernel
+    from .table import Sys
+    from .task import Task
+
+_AT = OFFSETS["ring3_answer"]
+_SIZE = SIZES["ring3_answer"]
+_EPOCH = OFFSETS["ring3_world"]["epoch"]
+_SLOT = OFFSETS["ring3_slot"]
+_CONTEXT, _CWD = _SLOT["context"] // 4, _SLOT["cwd"] // 4
+_MAX_PATH = _AT["out"] - _AT["path"]
+_MAX_OUT = _SIZE - _AT["out"]
+#: epoch nr key[2] context cwd path_len out_len result; `seq` is before it
+_ENTRY = struct.Struct("<8I4xq")
+assert _AT["result"] + 8 - _AT["epoch"] == _ENTRY.size
+_U32 = struct.Struct("<I")
+#: errors that follow from what was found; ENOENT from there being nothing
+_FOUND_ERRORS = (errno.EACCES, errno.EROFS, errno.EINVAL)
+_MAX_NUMBERS = 4096
+#: seconds for which an answer is good that no host has a part in: relatime looks at whole days (fs/inode.c)
+_LONG = 3600.0
+#: calls that tell of a symlink itself, which never changes
+_LINKS = (BY_NAME["readlink"].nr, BY_NAME["readlinkat"].nr)
+
+
+class Shape:
+    """Which argument of a call is what: the path, the directory to start from, the buffer, and those of the key."""
+
+    __slots__ = ("dirfd", "fails", "keys", "path")
+
+    def __init__(self, call: Sys) -> None:
+        kinds = [kind for kind, _ in call.args]
+        self.dirfd = kinds.index("dirfd") if "dirfd" in kinds else -1
+        self.path = next(i for i, kind in enumerate(kinds) if kind.startswith("path"))
+        self.keys = [i for i, kind in enumerate(kinds) if kind in ("int", "uint")]
+        self.fails = "ptr" not in kinds and "desc" in call.classes and call.name.startswith("open")
+
+
+SHAPES = {call.nr: Shape(call) for call in TABLE.values() if call.remember}
+
+
+class Answers:
+    """The table of one sandbox."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._view: mmap.mmap | None = None
+        self._epoch = 1
+        self._any = False  # is there an entry of this epoch?
+        self._by_inode: dict[Inode, list[int]] = {}
+        self._contexts: dict[tuple[object, ...], tuple[int, object]] = {}
+        self._cwds: dict[object, int] = {}
+        self._watched = -1  # the inotify descriptor that the loop looks at
+        self._ageing = False
+        self._last = 0
+        names = kernel.vfs.mounts.walks
+        names.cleared, names.opened = self.forget, self.forget_inode
+
+    def start(self, world: mmap.mmap) -> None:
+        """The table is there."""
+        self._view = world
+        _U32.pack_into(world, OFFSETS["ring3_world"]["check_answers"], os.environ.get("RING3_CHECK_ANSWERS") == "1")
+        self._put_epoch()
+
+    def close(self) -> None:
+        """It will not be there any more."""
+        self._view = None
+
+    # -- forgetting ------------------------------------------------------------------------------------------
+
+    def forget(self) -> None:
+        """Any name or attribute may have changed."""
+        if self._any:
+            self._any = False
+            self._by_inode.clear()
+            self._epoch = self._epoch + 1 & 0xFFFFFFFF or 1
+            self._put_epoch()
+
+    def _put_epoch(self) -> None:
+        if self._view is not None:
+            _U32.pack_into(self._view, _EPOCH, self._epoch)
+
+    def forget_inode(self, inode: Inode) -> None:
+        """The times and the size of a file may change from now on."""
+        for at in self._by_inode.pop(inode, ()):
+            self._write(at, bytes(_ENTRY.size), b"", b"")
+
+    def forget_task(self, task: Task) -> None:
+        """A task's credentials, root or working directory may be others now: so for all that share the latter."""
+        fs = task.fs
+        for process in self._kernel.processes.values():
+            channel = process.channel
+            if channel is None or channel.closed:
+                continue
+            for other in process.tasks.values():
+                if other is task or other.fs is fs:
+                    self._set_place(other, 0, 0)
+
+    @staticmethod
+    def _set_place(task: Task, context: int, cwd: int) -> None:
+        channel = task.process.channel
+        if channel is not None and not channel.closed:
+            at = (task.slot + 1) * SLOT_SIZE >> 2
+            channel.words[at + _CONTEXT] = context
+            channel.words[at + _CWD] = cwd
+
+    # -- remembering -----------------------------------------------------------------------------------------
+
+    def served(self, task: Task, request: Request, args: tuple[Any, ...], result: Any) -> None:
+        """A call that takes part was answered: by a handler's result, or by the OSError that it raised."""
+        found = self._kernel.vfs.found
+        if found is None or self._view is None:
+            return
+        path, shape = found[0], SHAPES[request.nr]
+        name: bytes = args[shape.path]
+        if not name or len(name) > _MAX_PATH:
+            return
+        if name[0] != 47 and shape.dirfd >= 0 and args[shape.dirfd] is not None:
+            return  # from a directory's descriptor
+        inode, data = None, b""
+        if isinstance(result, OSError):
+            if result.errno != errno.ENOENT if path is None else result.errno not in _FOUND_ERRORS:
+                return
+            value = -(result.errno or errno.EIO)
+        elif path is None or shape.fails:
+            return
+        elif isinstance(result, Out):
+            value, data = result.ret, result.writes[0][1]
+            if request.nr not in _LINKS:
+                inode = path.inode
+                if not path.mount.settled or not inode.is_settled():
+                    return
+        else:
+            value = int(result)
+        if len(data) <= _MAX_OUT:
+            self._remember(task, request, shape, name, value, data, inode)
+
+    def _remember(
+        self,
+        task: Task,
+        request: Request,
+        shape: Shape,
+        name: bytes,
+        value: int,
+        data: bytes,
+        inode: Inode | None,
+    ) -> None:
+        context, cwd = self._place(task)
+        cwd_key = 0 if name[0] == 47 else cwd
+        keys = [request.args[i] & 0xFFFFFFFF for i in shape.keys] + [0, 0]
+        first = (request.raw[-1] + context * 0x9E3779B1 + cwd_key * 0x85EBCA6B & 0xFFFFFFFF) % ANSWERS
+        head = _ENTRY.pack(
+            self._epoch, request.nr, keys[0], keys[1], context, cwd_key, len(name), len(data), value
+        )
+        at = self._room(first, head, name)
+        self._write(at, head, name, data)
+        if inode is not None:
+            self._by_inode.setdefault(inode, []).append(at)
+        self._any = True
+        self._look_after()
+
+    def _room(self, first: int, head: bytes, name: bytes) -> int:
+        """Of the two places for an entry: the one that has it or is free, else the first."""
+        view = self._view
+        assert view is not None
+        places = [ANSWERS_OFFSET + _SIZE * i for i in (first, first ^ 1)]
+        for at in places:
+            key, path = view[at + _AT["epoch"] : at + _AT["out_len"]], at + _AT["path"]
+            if key == head[: len(key)] and view[path : path + len(name)] == name:
+                return at
+        for at in places:
+            if _U32.unpack_from(view, at + _AT["epoch"])[0] != self._epoch:
+                return at
+        return places[0]
+
+    def _write(self, at: int, head: bytes, name: bytes, data: bytes) -> None:
+        """Replace an entry.  x86 keeps stores in order, and so does the interpreter."""
+        view = self._view
+        assert view is not None
+        seq = _U32.unpack_from(view, at)[0]
+        _U32.pack_into(view, at, seq + 1 & 0xFFFFFFFF)
+        view[at + _AT["epoch"] : at + _AT["epoch"] + len(head)] = head
+        path = at + _AT["path"]
+        view[path : path + len(name)] = name
+        view[at + _AT["out"] : at + _AT["out"] + len(data)] = data
+        _U32.pack_into(view, at, seq + 2 & 0xFFFFFFFF)
+
+    def _place(self, task: Task) -> tuple[int, int]:
+        """The context and the working directory of a task as numbers, which its slot gets too."""
+        creds, fs = task.creds, task.fs
+        root = fs.root
+        key = (
+            creds.fsuid, creds.fsgid, creds.uid, creds.gid, creds.groups, creds.caps, id(root.mount), id(root.dentry)
+        )  # fmt: skip
+        known = self._contexts.get(key)
+        if known is None:
+            if len(self._contexts) >= _MAX_NUMBERS:
+                self._contexts.clear()
+            known = self._contexts[key] = (self._number(), root)  # root: so that nobody else gets its ids
+        cwd = self._cwds.get(fs.cwd)
+        if cwd is None:
+            if len(self._cwds) >= _MAX_NUMBERS:
+                self._cwds.clear()
+            cwd = self._cwds[fs.cwd] = self._number()
+        self._set_place(task, known[0], cwd)
+        return known[0], cwd
+
+    def _number(self) -> int:
+        """A number that no context or directory had before."""
+        self._last += 1
+        return self._last
+
+    # -- the host --------------------------------------------------------------------------------------------
+
+    def _look_after(self) -> None:
+        """Hear of the host's changes also while no guest asks us anything."""
+        if self._ageing:
+            return
+        self._ageing = True
+        watch, loop = self._kernel.vfs.mounts.watch, self._kernel.loop
+        if watch.fd >= 0 and self._watched != watch.fd:
+            self._watched = watch.fd
+            loop.add(watch.fd, lambda _events: watch.settle())
+        loop.call_later(LIFETIME if watch.fd >= 0 else _LONG, self._aged)
+
+    def _aged(self) -> None:
+        self._ageing = False
+        self._kernel.vfs.mounts.watch.settle()
+        self.forget()
