@@ -10,6 +10,7 @@
 struct question {
 	u32 nr, key[2], cwd;
 	u32 length, hash;
+	int nowhere; /* relative to a working directory that has no number yet */
 	const u8 *path;
 	u64 out;
 };
@@ -30,6 +31,19 @@ static u32 hash_of(const struct question *q)
 	return h >> 32;
 }
 
+/* The object that a descriptor stands for, in place of a path: no path has a NUL in it, and no device number has none. */
+static int by_descriptor(struct thread *t, int fd, struct question *q)
+{
+	struct kstat_ st;
+	if (is_core_fd(t, fd) || sys(NR_fstat, fd, &st))
+		return 0;
+	memcpy((u8 *)q->path, &st.dev, 8);
+	memcpy((u8 *)q->path + 8, &st.ino, 8);
+	q->length = 16;
+	q->hash = hash_of(q);
+	return 1;
+}
+
 /* The call's arguments by their kinds (kernel/table.py); the path goes into the slot.  0: this one does not take part. */
 static int read_question(struct thread *t, const struct call *c, const u8 *kinds, u32 argc, struct question *q)
 {
@@ -39,7 +53,7 @@ static int read_question(struct thread *t, const struct call *c, const u8 *kinds
 	*q = (struct question){.nr = c->nr};
 	for (u32 i = 0; i < argc; i++) {
 		switch (kinds[i]) {
-		case K_DIRFD: dirfd = (int)c->a[i]; break;
+		case K_FD: case K_DIRFD: dirfd = (int)c->a[i]; break;
 		case K_PTR: q->out = c->a[i]; break;
 		case K_PATH: case K_PATH_NULL: path = c->a[i]; break;
 		default: q->key[keys++ & 1] = (u32)c->a[i];
@@ -47,6 +61,8 @@ static int read_question(struct thread *t, const struct call *c, const u8 *kinds
 	}
 	q->path = slot_data(t);
 	s64 length = path ? copy_str((char *)q->path, path, sizeof ((struct ring3_answer *)0)->path + 1) : 0;
+	if (length == 0 && dirfd >= 0)
+		return by_descriptor(t, dirfd, q);
 	if (length <= 0 || length > (s64)sizeof ((struct ring3_answer *)0)->path)
 		return 0;
 	q->length = length;
@@ -54,6 +70,7 @@ static int read_question(struct thread *t, const struct call *c, const u8 *kinds
 		if (dirfd != AT_FDCWD)
 			return 0;
 		q->cwd = t->slot->cwd;
+		q->nowhere = !q->cwd;
 	}
 	q->hash = hash_of(q);
 	return 1;
@@ -120,7 +137,7 @@ int answer_known(struct thread *t, struct call *c, const u8 *kinds, u32 argc, s6
 		return 0;
 	t->slot->hash = q.hash;
 	u32 context = t->slot->context;
-	if (!context || (*q.path != '/' && !q.cwd))
+	if (!context || q.nowhere)
 		return 0;
 	const struct ring3_answer *table = (const void *)(WORLD_ADDR + RING3_ANSWERS_OFFSET);
 	u32 epoch = __atomic_load_n(&world()->epoch, __ATOMIC_ACQUIRE);

@@ -185,7 +185,6 @@ void guest_main(int argc, char **argv, u64 stack_top)
 	if (!t)
 		die("no memory for the first thread", 0);
 	t->tid = p->pid;
-	t->slot->context = 0; /* of the program before */
 	t->vmask = mask & NEVER_BLOCKED;
 	for (int i = 0; i < 4; i++)
 		t->creds[i] = plan->creds[i];

@@ -27,7 +27,8 @@ import struct
 
 from ..vfs.hostwatch import LIFETIME
 from .handlers import Out
-from .layout import ANSWERS, ANSWERS_OFFSET, OFFSETS, SIZES, SLOT_SIZE
+from .layout import ANSWERS, ANSWERS_OFFSET, OFFSETS, SIZES
+from .paths import record
 from .table import BY_NAME, TABLE
 
 TYPE_CHECKING = False
@@ -39,13 +40,11 @@ if TYPE_CHECKING:
     from .dispatch import Request
     from .sandbox import Kernel
     from .table import Sys
-    from .task import Task
+    from .task import Credentials, FdRef, FsStruct, Task
 
 _AT = OFFSETS["ring3_answer"]
 _SIZE = SIZES["ring3_answer"]
 _EPOCH = OFFSETS["ring3_world"]["epoch"]
-_SLOT = OFFSETS["ring3_slot"]
-_CONTEXT, _CWD = _SLOT["context"] // 4, _SLOT["cwd"] // 4
 _MAX_PATH = _AT["out"] - _AT["path"]
 _MAX_OUT = _SIZE - _AT["out"]
 #: epoch nr key[2] context cwd path_len out_len result; `seq` is before it
@@ -68,8 +67,8 @@ class Shape:
 
     def __init__(self, call: Sys) -> None:
         kinds = [kind for kind, _ in call.args]
-        self.dirfd = kinds.index("dirfd") if "dirfd" in kinds else -1
-        self.path = next(i for i, kind in enumerate(kinds) if kind.startswith("path"))
+        self.dirfd = next((i for i, kind in enumerate(kinds) if kind in ("fd", "dirfd")), -1)
+        self.path = next((i for i, kind in enumerate(kinds) if kind.startswith("path")), -1)
         self.keys = [i for i, kind in enumerate(kinds) if kind in ("int", "uint")]
         self.fails = "ptr" not in kinds and "desc" in call.classes and call.name.startswith("open")
 
@@ -138,21 +137,23 @@ class Answers:
     def _set_place(task: Task, context: int, cwd: int) -> None:
         channel = task.process.channel
         if channel is not None and not channel.closed:
-            at = (task.slot + 1) * SLOT_SIZE >> 2
-            channel.words[at + _CONTEXT] = context
-            channel.words[at + _CWD] = cwd
+            channel.set_place(task.slot, context, cwd)
 
     # -- remembering -----------------------------------------------------------------------------------------
 
     def served(self, task: Task, request: Request, args: tuple[Any, ...], result: Any) -> None:
         """A call that takes part was answered: by a handler's result, or by the OSError that it raised."""
+        if self._view is None:
+            return
+        shape = SHAPES[request.nr]
+        name: bytes | None = None if shape.path < 0 else args[shape.path]
+        if not name:
+            self._served_by_fd(task, request, shape, args, result)
+            return
         found = self._kernel.vfs.found
-        if found is None or self._view is None:
+        if found is None or len(name) > _MAX_PATH:
             return
-        path, shape = found[0], SHAPES[request.nr]
-        name: bytes = args[shape.path]
-        if not name or len(name) > _MAX_PATH:
-            return
+        path = found[0]
         if name[0] != 47 and shape.dirfd >= 0 and args[shape.dirfd] is not None:
             return  # from a directory's descriptor
         inode, data = None, b""
@@ -173,6 +174,18 @@ class Answers:
         if len(data) <= _MAX_OUT:
             self._remember(task, request, shape, name, value, data, inode)
 
+    def _served_by_fd(
+        self, task: Task, request: Request, shape: Shape, args: tuple[Any, ...], result: Any
+    ) -> None:
+        """The like for an object that a descriptor stands for."""
+        fd: FdRef | None = args[shape.dirfd] if shape.dirfd >= 0 else None
+        if fd is None or not isinstance(result, Out) or request.nr in _LINKS:
+            return
+        known = record(task, fd)
+        if known is not None and known.path.mount.settled and known.inode.is_settled():
+            name = struct.pack("<2Q", fd.dev, fd.ino)
+            self._remember(task, request, shape, name, result.ret, result.writes[0][1], known.inode)
+
     def _remember(
         self,
         task: Task,
@@ -183,8 +196,9 @@ class Answers:
         data: bytes,
         inode: Inode | None,
     ) -> None:
-        context, cwd = self._place(task)
-        cwd_key = 0 if name[0] == 47 else cwd
+        context, cwd = self.place(task.creds, task.fs)
+        self._set_place(task, context, cwd)
+        cwd_key = 0 if name[0] == 47 or 0 in name else cwd
         keys = [request.args[i] & 0xFFFFFFFF for i in shape.keys] + [0, 0]
         first = (request.raw[-1] + context * 0x9E3779B1 + cwd_key * 0x85EBCA6B & 0xFFFFFFFF) % ANSWERS
         head = _ENTRY.pack(
@@ -223,9 +237,8 @@ class Answers:
         view[at + _AT["out"] : at + _AT["out"] + len(data)] = data
         _U32.pack_into(view, at, seq + 2 & 0xFFFFFFFF)
 
-    def _place(self, task: Task) -> tuple[int, int]:
-        """The context and the working directory of a task as numbers, which its slot gets too."""
-        creds, fs = task.creds, task.fs
+    def place(self, creds: Credentials, fs: FsStruct) -> tuple[int, int]:
+        """The context and the working directory of a task as numbers, for its slot."""
         root = fs.root
         key = (
             creds.fsuid, creds.fsgid, creds.uid, creds.gid, creds.groups, creds.caps, id(root.mount), id(root.dentry)
@@ -240,7 +253,6 @@ class Answers:
             if len(self._cwds) >= _MAX_NUMBERS:
                 self._cwds.clear()
             cwd = self._cwds[fs.cwd] = self._number()
-        self._set_place(task, known[0], cwd)
         return known[0], cwd
 
     def _number(self) -> int:

@@ -44,6 +44,7 @@ _REQUEST_AT = _SLOT["kind"]
 assert _SLOT["hash"] + 4 - _REQUEST_AT == REQUEST.size
 _REPLY = struct.Struct("<qII")  # r_result r_action r_nout
 _REPLY_AT = _SLOT["r_result"]
+_CONTEXT, _CWD = _SLOT["context"] // 4, _SLOT["cwd"] // 4
 _SLEEPING, _REP = _SLOT["sleeping"] // 4, _SLOT["rep"] // 4
 assert _SLOT["req"] == 0
 _ARGS = struct.Struct("<q6Q")
@@ -127,6 +128,11 @@ class Channel:
             at = (slot + 1) * SLOT_SIZE >> 2
             self.taken[slot] = words[at + _REP] = words[at]
         self.received = words[_PROC["posted"] // 4]
+
+    def set_place(self, slot: int, context: int, cwd: int) -> None:
+        """Which of the answers the thread of `slot` may use: see kernel/answers.py."""
+        at = (slot + 1) * SLOT_SIZE >> 2
+        self.words[at + _CONTEXT], self.words[at + _CWD] = context, cwd
 
     def send_plan(self, plan: bytes, fds: list[int]) -> None:
         """Tell the fresh core of the process what to do (struct ring3_plan and what is behind it)."""

@@ -138,6 +138,8 @@ class Guests:
         for name in ("exe", "comm", "cmdline", "environ", "auxv", "mm", "dumpable", "trapped"):
             setattr(child, name, getattr(parent, name))
         assert child.channel is not None
+        if not flags & _CLONE_FS:
+            child.channel.set_place(0, *self._kernel.answers.place(child.main_creds, fs))
         try:
             channel.send_fds(task.slot, [theirs.fileno(), child.channel.memfd])
         except BrokenPipeError:

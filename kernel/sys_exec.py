@@ -42,7 +42,8 @@ def open_exec_path(t: Task, path: Path, name: bytes) -> Opened:
     if not inode.mode & 0o111:
         raise err(errno.EACCES)  # not even root executes what has no x bit at all
     vfs = t.sandbox.vfs
-    vfs.mounts.walks.opened(inode)
+    if inode.reads_show:
+        vfs.mounts.walks.opened(inode)
     opened = inode.open(OpenContext(vfs, path, os.O_RDONLY, t.creds, t))
     if not isinstance(opened, int):
         raise err(errno.EACCES)  # a file that Python serves cannot be mapped
@@ -237,6 +238,8 @@ def _become(process: Process, pending: PendingExec, plan: Plan) -> None:
     process.interrupt_all()  # calls of threads that the exec has ended
     process.tasks.clear()
     process.tasks[0] = Task(process, process.pid, 0, pending.creds)
+    assert process.channel is not None
+    process.channel.set_place(0, *process.sandbox.answers.place(pending.creds, process.fs))
 
 
 def pack_plan(plan: Plan, creds: Credentials, initial: bool, stop: bool = False) -> bytes:

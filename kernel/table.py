@@ -47,7 +47,8 @@ KINDS = (
 class Sys:
     """One system call: `name`, `nr`, `lane`, `args` [(kind, parameter)], `classes` (strace's %class names),
     `fn` (the core's function), `err` (errno when refused), `why` (of a refusal or a gap, for the docs), `remember` (the
-    core may give an answer again: kernel/answers.py; a path, a dirfd, a ptr to write to, and at most two numbers)."""
+    core may give an answer again, kernel/answers.py: it has at most a path, a dirfd or fd, a ptr to write to and two
+    numbers)."""
 
     __slots__ = ("name", "nr", "lane", "args", "classes", "fn", "err", "why", "remember")
 
@@ -163,7 +164,7 @@ S("openat", 257, SUP, "dirfd path int int", "file desc", remember=True)
 S("openat2", 437, SUP, "dirfd path inbuf:3 uint", "file desc")
 S("creat", 85, SUP, "path int", "file desc")
 S("stat", 4, SUP, "path ptr", "file", remember=True)
-S("fstat", 5, SUP, "fd ptr", "desc")
+S("fstat", 5, SUP, "fd ptr", "desc", remember=True)
 S("lstat", 6, SUP, "path ptr", "file", remember=True)
 S("newfstatat", 262, SUP, "dirfd path? ptr int", "file desc", remember=True)
 S("statx", 332, SUP, "dirfd path? int uint ptr", "file desc", remember=True)

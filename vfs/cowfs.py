@@ -259,6 +259,10 @@ class CowNode(MemoryAttributes, HostNode):
         if not self.lower and relatime(self.atime, self.mtime, self.ctime, now):
             self.atime = now
 
+    @property
+    def reads_show(self) -> bool:  # type: ignore[override]
+        return self.data is not None
+
     def is_settled(self) -> bool:
         if self.data is not None:
             return self.data.is_unused()

@@ -263,9 +263,13 @@ class HostNode(Inode):
         assert self.parent is not None
         return os.readlink(self.name, dir_fd=self.parent.dirfd())
 
+    @property
+    def reads_show(self) -> bool:  # type: ignore[override]
+        return not self.sb.untouched
+
     def is_settled(self) -> bool:
         """What nobody changes in here, and the watch tells of what others do."""
-        if not self.sb.untouched or self.sb.watch is None or self.parent is None:
+        if not self.sb.untouched or self.sb.watch is None or self.parent is None or self.parent.names is None:
             return False
         kind = self.mode & S_IFMT
         if kind == S_IFREG:

@@ -196,6 +196,8 @@ class Inode:
     #: system.posix_acl_access and _default, where the filesystem keeps them and there are any (acl.py)
     acl: bytes | None = None
     default_acl: bytes | None = None
+    #: Of a regular file: do reads that we are not told of change what getattr() says?
+    reads_show = True
     #: May a file without a name be given one (O_TMPFILE without O_EXCL)?
     linkable = False
     #: Of a directory: do its names and permissions change by the calls of guests and the user alone? Then walks

@@ -347,7 +347,8 @@ class Vfs:
             if flags & os.O_TRUNC and not created:
                 privileges.remove(who.creds, inode)
         if kind == S_IFREG:
-            self.mounts.walks.opened(inode)
+            if inode.reads_show:
+                self.mounts.walks.opened(inode)
         else:
             flags &= ~os.O_TRUNC
         keep = ~(os.O_CREAT | os.O_EXCL | os.O_NOCTTY | os.O_CLOEXEC)
