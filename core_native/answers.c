@@ -139,6 +139,8 @@ int answer_known(struct thread *t, struct call *c, const u8 *kinds, u32 argc, s6
 	u32 context = t->slot->context;
 	if (!context || q.nowhere)
 		return 0;
+	if ((c->nr == NR_openat || c->nr == NR_open) && gift_open(t, q.path, q.length, q.key[0], result))
+		return 1;
 	const struct ring3_answer *table = (const void *)(WORLD_ADDR + RING3_ANSWERS_OFFSET);
 	u32 epoch = __atomic_load_n(&world()->epoch, __ATOMIC_ACQUIRE);
 	u32 first = (q.hash + context * 0x9e3779b1U + q.cwd * 0x85ebca6bU) % RING3_ANSWERS;

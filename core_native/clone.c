@@ -294,6 +294,7 @@ static s64 clone_process(struct thread *t, struct call *c, struct clone_args *a)
 	struct ring3_slot *s = t->slot;
 	int fds[2];
 	u32 ignored;
+	gifts_drop(t->proc);
 	s->nr = NR_clone;
 	s->args[0] = a->flags;
 	s64 action = ask(t, REQ_FORK);

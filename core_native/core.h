@@ -77,6 +77,12 @@ struct mailbox {
 	int fds[4];
 };
 
+/* A file that was opened ahead (gifts.c); -1 when it is given away. */
+struct gift {
+	int fd, image;
+	struct ring3_gift known;
+};
+
 struct proc {
 	u32 rx_lock; /* receiving descriptors, moving the core's own */
 	u32 initial; /* started by init: its parent is nobody */
@@ -87,6 +93,8 @@ struct proc {
 	u64 chan;
 	u64 slots[RING3_SLOT_COUNT / 64];
 	struct sighand sighand;
+	u32 ngifts, gifts_epoch, gifts_context;
+	struct gift gifts[RING3_MAX_GIFTS];
 	u8 fd_class[FD_TABLE];
 	struct mailbox mailboxes[RING3_SLOT_COUNT];
 };
@@ -290,6 +298,13 @@ static inline int somebody_listens(s64 nr)
 		return (w->hook_enter[nr / 64] | w->native_calls[nr / 64]) >> nr % 64 & 1;
 	return w->hook_flags & HOOK_UNKNOWN || w->native_beyond;
 }
+/* gifts.c */
+void gifts_take_over(struct thread *t, const struct ring3_plan *plan, const int *files);
+void gifts_drop(struct proc *p);
+int gift_owns(struct proc *p, int fd);
+int gift_open(struct thread *t, const u8 *path, u32 length, u32 flags, s64 *result);
+int gift_image(struct thread *t, int fd, u64 offset);
+
 /* answers.c */
 int answer_known(struct thread *t, struct call *c, const u8 *kinds, u32 argc, s64 *result);
 

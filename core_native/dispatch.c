@@ -18,7 +18,8 @@ static core_fn *const functions[] = {CORE_FUNCTIONS(ENTRY)};
 
 int is_core_fd(struct thread *t, int fd)
 {
-	return fd >= 0 && (fd == t->proc->sock || fd == t->proc->exe);
+	struct proc *p = t->proc;
+	return fd >= 0 && (fd == p->sock || fd == p->exe || (unlikely(p->ngifts && fd >= (int)p->soft_nofile) && gift_owns(p, fd)));
 }
 
 /* The call exactly as the guest made it; -ERESTARTSYS when a signal is recorded first. */

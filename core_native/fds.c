@@ -36,6 +36,7 @@ s64 fn_close_range(struct thread *t, struct call *c)
 		return -EINVAL;
 	if (flags & 2) /* CLOSE_RANGE_UNSHARE */
 		return -EINVAL;
+	gifts_drop(t->proc);
 	u32 own[2] = {t->proc->sock, t->proc->exe};
 	if (own[0] > own[1]) {
 		u32 swap = own[0];
@@ -194,6 +195,7 @@ static s64 nofile_limit(struct thread *t, const struct rlimit_ *set, struct rlim
 	if (set->max > seen.max && (t->creds[1] != 0 || set->max > 1048576))
 		return -EPERM;
 	struct proc *p = t->proc;
+	gifts_drop(p);
 	u64 want = set->cur < seen.max ? set->cur : seen.max;
 	lock(&p->rx_lock);
 	if (set->max < seen.max) {

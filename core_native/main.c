@@ -30,6 +30,9 @@ static s64 receive_plan(int sock, struct msghdr_ *hdr)
 	return r;
 }
 
+/* Descriptors that may come: six for the program and a native hook (kernel/sys_exec.py), and those of the gifts. */
+#define MAX_FDS (8 + 2 * RING3_MAX_GIFTS)
+
 /* Ask for the plan, which is in the channel: the descriptors are that, the world page and the files to map. */
 static u32 say_hello(struct proc *p, u64 stack_top, u64 vdso, int *fds, u32 *plan)
 {
@@ -39,7 +42,7 @@ static u32 say_hello(struct proc *p, u64 stack_top, u64 vdso, int *fds, u32 *pla
 	struct iovec_ iov = {(u64)&reply, sizeof reply};
 	struct {
 		struct cmsghdr_ head;
-		int fd[8];
+		int fd[MAX_FDS];
 	} control;
 	struct msghdr_ hdr = {.iov = (u64)&iov, .iovlen = 1, .control = (u64)&control, .controllen = sizeof control};
 	/* A guest that starts with a full table still needs a few: they are closed before it runs. */
@@ -49,9 +52,8 @@ static u32 say_hello(struct proc *p, u64 stack_top, u64 vdso, int *fds, u32 *pla
 	s64 r = receive_plan(p->sock, &hdr);
 	if (r != sizeof reply)
 		sys(NR_exit_group, 125); /* the supervisor refused or is gone */
-	set_nofile(p->soft_nofile);
 	u32 n = (control.head.len - sizeof control.head) / sizeof(int);
-	if (n < 2 || n > 8 || n != reply.count)
+	if (n < 2 || n > MAX_FDS || n != reply.count)
 		die("the plan came without its descriptors", n);
 	for (u32 i = 0; i < n; i++)
 		fds[i] = control.fd[i];
@@ -164,7 +166,7 @@ static void set_core_stack(struct thread *t)
 
 void guest_main(int argc, char **argv, u64 stack_top)
 {
-	int fds[8];
+	int fds[MAX_FDS];
 	if (argc < 8)
 		die("a guest is started by the supervisor only", argc);
 	struct proc *p = first_proc(parse_number(argv[2]), parse_number(argv[3]));
@@ -197,6 +199,8 @@ void guest_main(int argc, char **argv, u64 stack_top)
 	if (((struct ring3_world *)WORLD_ADDR)->page_zero)
 		map_page_zero();
 	map_segments(plan, (const struct ring3_seg *)(plan + 1), fds + 2);
+	gifts_take_over(t, plan, fds + 2);
+	set_nofile(p->soft_nofile);
 	describe_to_host(plan);
 	u32 stop = plan->stop;
 	for (u32 i = 1; i < n; i++)

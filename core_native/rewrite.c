@@ -43,13 +43,14 @@ static int placed_by_us(const struct call *c)
 s64 map_executable(struct thread *t, struct call *c)
 {
 	struct ring3_slot *s = t->slot;
-	int fd = -1;
+	int fd;
 	u32 flags;
 	if (!placed_by_us(c))
 		return native(t, c);
 	if (t->pending)
 		return -ERESTARTSYS;
-	if (request_image(t, (int)c->a[4], c->a[5]) || receive_fds(t, &fd, 1, &flags) != 1)
+	fd = gift_image(t, (int)c->a[4], c->a[5]);
+	if (fd < 0 && (request_image(t, (int)c->a[4], c->a[5]) || receive_fds(t, &fd, 1, &flags) != 1))
 		return native(t, c);
 	u64 vaddr = s->r_args[0], delta = s->r_args[1], offset = s->r_args[2], size = s->r_args[3];
 	if (s->r_args[4])

@@ -63,14 +63,14 @@ _LINKS = (BY_NAME["readlink"].nr, BY_NAME["readlinkat"].nr)
 class Shape:
     """Which argument of a call is what: the path, the directory to start from, the buffer, and those of the key."""
 
-    __slots__ = ("dirfd", "fails", "keys", "path")
+    __slots__ = ("dirfd", "keys", "opens", "path")
 
     def __init__(self, call: Sys) -> None:
         kinds = [kind for kind, _ in call.args]
         self.dirfd = next((i for i, kind in enumerate(kinds) if kind in ("fd", "dirfd")), -1)
         self.path = next((i for i, kind in enumerate(kinds) if kind.startswith("path")), -1)
         self.keys = [i for i, kind in enumerate(kinds) if kind in ("int", "uint")]
-        self.fails = "ptr" not in kinds and "desc" in call.classes and call.name.startswith("open")
+        self.opens = call.name.startswith("open")  # only its failures are remembered
 
 
 SHAPES = {call.nr: Shape(call) for call in TABLE.values() if call.remember}
@@ -82,7 +82,7 @@ class Answers:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._view: mmap.mmap | None = None
-        self._epoch = 1
+        self.epoch = 1
         self._any = False  # is there an entry of this epoch?
         self._by_inode: dict[Inode, list[int]] = {}
         self._contexts: dict[tuple[object, ...], tuple[int, object]] = {}
@@ -110,12 +110,18 @@ class Answers:
         if self._any:
             self._any = False
             self._by_inode.clear()
-            self._epoch = self._epoch + 1 & 0xFFFFFFFF or 1
+            self.epoch = self.epoch + 1 & 0xFFFFFFFF or 1
             self._put_epoch()
+
+    def lasting(self) -> int:
+        """The epoch, which ends when anything changes."""
+        self._any = True
+        self._look_after()
+        return self.epoch
 
     def _put_epoch(self) -> None:
         if self._view is not None:
-            _U32.pack_into(self._view, _EPOCH, self._epoch)
+            _U32.pack_into(self._view, _EPOCH, self.epoch)
 
     def forget_inode(self, inode: Inode) -> None:
         """The times and the size of a file may change from now on."""
@@ -161,7 +167,10 @@ class Answers:
             if result.errno != errno.ENOENT if path is None else result.errno not in _FOUND_ERRORS:
                 return
             value = -(result.errno or errno.EIO)
-        elif path is None or shape.fails:
+        elif path is None:
+            return
+        elif shape.opens:
+            self._kernel.gifts.opened(task, name, request.args[shape.keys[0]], path.inode)
             return
         elif isinstance(result, Out):
             value, data = result.ret, result.writes[0][1]
@@ -202,7 +211,7 @@ class Answers:
         keys = [request.args[i] & 0xFFFFFFFF for i in shape.keys] + [0, 0]
         first = (request.raw[-1] + context * 0x9E3779B1 + cwd_key * 0x85EBCA6B & 0xFFFFFFFF) % ANSWERS
         head = _ENTRY.pack(
-            self._epoch, request.nr, keys[0], keys[1], context, cwd_key, len(name), len(data), value
+            self.epoch, request.nr, keys[0], keys[1], context, cwd_key, len(name), len(data), value
         )
         at = self._room(first, head, name)
         self._write(at, head, name, data)
@@ -221,7 +230,7 @@ class Answers:
             if key == head[: len(key)] and view[path : path + len(name)] == name:
                 return at
         for at in places:
-            if _U32.unpack_from(view, at + _AT["epoch"])[0] != self._epoch:
+            if _U32.unpack_from(view, at + _AT["epoch"])[0] != self.epoch:
                 return at
         return places[0]
 

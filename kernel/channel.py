@@ -138,6 +138,7 @@ class Channel:
         """Tell the fresh core of the process what to do (struct ring3_plan and what is behind it)."""
         at = PLAN_OFFSET if len(plan) <= SLOT_DATA_SIZE else LARGE_PLAN_OFFSET
         self._view[at : at + len(plan)] = plan
+        self.words[_PROC["gifts_used"] // 4] = 0
         self.send_fds(0, fds, at)
 
     # -- what the core tells about the process
@@ -147,6 +148,10 @@ class Channel:
             return None
         start, end = struct.unpack_from("<QQ", self._view, _PROC["brk_start"])
         return start, end
+
+    def gifts_used(self) -> int:
+        """Which of the files that were opened ahead the program has opened: by bits, in their order."""
+        return 0 if self.closed else self.words[_PROC["gifts_used"] // 4]
 
     def core_fds(self) -> tuple[int, int]:
         if self.closed:

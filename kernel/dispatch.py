@@ -395,7 +395,7 @@ class Dispatcher:
             known = self.kernel.descriptor_class(st.st_dev, st.st_ino) if stat.S_ISSOCK(st.st_mode) else 0
             if known & CONSTANTS["CLASS_SUPERVISED"]:
                 flags |= CONSTANTS["FD_SUPERVISED"] | known << CONSTANTS["FD_CLASS_SHIFT"]
-            elif self.kernel.images.is_candidate(install, st):
+            elif self.kernel.images.is_rewritable(install.fd, st):
                 flags |= CONSTANTS["FD_REWRITABLE_FILE"]
             channel.send_fds(task.slot, [install.fd], flags)
         except OSError as e:

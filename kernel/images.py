@@ -11,7 +11,6 @@ import fcntl
 import os
 import stat
 
-from .handlers import InstallFd
 from .layout import CONSTANTS
 from .loop import Running
 
@@ -147,6 +146,10 @@ class Images:
         """What the loader asks for the program and its interpreter."""
         return self._look(opened.fd, os.fsdecode(opened.path))
 
+    def rewritten(self, fd: int) -> Rewrite | None:
+        """The rewritten form of a file, if there is one and nobody has to wait for it."""
+        return self._look(fd)
+
     def _known_as(
         self, original: os.stat_result, entry: Entry, found: Rewrite | None, name: str | None
     ) -> None:
@@ -183,12 +186,12 @@ class Images:
         """The syscalls at `vaddrs` of the file with the content `key` trapped."""
         self._cache().record(key, vaddrs)
 
-    def is_candidate(self, install: InstallFd, st: os.stat_result) -> bool:
+    def is_rewritable(self, fd: int, st: os.stat_result) -> bool:
         """Shall the core ask before it maps this file executable?  ELF files that are open for reading."""
         if not self.on or not stat.S_ISREG(st.st_mode) or st.st_size < 64:
             return False
         try:
-            return _first_bytes(install.fd) == b"\x7fELF\x02"
+            return _first_bytes(fd) == b"\x7fELF\x02"
         except OSError:
             return False  # open for writing only
 

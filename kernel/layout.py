@@ -36,6 +36,8 @@ PLAN_OFFSET, LARGE_PLAN_OFFSET = SLOT_SIZE + SLOT_DATA, CHANNEL_SIZE // 2
 TRAP_SITES = 512
 #: the table of kernel/answers.py: entries, and where they begin behind the world page
 ANSWERS, ANSWERS_OFFSET = 16384, 4096
+#: files that are opened ahead for a program: kernel/gifts.py
+MAX_GIFTS = 16
 
 #: (field, C type, count); sizes by type below.  Every struct is packed by hand: natural alignment only.
 _SIZES = {"u8": 1, "u16": 2, "u32": 4, "s32": 4, "u64": 8, "s64": 8}
@@ -50,6 +52,7 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("brk_start", "u64", 1),
         ("brk_end", "u64", 1),
         ("core_fds", "s32", 2),
+        ("gifts_used", "u32", 1),  # which of the gifts were opened, by bits
         ("posted", "u32", 1),  # messages sent that are no doorbells: they come before later requests
         # sums by number of the call, while HOOK_COUNT is set; two pairs of clocks to read the ticks by
         ("clock_ticks", "u64", 2),
@@ -171,6 +174,28 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("arg_start", "u64", 1),
         ("arg_end", "u64", 1),
         ("env_end", "u64", 1),
+        ("ngifts", "u32", 1),
+        ("gifts_off", "u32", 1),
+        ("gifts_epoch", "u32", 1),
+        ("pad2", "u32", 1),
+    ],
+    # A file that was opened ahead: the open(2) that it is for, and its rewritten text, if there is one.
+    "ring3_gift": [
+        ("file", "s32", 1),  # indices into the files that came with the plan
+        ("image", "s32", 1),
+        ("flags", "u32", 1),
+        ("rewritable", "u32", 1),
+        ("dev", "u64", 1),
+        ("ino", "u64", 1),
+        ("start", "u64", 1),  # an executable segment: offset in the file, length, vaddr; then as REQ_IMAGE answers
+        ("length", "u64", 1),
+        ("vaddr", "u64", 1),
+        ("delta", "u64", 1),
+        ("tramp_offset", "u64", 1),
+        ("tramp_length", "u64", 1),
+        ("uses_gs", "u32", 1),
+        ("path_len", "u32", 1),
+        ("path", "u8", 160),
     ],
     "ring3_seg": [
         ("addr", "u64", 1),
@@ -227,6 +252,7 @@ CONSTANTS: dict[str, int] = {
     "RING3_LARGE_PLAN_OFFSET": LARGE_PLAN_OFFSET,
     "RING3_TRAP_SITES": TRAP_SITES,
     "RING3_ANSWERS": ANSWERS,
+    "RING3_MAX_GIFTS": MAX_GIFTS,
     "RING3_ANSWERS_OFFSET": ANSWERS_OFFSET,
     "RING3_NULL": 0xFFFFFFFF,
     # request kinds

@@ -11,6 +11,7 @@ import threading
 from ..netstack.network import Network
 from .answers import Answers
 from .dispatch import Dispatcher
+from .gifts import Gifts
 from .guests import Guests
 from .images import Images
 from .initproc import Child, Init
@@ -71,6 +72,7 @@ class Kernel:
         self.guests = Guests(self)
         self.processes = self.guests.processes
         self.answers = Answers(self)
+        self.gifts = Gifts(self)
         self.images = Images(self, rewrite)
         self.traps = Traps(self, self.images)
         self._shm: SharedMemory | None = None

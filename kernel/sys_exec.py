@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..loader.plan import Plan
     from ..loader.prepare import Prepared
     from ..vfs.mount import Path
+    from .gifts import Gift
     from .task import FdRef, Process
 
 AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH = 0x100, 0x1000
@@ -81,7 +82,7 @@ def close_on_exec(t: Task, fd: int) -> bool:
 class PendingExec:
     """An exec that was granted and waits for the fresh core: the prepared program and the credentials it gets."""
 
-    __slots__ = ("creds", "path", "prepared", "secure", "task")
+    __slots__ = ("creds", "gifts", "gifts_epoch", "path", "prepared", "secure", "task")
 
     def __init__(self, prepared: Prepared, task: Task, creds: Credentials, secure: bool, path: Path) -> None:
         self.prepared = prepared
@@ -89,9 +90,17 @@ class PendingExec:
         self.creds = creds
         self.secure = secure
         self.path = path
+        self.gifts: list[Gift] = []
+        self.gifts_epoch = 0
 
     def close(self) -> None:
         self.prepared.close()
+        self.close_gifts()
+
+    def close_gifts(self) -> None:
+        for gift in self.gifts:
+            os.close(gift.fd)
+        self.gifts = []
 
 
 def prepare_program(
@@ -181,6 +190,7 @@ def _prepare_more(process: Process, pending: PendingExec) -> None:
     images, prepared = process.sandbox.images, pending.prepared
     if process.pending_exec is pending and not images.to_wait_for((prepared.exe, prepared.interp)):
         prepared.find_rewrites(images.for_plan)
+        process.sandbox.gifts.prepare(process, pending)
 
 
 # -- the point of no return -----------------------------------------------------------------------------------
@@ -215,16 +225,22 @@ def commit_exec(
         process.sandbox.log(f"{os.fsdecode(pending.prepared.filename)}: {plan.fatal}")
     channel = process.channel
     assert channel is not None
-    packed = pack_plan(plan, creds, process.initial, process.stop_at_start)
+    process.sandbox.gifts.ended(process)
+    if pending.gifts_epoch != process.sandbox.answers.epoch:
+        pending.close_gifts()  # something has changed meanwhile
+    files, gifts = _with_gifts(plan.files, pending.gifts)
+    packed = pack_plan(plan, creds, process.initial, process.stop_at_start, gifts, pending.gifts_epoch)
     process.stop_at_start = False
     _become(process, pending, plan)
     try:
-        channel.send_plan(packed, [channel.memfd, world_fd, *plan.files])
+        channel.send_plan(packed, [channel.memfd, world_fd, *files])
     finally:
         plan.close()
+        pending.close_gifts()
 
 
 def _become(process: Process, pending: PendingExec, plan: Plan) -> None:
+    process.gifts, process.first_opens = [(gift.path, gift.flags) for gift in pending.gifts], {}
     process.exe = pending.path
     process.comm = plan.comm
     process.cmdline = b"".join(a + b"\0" for a in plan.argv)
@@ -242,12 +258,29 @@ def _become(process: Process, pending: PendingExec, plan: Plan) -> None:
     process.channel.set_place(0, *process.sandbox.answers.place(pending.creds, process.fs))
 
 
-def pack_plan(plan: Plan, creds: Credentials, initial: bool, stop: bool = False) -> bytes:
-    """The plan as the core reads it: struct ring3_plan, segments, zero ranges, the stack image."""
+def _with_gifts(files: list[int], gifts: list[Gift]) -> tuple[list[int], list[bytes]]:
+    """The descriptors that go to the core, and the gifts as it reads them."""
+    files, packed = list(files), []
+    for gift in gifts:
+        file, image = len(files), -1
+        files.append(gift.fd)
+        if gift.image is not None:
+            image = len(files)
+            files.append(gift.image.memfd)
+        packed.append(gift.pack(file, image))
+    return files, packed
+
+
+def pack_plan(
+    plan: Plan, creds: Credentials, initial: bool, stop: bool, gifts: list[bytes], gifts_epoch: int
+) -> bytes:
+    """The plan as the core reads it: struct ring3_plan, segments, zero ranges, gifts, the stack image."""
     at = OFFSETS["ring3_plan"]
     head = bytearray(SIZES["ring3_plan"])
     struct.pack_into("<4I", head, 0, VERSION, len(plan.segments), len(plan.zero), int(plan.exec_stack))
-    stack_off = len(head) + _SEG.size * len(plan.segments) + 16 * len(plan.zero)
+    gifts_off = len(head) + _SEG.size * len(plan.segments) + 16 * len(plan.zero)
+    stack_off = gifts_off + sum(len(gift) for gift in gifts)
+    struct.pack_into("<3I", head, at["ngifts"], len(gifts), gifts_off, gifts_epoch)
     struct.pack_into("<5Q", head, at["entry"], plan.entry, plan.sp, plan.brk, stack_off, len(plan.stack))
     head[at["comm"] : at["comm"] + 16] = plan.comm[:15].ljust(16, b"\0")
     struct.pack_into("<5I", head, at["creds"], creds.uid, creds.euid, creds.gid, creds.egid, initial)
@@ -260,5 +293,6 @@ def pack_plan(plan: Plan, creds: Credentials, initial: bool, stop: bool = False)
         _SEG.pack(s.addr, s.length, s.offset, s.prot, s.flags, s.file, s.trampolines) for s in plan.segments
     ]
     parts += [struct.pack("<QQ", addr, length) for addr, length in plan.zero]
+    parts += gifts
     parts.append(plan.stack)
     return b"".join(parts)

@@ -180,6 +180,8 @@ class Process:
         self.main_creds = creds
         self.tasks: dict[int, Task] = {}  # by slot
         self.pending_exec: Any = None
+        self.gifts: list[tuple[bytes, int]] = []  # what was opened ahead for its program, and what it asked for itself
+        self.first_opens: dict[tuple[bytes, int], None] | None = None
         self.dumpable = 1
         self.trapped: dict[int, Place] = {}  # sites that trapped, by their place in the core's table
 
