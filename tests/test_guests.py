@@ -26,6 +26,8 @@ REWRITE_MODES = ("detour", "off")
 #: registers, signals and threads. The others make the same calls from the same sites, which would only take time;
 #: signals_fault reads null, which zpoline-unsafe does not notice.
 BY_PAGE_ZERO = frozenset("first_call own_text proc_exec regs rewritten signals_basic sites storm threads".split())
+#: Programs that run once more in a ring3 that compares what the core remembers with what the supervisor says.
+CHECKED = frozenset("files_dirs files_names files_open files_perms mounts remembered".split())
 SKIP = 77  # exit status of a program that cannot run on this machine; it prints why
 CASES = [
     pytest.param(spec, variant, user, place, id=f"{spec.name}-{variant}-{user}-{place}")
@@ -78,10 +80,13 @@ def test_guest(spec: Spec, variant: str, user: str, place: str, guests: Builder,
 
     opts = ["-e", "CHECK_SIDE=ring3", *(["-u", f"{NOBODY}:{NOBODY}"] if uid else [])]
     opts += ["--tmpfs", "/mem", "-w", "/mem"] if place == "tmpfs" else ["-w", str(guest_dir)]
-    for mode in modes_of(spec, variant):
+    runs: list[tuple[str, dict[str, str] | None]] = [(mode, None) for mode in modes_of(spec, variant)]
+    if spec.name in CHECKED:
+        runs.append(("detour", {**os.environ, "RING3_CHECK_ANSWERS": "1"}))
+    for mode, env in runs:
         before = host_listing(guest_dir)
         how = [f"--rewrite={mode}", "-e", f"CHECK_REWRITE={mode}"]
-        guest = run_ring3([program], *how, *opts, cwd=guest_dir, timeout=spec.timeout)
+        guest = run_ring3([program], *how, *opts, cwd=guest_dir, env=env, timeout=spec.timeout)
         assert not changed(before, host_listing(guest_dir)), "the host was written"
         verdict(guest)
         assert guest.out == native.out, f"native:\n{native.describe()}\nring3, {mode}:\n{guest.describe()}"

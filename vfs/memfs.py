@@ -204,7 +204,7 @@ class MemFile(MemInode):
             self.settle()
 
     def is_settled(self) -> bool:
-        return self.data.is_unused()
+        return bool(self.data.is_unused())
 
     def getattr(self) -> Stat:
         if self.lost:
