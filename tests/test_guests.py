@@ -27,7 +27,7 @@ REWRITE_MODES = ("detour", "off")
 #: signals_fault reads null, which zpoline-unsafe does not notice.
 BY_PAGE_ZERO = frozenset("first_call own_text proc_exec regs rewritten signals_basic sites storm threads".split())
 #: Programs that run once more in a ring3 that compares what the core remembers with what the supervisor says.
-CHECKED = frozenset("files_dirs files_names files_open files_perms mounts remembered".split())
+CHECKED = frozenset("files_matrix files_names files_open files_perms files_rules mounts remembered".split())
 SKIP = 77  # exit status of a program that cannot run on this machine; it prints why
 CASES = [
     pytest.param(spec, variant, user, place, id=f"{spec.name}-{variant}-{user}-{place}")

@@ -117,7 +117,7 @@ static int rseq_thread(void *p) {
         rseq_result = -1;
         return 0;
     }
-    for (int i = 0; i < 20; i++) aborts += sequence(&area);
+    for (int i = 0; i < 20 || !hits; i++) aborts += sequence(&area); /* by preemption too, where much runs beside */
     rseq_result = syscall(334, &area, 32, 1 /* UNREGISTER */, 0x53053053) ? -2 : 0;
     return 0;
 }
@@ -134,8 +134,7 @@ static void restartable(void) {
     }
     EQ(st, 0);
     EQ(rseq_result, 0);
-    EQ(aborts, 20);
-    CHECK(hits > 0);
+    CHECK(aborts >= 20);
     signal(SIGALRM, SIG_DFL);
 }
 
