@@ -16,7 +16,7 @@ import os
 import struct
 
 from ..vfs.inode import err
-from ..vfs.openfile import OpenFile, OpenPath
+from ..vfs.openfile import OpenFile, OpenPath, SeqFile
 from ..vfs.perm import owner_or_capable
 from ..vfs.stat import S_IFDIR, S_IFREG
 from .filesize import check_size, room
@@ -146,9 +146,8 @@ def parse_iov(raw: bytes | None, count: int) -> list[tuple[int, int]]:
 
 
 #: preadv2(2): what a file that never waits and has no direct I/O can honour
-_RWF_HIPRI, _RWF_DSYNC, _RWF_SYNC, _RWF_APPEND, _RWF_NOAPPEND = 1, 2, 4, 0x10, 0x20
-_READ_FLAGS = _RWF_HIPRI
-_WRITE_FLAGS = _RWF_HIPRI | _RWF_DSYNC | _RWF_SYNC | _RWF_APPEND | _RWF_NOAPPEND
+_RWF_HIPRI, _RWF_DSYNC, _RWF_SYNC, _RWF_APPEND, _RWF_NOAPPEND, _RWF_NOSIGNAL = 1, 2, 4, 0x10, 0x20, 0x100
+_RWF = _RWF_HIPRI | _RWF_DSYNC | _RWF_SYNC | _RWF_APPEND | _RWF_NOAPPEND | _RWF_NOSIGNAL
 
 
 def _readv(t: Task, fd: FdRef, iov: bytes | None, count: int, offset: int | None, flags: int = 0) -> Result:
@@ -160,8 +159,7 @@ def _readv(t: Task, fd: FdRef, iov: bytes | None, count: int, offset: int | None
     pairs = [pair for pair in parse_iov(iov, count) if pair[1]][:MAX_OUT]
     if not pairs:
         return 0
-    if flags & ~_READ_FLAGS:
-        raise err(errno.EOPNOTSUPP)
+    _check_rwf(flags, _RWF_HIPRI if isinstance(file, SeqFile) else _RWF)
     _about_to(t, file, fd, 1)
 
     def scatter(data: bytes) -> Result:
@@ -185,14 +183,32 @@ def _writev(t: Task, fd: FdRef, iov: bytes | None, count: int, offset: int | Non
     pairs = parse_iov(iov, count)
     if not any(length for _, length in pairs):
         return 0
-    if flags & ~_WRITE_FLAGS:
-        raise err(errno.EOPNOTSUPP)
-    data, room = b"", 1 << 20
+    _check_rwf(flags, _RWF)
+    data, left = b"", 1 << 20
     for address, length in pairs:
-        part = min(length, room)
+        part = min(length, left)
         data += t.peek(address, part) if part else b""
-        room -= part
-    return _then(file.do_write(t, _within_limit(t, file, data, offset), offset), int)
+        left -= part
+    before = file.flags
+    if flags & _RWF_APPEND:
+        file.flags |= os.O_APPEND
+    elif flags & _RWF_NOAPPEND:
+        file.flags &= ~os.O_APPEND
+    try:
+        done = file.do_write(t, _within_limit(t, file, data, offset), offset)
+    finally:
+        file.flags = before
+    if flags & (_RWF_DSYNC | _RWF_SYNC) and isinstance(done, int):
+        file.fsync()
+    return _then(done, int)
+
+
+def _check_rwf(flags: int, known: int) -> None:
+    """kiocb_set_rw_flags()"""
+    if flags & ~known:
+        raise err(errno.EOPNOTSUPP)
+    if flags & _RWF_APPEND and flags & _RWF_NOAPPEND:
+        raise err(errno.EINVAL)
 
 
 def _position(low: int, flags_allowed: bool) -> int | None:

@@ -318,6 +318,10 @@ static void flags_of_one_write(void) {
     CHECK(preadv2(fd, &r, 1, 0, 0) == 16);
     FAILS(preadv2(fd, &r, 1, 0, 0x40000000), EOPNOTSUPP);
     FAILS(preadv2(fd, &r, 1, 0, RWF_NOWAIT), EOPNOTSUPP);
+    FAILS(preadv2(fd, &r, 1, 0, RWF_DSYNC), EOPNOTSUPP);
+    close(fd);
+    fd = OK(open("/proc/self/comm", O_RDWR));
+    FAILS(pwrite(fd, "x", 1, 0), ESPIPE);
     close(fd);
     fd = OK(open(".", O_RDONLY));
     FAILS(preadv2(fd, &r, 1, 0, 0), EISDIR);

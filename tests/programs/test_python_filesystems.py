@@ -111,6 +111,44 @@ cat f
     assert shell(Dict({}), script) == "one\none\ntwo\none\ntwo\n"
 
 
+def test_calls_on_a_file_that_is_being_written() -> None:
+    """As on Linux, whoever serves the file: flags of one write, allocation, limits, copies, private mappings."""
+    script = """
+import errno, mmap, os, resource, signal
+def fails(call, *arguments):
+    try:
+        call(*arguments)
+    except OSError as e:
+        return errno.errorcode[e.errno]
+fd = os.open("f", os.O_RDWR | os.O_CREAT)
+os.write(fd, b"0123456789")
+print(os.pwritev(fd, [b"ab", b"c"], 0, 0x10), os.pread(fd, 20, 0))                      # RWF_APPEND
+app = os.open("f", os.O_WRONLY | os.O_APPEND)
+print(os.pwritev(app, [b"X"], 1, 0x20), os.pread(fd, 20, 0))                            # RWF_NOAPPEND
+print(fails(os.pwritev, fd, [b"x"], 0, 0x30), fails(os.pwritev, fd, [b"x"], 0, 8))      # both; RWF_NOWAIT
+print(os.pwritev(fd, [b"Y"], 2, 4))                                                     # RWF_SYNC
+with mmap.mmap(fd, 13, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE) as m:
+    m[0] = 90
+    print(m[:4], os.pread(fd, 1, 0))
+print(fails(mmap.mmap, fd, 13, mmap.MAP_SHARED))
+os.posix_fallocate(fd, 0, 20)
+print(os.fstat(fd).st_size)
+other = os.open("g", os.O_RDWR | os.O_CREAT)
+print(os.copy_file_range(fd, other, 5, 0), os.copy_file_range(fd, other, 100, 10, 0), os.fstat(other).st_size)
+print(os.sendfile(other, fd, 0, 3), os.pread(other, 20, 0))
+print(fails(os.copy_file_range, os.open("/etc/hostname", os.O_RDONLY), fd, 5))
+signal.signal(signal.SIGXFSZ, lambda *_: print("SIGXFSZ"))
+resource.setrlimit(resource.RLIMIT_FSIZE, (25, 25))
+print(os.pwrite(fd, b"123456789", 18), fails(os.pwrite, fd, b"1", 25), fails(os.ftruncate, fd, 26))
+"""
+    with ring3.Sandbox(mounts={"/m": Dict({})}) as box:
+        done = box.run(["/usr/bin/python3", "-c", script], cwd="/m", capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines() == [
+        *("3 b'0123456789abc'", "1 b'0X23456789abc'", "EINVAL ENOTSUP", "1", "b'ZXY3' b'0'", "ENODEV", "20"),
+        *("5 10 10", "3 b'abc\\x00\\x000XY\\x00\\x00'", "EXDEV", "SIGXFSZ", "SIGXFSZ", "7 EFBIG EFBIG"),
+    ], done.stderr
+
+
 def test_errors_reach_the_program() -> None:
     script = """
 import os

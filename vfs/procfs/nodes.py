@@ -20,7 +20,7 @@ from .table import PROCESS, PROCESS_FILES, SYSTEM_FILES, TASK, Entry, Scope
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from typing import Any
 
     from ..mount import Path
@@ -139,10 +139,21 @@ class OpenProc(SeqFile):
             raise err(errno.EIO)  # proc_reg_write() without an operation
         return write(self._scope(task), data)
 
+    @property
+    def _seq(self) -> bool:
+        """Is it a seq_file on Linux?"""
+        name = self._file.entry.name
+        return not name.startswith(b"sys/") and name not in _PLAIN
+
+    def do_write(self, task: Any, data: bytes, offset: int | None = None) -> int | Awaitable[int]:
+        """seq_open() takes the right to pwrite(2)."""
+        if offset is not None and self.writable and self._seq:
+            raise err(errno.ESPIPE)
+        return super().do_write(task, data, offset)
+
     def seek(self, offset: int, whence: int) -> int:
         """seq_lseek() has no end; other files of /proc have one, at 0."""
-        name = self._file.entry.name
-        if whence > 1 and not name.startswith(b"sys/") and name not in _PLAIN:
+        if whence > 1 and self._seq:
             raise err(errno.EINVAL)
         return super().seek(offset, whence)
 
