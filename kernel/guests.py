@@ -288,6 +288,7 @@ class Guests:
         if (hooks := self._kernel.installed_hooks) is not None:
             hooks.gone(process)
         self._kernel.gifts.ended(process)
+        self._kernel.vfs.files.records.ended(process)
         self._kernel.vfs.pool.reap()  # files that were unlinked while it had them open
         self._free_channel(process)
         self._forks.pop(process.token, None)

@@ -22,6 +22,8 @@ from ..vfs.stat import S_IFDIR, S_IFREG
 from .filesize import check_size, room
 from .handlers import NATIVE, InstallFd, Out, syscall
 from .layout import MAX_OUT
+from .sys_lock import COMMANDS as LOCK_COMMANDS
+from .sys_lock import record_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -307,27 +309,16 @@ def sys_ioctl(t: Task, fd: FdRef, command: int, argument: int) -> Result:
     return result
 
 
-_F_DUPFD, _F_GETFD, _F_SETFD, _F_GETFL, _F_SETFL, _F_GETLK, _F_SETLK, _F_SETLKW = range(8)
+_F_DUPFD, _F_GETFD, _F_SETFD, _F_GETFL, _F_SETFL = range(5)
 _F_SETOWN, _F_GETOWN, _F_SETSIG, _F_GETSIG, _F_SETOWN_EX, _F_GETOWN_EX = 8, 9, 10, 11, 15, 16
-_F_OFD_GETLK, _F_OFD_SETLK, _F_OFD_SETLKW = 36, 37, 38
 _F_SETLEASE, _F_GETLEASE, _F_NOTIFY = 1024, 1025, 1026
 _F_DUPFD_QUERY, _F_CREATED_QUERY, _F_DUPFD_CLOEXEC = 1027, 1028, 1030
 _F_SETPIPE_SZ, _F_GETPIPE_SZ, _F_ADD_SEALS, _F_GET_RW_HINT = 1031, 1032, 1033, 1035
 _OF_DESCRIPTOR = (_F_DUPFD, _F_DUPFD_CLOEXEC, _F_GETFD, _F_SETFD, _F_DUPFD_QUERY)
 _SETFL_MASK = os.O_APPEND | os.O_NONBLOCK | os.O_NOATIME
-_F_RDLCK, _F_WRLCK, _F_UNLCK = 0, 1, 2
+_F_UNLCK = 2
 _FALLOC_FL_KEEP_SIZE = 1
 _PROT_WRITE, _MAP_PRIVATE = 2, 2
-
-
-def _lock(t: Task, file: OpenFile, command: int, argument: int) -> Result:
-    """Record locks: the kernel keeps them on the placeholder, after the check that needs the real access
-    mode."""
-    kind = struct.unpack("<h", t.peek(argument, 2))[0]
-    allowed = file.readable if kind == _F_RDLCK else file.writable if kind == _F_WRLCK else True
-    if not allowed and command not in (_F_GETLK, _F_OFD_GETLK):
-        raise err(errno.EBADF)
-    return NATIVE
 
 
 @syscall("fcntl")
@@ -359,8 +350,8 @@ def sys_fcntl(t: Task, fd: FdRef, command: int, argument: int) -> Result:
             raise err(errno.EPERM)
         file.flags = file.flags & ~_SETFL_MASK | argument & _SETFL_MASK
         return 0
-    if command in (_F_GETLK, _F_SETLK, _F_SETLKW, _F_OFD_GETLK, _F_OFD_SETLK, _F_OFD_SETLKW):
-        return _lock(t, file, command, argument)
+    if command in LOCK_COMMANDS:
+        return record_lock(t, file, command, argument)
     if command in (_F_SETOWN, _F_GETOWN, _F_SETSIG, _F_GETSIG, _F_SETOWN_EX, _F_GETOWN_EX):
         return NATIVE
     if command == _F_GETLEASE:

@@ -9,6 +9,7 @@ import os
 
 from .flock import FlockTable
 from .openfile import FileRecord, OpenFile
+from .recordlocks import RecordLocks
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class FileRegistry:
     def __init__(self, loop: HupLoop | None = None) -> None:
         self.loop = loop
         self.flocks = FlockTable()
+        self.records = RecordLocks()
         self.closed: Callable[[OpenFile], None] | None = None  # hears of files that Python serves
         self.pinned: Container[tuple[int, int]] = ()  # native objects that are watched (notify.py)
         self._known: dict[tuple[int, int], FileRecord] = {}
@@ -148,6 +150,7 @@ class FileRegistry:
         os.close(fd)
         self._known.pop(file.ident, None)
         self.flocks.unlock(file)
+        self.records.closed(file)
         if self.closed is not None:
             self.closed(file)
         file.release()

@@ -149,6 +149,64 @@ print(os.pwrite(fd, b"123456789", 18), fails(os.pwrite, fd, b"1", 25), fails(os.
     ], done.stderr
 
 
+def test_record_locks_are_between_processes() -> None:
+    """POSIX and OFD locks on a file that Python serves: conflicts, waiting, deadlocks, what an end releases."""
+    script = """
+import errno, fcntl, os, struct
+def flock(fd, command, kind, start=0, length=1, pid=0):
+    data = fcntl.fcntl(fd, command, struct.pack("hhqqi4x", kind, 0, start, length, pid))
+    return struct.unpack("hhqqi4x", data)
+def attempt(*arguments):
+    try:
+        return flock(*arguments)[0]
+    except OSError as e:
+        return errno.errorcode[e.errno]
+def child(work):
+    pid = os.fork()
+    if not pid:
+        os._exit(work() or 0)
+    return pid
+RD, WR, UN, OFD_GET, OFD_SET, OFD_WAIT = fcntl.F_RDLCK, fcntl.F_WRLCK, fcntl.F_UNLCK, 36, 37, 38
+fd = os.open("f", os.O_RDWR | os.O_CREAT)
+flock(fd, fcntl.F_SETLK, WR, 10, 10)
+flock(fd, fcntl.F_SETLK, UN, 12, 2)
+def look():
+    other = os.open("f", os.O_RDWR)
+    print(flock(other, fcntl.F_GETLK, WR, 0, 0)[2:4], flock(other, fcntl.F_GETLK, RD, 12, 2)[0] == UN)
+    print(flock(other, fcntl.F_GETLK, WR, 15)[2:5] == (14, 6, os.getppid()))
+    print(attempt(other, fcntl.F_SETLK, RD, 11), attempt(other, fcntl.F_SETLK, WR, 12, 2))
+    os._exit(0)
+os.waitpid(child(look), 0)
+flock(fd, fcntl.F_SETLK, UN, 0, 0)
+r, w = os.pipe()
+def waits():
+    other = os.open("f", os.O_RDWR)
+    flock(other, fcntl.F_SETLK, WR, 1)
+    os.write(w, b"1")
+    return {"EDEADLOCK": 7}.get(attempt(other, fcntl.F_SETLKW, WR, 0), 0)
+flock(fd, fcntl.F_SETLK, WR, 0)
+pid = child(waits)
+os.read(r, 1)
+mine = attempt(fd, fcntl.F_SETLKW, WR, 1)
+flock(fd, fcntl.F_SETLK, UN, 0, 0)
+theirs = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+print((mine == "EDEADLOCK") != (theirs == 7))  # as errno.errorcode names it
+a, b = os.open("f", os.O_RDWR), os.open("f", os.O_RDWR)
+flock(a, OFD_SET, WR)
+print(attempt(b, OFD_SET, WR), flock(b, OFD_GET, WR)[4], attempt(b, OFD_SET, WR, 0, 1, 5))
+pid = child(lambda: os.close(a) or flock(os.open("f", os.O_RDWR), OFD_WAIT, WR) and 0)
+os.close(a)
+print(os.waitpid(pid, 0)[1], attempt(b, OFD_SET, WR))
+ro = os.open("/proc/self/comm", os.O_RDONLY)
+print(attempt(ro, fcntl.F_SETLK, WR), attempt(ro, fcntl.F_SETLK, RD), attempt(fd, fcntl.F_SETLK, RD, -1))
+"""
+    with ring3.Sandbox(mounts={"/m": Dict({})}) as box:
+        done = box.run(["/usr/bin/python3", "-u", "-c", script], cwd="/m", capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines() == [
+        *("(10, 2) True", "True", "EAGAIN 1", "True", "EAGAIN -1 EINVAL", "0 1", "EBADF 0 EINVAL"),
+    ], done.stderr
+
+
 def test_errors_reach_the_program() -> None:
     script = """
 import os
