@@ -195,6 +195,10 @@ class Egress:
         end = self._segment.net.hand_over(sock)
         sock.established(where, sock.connecting)
         end.setblocking(False)
+        if self._segment.interferes:
+            client = Endpoint(sock.local.host, sock.local.port)
+            self._segment.start_link(end, attempt.socket, client, where)
+            return
         self._segment.worker.start(relay(end, attempt.socket))
 
     # -- datagrams

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from ..kernel.task import FdRef, Task
+    from .link import Tap
     from .network import Network
     from .ports import Ports
     from .publish import PublishedStream
@@ -257,18 +258,34 @@ class InetSock(Sock):
         server = listener.accepted(
             end.fileno(), Endpoint(where.host, where.port), Endpoint(self.local.host, self.local.port)
         )
+        link = self.net.tap(self.local, where)
+        if link is not None:
+            end = link.near
+            server.ident = identity(end.fileno())
         apply_inherited(end, server.options)
         if listener.backlog.put(message, end):
-            self.net.hand_over(self).close()
+            self._handed_over(link)
         elif park:
-            listener.backlog.park(message, self.net.hand_over(self))
+            listener.backlog.park(message, end.dup() if link is not None else self.net.hand_over(self))
+            if link is not None:
+                self._handed_over(link)
         else:
+            if link is not None:
+                link.drop()
             return False
         self.peer = where
         self.ports.claim(server, where.port)
         self.net.connected(server)
         self.net.connected(self)
         return True
+
+    def _handed_over(self, link: Tap | None) -> None:
+        """The peer has its end: ours is closed, or the link's."""
+        end = self.net.hand_over(self)
+        if link is None:
+            end.close()
+        else:
+            link.start(end)
 
     def accepted(self, fd: int, local: Endpoint, peer: Endpoint) -> InetSock:
         """The socket that accept(2) of this listener is to give: descriptor `fd` of ours is (a copy of) it."""
@@ -286,9 +303,9 @@ class InetSock(Sock):
 
     def hold_back(self, t: Task, fd: FdRef) -> int:
         """A connection comes about later: have the guest's end not be writable till then.  The bytes that fill it."""
-        self.connecting = True
         stuffed = 0
         with socket_of(t.host_fd(fd.fd)) as copy:
+            self.connecting = True
             try:
                 while True:
                     stuffed += copy.send(bytes(1 << 16), 0x4040)  # MSG_DONTWAIT | MSG_NOSIGNAL

@@ -14,7 +14,7 @@ import select
 import socket
 
 from ..kernel.layout import CONSTANTS
-from .address import AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, LOOPBACK6, SOCK_STREAM
+from .address import AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, LOOPBACK6, SOCK_STREAM, Endpoint
 from .hosts import OWN4, OWN6
 from .ports import Ports
 from .sock import CLOSED, CONNECTED, LISTENING, Sock, identity
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from ..kernel.loop import Loop
     from ..kernel.sandbox import Kernel
-    from .address import Endpoint
     from .inet import InetSock
+    from .link import Tap
     from .netlink import NetlinkSock, NetlinkWire
     from .policy import Policy
     from .rtnetlink import Answers
@@ -112,6 +112,14 @@ class Network:
     def owns(self, host: bytes) -> bool:
         """Is `host` an address of this machine?"""
         return host in self.own or (host[0] == 127 if len(host) == 4 else host == LOOPBACK6)
+
+    def tap(self, client: Endpoint, server: Endpoint) -> Tap | None:
+        """What a connection within this machine goes through while everything is captured."""
+        if self._segment is None or self._segment.capture is None:
+            return None
+        from .link import Tap
+
+        return Tap(self._segment, Endpoint(client.host, client.port), Endpoint(server.host, server.port))
 
     def refused(self, what: str, where: Endpoint, errname: str, why: str) -> None:
         """Tell the user of an attempt that led nowhere: where to, by name if it has one."""

@@ -10,13 +10,15 @@ import errno
 import select
 import socket
 import struct
+from functools import partial
 
 from . import dns
-from .address import AF_INET6, Endpoint, err, parse_inet
+from .address import AF_INET6, Endpoint, address_text, err, parse_inet
 from .hosts import Hosts, on_segment
 from .listener import PEER, peer_message
 from .options import ancillary
 from .services import Service, stream_factory
+from .weather import Climate
 from .worker import Worker
 from .zone import Zone
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from ..kernel.task import FdRef, Task
+    from .capture import Capture
     from .egress import Egress
     from .hosts import Host, StreamService
     from .inet import InetSock
@@ -85,6 +88,8 @@ class Segment:
         self.connections = 0
         self._wire: Wire | None = None
         self._egress: Egress | None = None
+        self.climate = Climate()
+        self.capture: Capture | None = None
         self.published: list[PublishedStream | PublishedDatagrams] = []
         gateway = self.hosts.gateway
         self._dns = Service(self, "the resolver", stream_factory(self, "the resolver", self.resolver.stream))
@@ -177,8 +182,30 @@ class Segment:
         if service is None:
             return self.egress.connect(sock, t, where, fd)
         sock.prepare(t, where)
+        if self.interferes:
+            from .crossing import Crossing
+
+            return Crossing(self, sock, where, service).begin(t, fd)
         service.connected(self.net.hand_over(sock), Endpoint(sock.local.host, sock.local.port), where)
         return sock.established(where, fd.nonblock)
+
+    @property
+    def interferes(self) -> bool:
+        """Is there weather, or a capture, so that connections go by a link?"""
+        return self.capture is not None or not self.climate.fair
+
+    def climate_name(self, address: bytes) -> str:
+        """What the weather knows a host as: its name, else its address."""
+        return self.name_of(address) or address_text(address)
+
+    def start_link(self, end: socket.socket, far: socket.socket, client: Endpoint, server: Endpoint) -> None:
+        """Move a connection's bytes in the worker, through weather and capture."""
+        from .capture import Flow
+        from .link import Link
+
+        name = self.climate_name(server.host)
+        flow = Flow(self.capture, client, server) if self.capture is not None else None
+        self.worker.start(Link(lambda: self.climate.at(name), self.climate.dice(name), flow).run(end, far))
 
     # -- datagrams
 
@@ -199,6 +226,16 @@ class Segment:
 
     def arrived(self, data: bytes, source: Endpoint, dest: Endpoint) -> None:
         """A datagram from a guest came over the wire."""
+        if self.capture is not None:
+            self.capture.datagram(source, dest, data)
+        if self.climate.fair:
+            self._take(data, source, dest)
+            return
+        name = self.climate_name(dest.host)
+        for delay in self.climate.at(name).deliveries(self.climate.datagram_dice(f"to {name}")):
+            self.net.loop.call_later(delay, partial(self._take, data, source, dest))
+
+    def _take(self, data: bytes, source: Endpoint, dest: Endpoint) -> None:
         host = self._host_at(dest)
         service = host.udp.get(dest.port) if host is not None else None
         if service is None and self.is_nameserver(dest):
@@ -210,6 +247,16 @@ class Segment:
 
     def deliver(self, source: Endpoint, dest: Endpoint, data: bytes) -> None:
         """A datagram from a virtual host to the guest; in the loop's thread.  Nobody there: it is lost."""
+        if self.climate.fair:
+            self._put(source, dest, data)
+            return
+        name = self.climate_name(source.host)
+        for delay in self.climate.at(name).deliveries(self.climate.datagram_dice(f"from {name}")):
+            self.net.loop.call_later(delay, partial(self._put, source, dest, data))
+
+    def _put(self, source: Endpoint, dest: Endpoint, data: bytes) -> None:
+        if self.capture is not None:
+            self.capture.datagram(source, dest, data)
         found = self.net.datagram_receiver(self.net.udp, dest, source)
         if found is None or found.end is None or found.shut & 1:
             return
@@ -229,5 +276,7 @@ class Segment:
             published.close()
         if self._egress is not None:
             self._egress.close()
+        if self.capture is not None:
+            self.capture.close()
         if self._wire is not None:
             self._wire.close()

@@ -220,6 +220,7 @@ def _run_parser() -> argparse.ArgumentParser:
         default=[],
         help="let the host's clients reach port GUEST at port HOST (0: a free one, told) of 127.0.0.1 or ADDRESS",
     )
+    add("--pcap", metavar="FILE", help="write what goes over the sandbox's network to FILE, for Wireshark")
     add("-e", "--env", metavar="K[=V]", action="append", default=[], help="set an environment variable")
     add("-w", "--workdir", metavar="DIR", help="the working directory in the world")
     add("-u", "--user", metavar="UID[:GID]", help="who the program is (names of the world work too)")

@@ -25,6 +25,8 @@ def apply(box: Sandbox, options: argparse.Namespace) -> None:
             box.net.mode = mode
         else:
             raise UsageError(f"--net {mode}: there are virtual, none, host and allow=RULE[,RULE]...")
+    if options.pcap is not None:
+        box.net.capture(options.pcap)
     for spec in options.publish:
         address, host_port, port, udp = _published(spec)
         got = box.net.publish(port, host_port, address=address, udp=udp)

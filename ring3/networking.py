@@ -5,6 +5,8 @@ Part of: ring3 (the front door). May touch: the network through kernel.net, and 
 
 from __future__ import annotations
 
+import os
+
 from .errors import SandboxError, UsageError
 
 TYPE_CHECKING = False
@@ -218,6 +220,39 @@ class Net:
             net = self._box._kernel.net
             net.policy = Policy(net, function, frozenset(kinds))
         return function
+
+    # ---- weather, captures
+
+    def weather(self, name: str = "", *, seed: int | None = None, **weather: Any) -> None:
+        """Give the way to the host ``name`` (by default to all) weather, from now on: ``latency`` and ``jitter`` in
+        seconds each way, ``bandwidth`` in bytes a second, ``loss``, ``duplicate`` and ``reorder`` of datagrams as
+        probabilities, ``reset_after`` and ``stall_after`` so many bytes of a connection, ``cut=True``. Without any it
+        is fair again. It may change while programs run, also for connections that began in some weather. The same
+        ``seed`` gives the same weather. There is none within the sandbox's own machine. Raises UsageError for what
+        makes no sense.
+        """
+        from .netstack.hosts import normal
+        from .netstack.weather import Weather
+
+        try:
+            made = Weather(**weather)
+        except (TypeError, ValueError) as e:
+            raise UsageError(f"weather: {e}") from None
+        with self.lock:
+            self._segment.climate.set(normal(name), made, seed)
+
+    def capture(self, file: str | os.PathLike[str]) -> None:
+        """Write what goes over the network from now on to a pcap file: connections (also those between the sandbox's
+        own programs), and datagrams from and to other hosts. It ends with the sandbox. Raises SandboxError."""
+        from .netstack.capture import Capture
+
+        with self.lock:
+            if self._segment.capture is not None:
+                raise UsageError("there is a capture already")
+            try:
+                self._segment.capture = Capture(open(file, "wb"))
+            except OSError as e:
+                raise SandboxError(f"cannot write the capture {os.fspath(file)}: {e.strerror}") from None
 
     # ---- web sites
 

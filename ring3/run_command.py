@@ -179,7 +179,7 @@ def _sandbox(options: argparse.Namespace, trace_file: Any) -> Sandbox:
         from . import mounting
 
         mounting.mount(box, spec)
-    if options.net or options.publish:
+    if options.net or options.publish or options.pcap:
         from .net_options import apply
 
         apply(box, options)

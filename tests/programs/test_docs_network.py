@@ -21,6 +21,7 @@ EXAMPLES = {
     "any asyncio stream callback": ["you said hello"],
     'net.asgi("www.example.com"': ["/from/python", '[{"name": "ann"}]', "page=1 1"],
     "box.net.policy": ["stand-in", "refused"],
+    "box.net.weather": [],
 }
 
 

@@ -1,0 +1,136 @@
+"""Captures: what goes over the sandbox's network as a pcap file, which Wireshark and tshark open.
+
+Layer: netstack, beside link.py.  May touch: the file that it is given.
+
+There are no packets: Ethernet, IP, UDP and TCP headers are made up around the bytes, with the sequence numbers,
+acknowledgements and checksums that they would have.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+import time
+
+from .address import Endpoint
+from .hosts import OWN4, OWN6
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+_HEADER = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 1)  # LINKTYPE_ETHERNET
+_FIN, _SYN, _RST, _PSH, _ACK = 1, 2, 4, 8, 16
+_TCP, _UDP = 6, 17
+_SEGMENT = 1440
+_WINDOW = 65535
+_MASK = 0xFFFFFFFF
+
+
+def checksum(data: bytes) -> int:
+    """The Internet checksum (RFC 1071)."""
+    if len(data) % 2:
+        data += b"\0"
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def _hardware(host: bytes) -> bytes:
+    return b"\x02\x00" + (host if len(host) == 4 else OWN4 if host == OWN6 else host[-4:])
+
+
+def packet(protocol: int, source: bytes, dest: bytes, segment: bytes) -> bytes:
+    """A frame: Ethernet and IP headers, and the transport's `segment`."""
+    if len(source) == 4:
+        ip = struct.pack(
+            "!BBHHHBBH4s4s", 0x45, 0, 20 + len(segment), 0, 0x4000, 64, protocol, 0, source, dest
+        )
+        ip = ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:]
+        kind = 0x0800
+    else:
+        ip = struct.pack("!IHBB16s16s", 0x60000000, len(segment), protocol, 64, source, dest)
+        kind = 0x86DD
+    return _hardware(dest) + _hardware(source) + struct.pack("!H", kind) + ip + segment
+
+
+def _with_checksum(protocol: int, source: bytes, dest: bytes, segment: bytes, at: int) -> bytes:
+    """The segment with the checksum over it and its pseudo header at offset `at`."""
+    if len(source) == 4:
+        pseudo = source + dest + struct.pack("!BBH", 0, protocol, len(segment))
+    else:
+        pseudo = source + dest + struct.pack("!IxxxB", len(segment), protocol)
+    total = checksum(pseudo + segment) or (0xFFFF if protocol == _UDP else 0)
+    return segment[:at] + struct.pack("!H", total) + segment[at + 2 :]
+
+
+class Capture:
+    """A pcap file that is being written; from any thread."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+        file.write(_HEADER)
+        file.flush()
+
+    def write(self, frame: bytes) -> None:
+        """Add a frame."""
+        now = time.time_ns() // 1000
+        with self._lock:
+            if not self._file.closed:
+                head = struct.pack("<IIII", now // 1_000_000, now % 1_000_000, len(frame), len(frame))
+                self._file.write(head + frame)
+
+    def datagram(self, source: Endpoint, dest: Endpoint, data: bytes) -> None:
+        """Add a UDP datagram, in fragments of none: as one packet."""
+        segment = struct.pack("!HHHH", source.port, dest.port, 8 + len(data), 0) + data
+        self.write(
+            packet(_UDP, source.host, dest.host, _with_checksum(_UDP, source.host, dest.host, segment, 6))
+        )
+
+    def close(self) -> None:
+        with self._lock:
+            self._file.close()
+
+
+class Flow:
+    """One TCP connection in a capture."""
+
+    def __init__(self, capture: Capture, client: Endpoint, server: Endpoint) -> None:
+        self._capture = capture
+        self._ends = (client, server)
+        self._next = [0, 0]  # sequence numbers, of the client and of the server
+
+    def _send(self, outward: bool, flags: int, data: bytes = b"") -> None:
+        me = 0 if outward else 1
+        source, dest = self._ends[me], self._ends[1 - me]
+        acked = self._next[1 - me] if flags & _ACK else 0
+        head = struct.pack(
+            "!HHIIBBHHH", source.port, dest.port, self._next[me], acked, 0x50, flags, _WINDOW, 0, 0
+        )
+        segment = _with_checksum(_TCP, source.host, dest.host, head + data, 16)
+        self._capture.write(packet(_TCP, source.host, dest.host, segment))
+        self._next[me] = (self._next[me] + len(data) + bool(flags & (_SYN | _FIN))) & _MASK
+
+    def opened(self) -> None:
+        """The handshake."""
+        self._send(True, _SYN)
+        self._send(False, _SYN | _ACK)
+        self._send(True, _ACK)
+
+    def data(self, outward: bool, data: bytes) -> None:
+        """Bytes, in segments, and the other side's acknowledgement."""
+        for i in range(0, len(data), _SEGMENT):
+            part = data[i : i + _SEGMENT]
+            self._send(outward, _ACK | (_PSH if i + _SEGMENT >= len(data) else 0), part)
+        self._send(not outward, _ACK)
+
+    def finished(self, outward: bool) -> None:
+        """One side sends no more."""
+        self._send(outward, _FIN | _ACK)
+        self._send(not outward, _ACK)
+
+    def reset(self) -> None:
+        """The end of it."""
+        self._send(False, _RST | _ACK)

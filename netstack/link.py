@@ -1,0 +1,142 @@
+"""A connection with something on its way: weather, or a capture that sees its bytes.
+
+Layer: netstack, above weather.py and capture.py.  May touch: the two ends that it is given, in the worker's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from random import Random
+    from typing import Any
+
+    from .address import Endpoint
+    from .capture import Flow
+    from .segment import Segment
+    from .weather import Weather
+
+_CHUNK = 1 << 16
+_SLICES = 50  # a second: how finely a bandwidth is dealt out
+_RESET = struct.pack("ii", 1, 0)
+_LOOK_AGAIN = 0.02  # seconds after which what is cut or stalled looks at the weather again
+
+
+class Reset(Exception):
+    """The weather ends the connection."""
+
+
+class Link:
+    """Moves bytes between a guest's `end` and the `far` one.  `weather()` is asked again and again."""
+
+    def __init__(self, weather: Callable[[], Weather], dice: Random, flow: Flow | None) -> None:
+        self._weather, self._dice, self._flow = weather, dice, flow
+        self._moved = 0
+
+    async def run(self, end: socket.socket, far: socket.socket) -> None:
+        """Until both ways are done; what breaks on one side breaks on the other."""
+        for side in (end, far):
+            side.setblocking(False)
+        if self._flow is not None:
+            self._flow.opened()
+        pumps = [
+            asyncio.ensure_future(self._pump(end, far, True)),
+            asyncio.ensure_future(self._pump(far, end, False)),
+        ]
+        try:
+            await asyncio.gather(*pumps)
+        except (OSError, Reset):
+            if self._flow is not None:
+                self._flow.reset()
+            if far.family != socket.AF_UNIX:
+                far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.wait(pumps)
+            far.close()
+            end.close()
+
+    async def _pump(self, source: socket.socket, sink: socket.socket, outward: bool) -> None:
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(64)
+        delivery = asyncio.ensure_future(self._deliver(queue, sink, outward))
+        free = last = 0.0
+        try:
+            while True:
+                bandwidth = self._weather().bandwidth
+                room = min(_CHUNK, max(1, int(bandwidth / _SLICES))) if bandwidth else _CHUNK
+                data = await loop.sock_recv(source, room)
+                weather = self._weather()
+                now = loop.time()
+                if weather.bandwidth:
+                    free = max(now, free) + len(data) / weather.bandwidth
+                last = max(last, max(now, free) + weather.delay(self._dice))
+                await _or_failed(queue.put((last, data)), delivery)
+                if not data:
+                    await delivery
+                    return
+        finally:
+            delivery.cancel()
+
+    async def _deliver(
+        self, queue: asyncio.Queue[tuple[float, bytes]], sink: socket.socket, outward: bool
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            when, data = await queue.get()
+            if when > loop.time():
+                await asyncio.sleep(when - loop.time())
+            while self._stuck():
+                await asyncio.sleep(_LOOK_AGAIN)
+            if not data:
+                if self._flow is not None:
+                    self._flow.finished(outward)
+                sink.shutdown(socket.SHUT_WR)
+                return
+            limit = self._weather().reset_after
+            if limit and self._moved + len(data) >= limit:
+                data = data[: max(0, limit - self._moved)]
+                if data:
+                    await loop.sock_sendall(sink, data)
+                raise Reset
+            self._moved += len(data)
+            if self._flow is not None:
+                self._flow.data(outward, data)
+            await loop.sock_sendall(sink, data)
+
+    def _stuck(self) -> bool:
+        weather = self._weather()
+        return weather.cut or bool(weather.stall_after and self._moved >= weather.stall_after)
+
+
+async def _or_failed(waiting: Coroutine[Any, Any, None], delivery: asyncio.Future[None]) -> None:
+    """Wait for room in the queue, unless the delivery has failed meanwhile."""
+    put = asyncio.ensure_future(waiting)
+    await asyncio.wait((put, delivery), return_when=asyncio.FIRST_COMPLETED)
+    if delivery.done():
+        put.cancel()
+        delivery.result()
+    await put
+
+
+class Tap:
+    """A link within the sandbox's own machine: `near` is the end for the listener, and closed by start() or drop()."""
+
+    def __init__(self, segment: Segment, client: Endpoint, server: Endpoint) -> None:
+        self._segment, self._client, self._server = segment, client, server
+        self.near, self._far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+
+    def start(self, end: socket.socket) -> None:
+        """The listener has its end; `end` is the other's."""
+        self.near.close()
+        self._segment.start_link(end, self._far, self._client, self._server)
+
+    def drop(self) -> None:
+        """There was no room."""
+        self.near.close()
+        self._far.close()

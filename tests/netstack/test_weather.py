@@ -1,0 +1,209 @@
+"""Weather on the way to virtual hosts, and captures of what goes there.
+
+Layer: tests. Touches guests of its own and a temporary directory. Nothing limits how long something may take: that it
+takes as long as the weather wants is what is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ring3
+from ring3.netstack.capture import checksum
+from ring3.netstack.weather import Climate, Weather
+
+PYTHON = sys.executable
+TIME_LIMIT = 90.0
+
+
+def run(box: ring3.Sandbox, code: str) -> str:
+    """Run Python code in a guest; what it printed."""
+    done = box.run([PYTHON, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=TIME_LIMIT)
+    assert done.returncode == 0, done
+    return str(done.stdout)
+
+
+async def mirror(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(1 << 16):
+        writer.write(data)
+        await writer.drain()
+
+
+TALK = """
+import select, socket, time
+began = time.monotonic()
+s = socket.create_connection(("m.example.com", 7))
+connected = time.monotonic()
+s.sendall(b"x")
+s.recv(1)
+answered = time.monotonic()
+print(connected - began >= LEAST, answered - connected >= LEAST)
+s.sendall(bytes(100000))
+got = 0
+while got < 100000:
+    got += len(s.recv(1 << 16))
+print(got)
+s.shutdown(1)
+print(s.recv(1))
+s = socket.socket(socket.AF_INET6)
+s.setblocking(False)
+began = time.monotonic()
+print(s.connect_ex(("fd00::101", 7)), bool(select.select([], [s], [], 60)[1]), time.monotonic() - began >= LEAST)
+print(s.getsockopt(1, 4), s.getpeername()[1])
+"""
+
+
+def test_latency_is_a_round_trip_to_connect_and_one_to_answer() -> None:
+    with ring3.Sandbox() as box:
+        box.net.serve("m.example.com", 7, mirror)
+        for least in (0.0, 0.2):
+            box.net.weather("m.example.com", latency=least / 2)
+            out = run(box, TALK.replace("LEAST", repr(least)))
+            assert out.splitlines() == ["True True", "100000", "b''", "115 True True", "0 7"]
+
+
+def test_a_reset_and_a_stall_after_so_many_bytes() -> None:
+    code = """
+import socket
+s = socket.create_connection(("m.example.com", 7))
+s.settimeout(SECONDS)
+s.sendall(bytes(5000))
+got = 0
+try:
+    while data := s.recv(1 << 16):
+        got += len(data)
+    print(got, "end")
+except (ConnectionResetError, TimeoutError) as e:
+    print(got, type(e).__name__)
+"""
+    with ring3.Sandbox() as box:
+        box.net.serve("m.example.com", 7, mirror)
+        box.net.weather(reset_after=7000)
+        got, how = run(box, code.replace("SECONDS", "60")).split()
+        assert int(got) <= 2000 and how in ("end", "ConnectionResetError")
+        box.net.weather(stall_after=5000)
+        assert run(box, code.replace("SECONDS", "1")) == "0 TimeoutError\n"
+        box.net.weather()
+        assert run(box, code.replace("SECONDS", "1")) == "5000 TimeoutError\n"
+
+
+def test_a_host_that_is_cut_off_is_reached_when_it_is_back() -> None:
+    with ring3.Sandbox() as box:
+        box.net.serve("m.example.com", 7, mirror)
+        box.net.serve("other.example.com", 7, mirror)
+        box.net.weather("m.example.com", cut=True)
+        code = "import socket\ns = socket.create_connection(('%s', 7))\ns.sendall(b'x')\nprint(s.recv(1), flush=True)"
+        waiting = box.popen([PYTHON, "-I", "-S", "-c", code % "m.example.com"], stdout=ring3.PIPE, text=True)
+        assert run(box, code % "other.example.com") == "b'x'\n"
+        assert waiting.poll() is None
+        box.net.weather("m.example.com")
+        assert waiting.stdout is not None and waiting.stdout.read() == "b'x'\n"
+        assert waiting.wait(TIME_LIMIT) == 0
+
+
+LOSSY = """
+import socket
+s = socket.socket(2, 2)
+for i in range(200):
+    s.sendto(b"%d" % i, ("10.0.1.1", 9))
+fair = socket.socket(2, 2)
+fair.sendto(b"end", ("10.0.1.2", 9))
+print(fair.recv(9))
+"""
+
+
+def test_the_same_seed_loses_the_same_datagrams() -> None:
+    def once(seed: int) -> str:
+        with ring3.Sandbox() as box:
+            box.net.serve_udp("u.example.com", 9, lambda data, _: data)
+            box.net.serve_udp("fair.example.com", 9, lambda data, _: data)
+            box.net.weather("u.example.com", loss=0.3, duplicate=0.1, seed=seed)
+            seen: list[bytes] = []
+            segment = box._kernel.net.segment
+            take = segment._take
+            segment._take = lambda data, *ends: seen.append(data) or take(data, *ends)  # type: ignore[func-returns-value]
+            assert run(box, LOSSY) == "b'end'\n"  # what was sent before has come by then
+            return b" ".join(d for d in seen if d.isdigit()).decode()
+
+    first = once(1)
+    assert once(1) == first
+    assert once(2) != first
+    assert 80 < len(set(first.split())) < 180
+
+
+def test_weather_is_repeatable_and_checked() -> None:
+    climate = Climate()
+    climate.set("a", Weather(latency=1, jitter=1), 7)
+    first = [climate.at("a").delay(climate.dice("a")) for _ in range(5)]
+    climate.set("a", Weather(latency=1, jitter=1), 7)
+    assert [climate.at("a").delay(climate.dice("a")) for _ in range(5)] == first
+    assert len(set(first)) == 5 and all(1 <= d <= 2 for d in first)
+    assert Weather(loss=1).deliveries(random.Random(1)) == []
+    assert Weather(cut=True).deliveries(random.Random(1)) == []
+    assert len(Weather(duplicate=1).deliveries(random.Random(1))) == 2
+    with ring3.Sandbox() as box:
+        for bad in ({"latency": -1}, {"loss": 2}, {"rain": 1}):
+            with pytest.raises(ring3.UsageError):
+                box.net.weather(**bad)
+
+
+def frames(file: Path) -> list[bytes]:
+    raw = file.read_bytes()
+    assert raw[:4] == b"\xd4\xc3\xb2\xa1"
+    found, at = [], 24
+    while at < len(raw):
+        size = struct.unpack_from("<I", raw, at + 8)[0]
+        found.append(raw[at + 16 : at + 16 + size])
+        at += 16 + size
+    return found
+
+
+def test_a_capture_has_whole_conversations(tmp_path: Path) -> None:
+    file = tmp_path / "out.pcap"
+    code = """
+import socket, threading
+s = socket.create_connection(("m.example.com", 7)); s.sendall(b"over the net"); s.recv(99); s.shutdown(1); s.recv(1)
+l = socket.create_server(("127.0.0.1", 0)); c = socket.create_connection(l.getsockname()); a = l.accept()[0]
+c.sendall(bytes(4000) + b"inside"); c.shutdown(1)
+got = 0
+while data := a.recv(9999): got += len(data)
+print(got); a.close(); c.recv(1)
+"""
+    with ring3.Sandbox() as box:
+        box.net.serve("m.example.com", 7, mirror)
+        box.net.capture(file)
+        assert run(box, code) == "4006\n"
+        with pytest.raises(ring3.UsageError):
+            box.net.capture(file)
+    got = frames(file)
+    udp4 = [f for f in got if f[12:14] == b"\x08\x00" and f[23] == 17]
+    tcp4 = [f for f in got if f[12:14] == b"\x08\x00" and f[23] == 6]
+    tcp6 = [f for f in got if f[12:14] == b"\x86\xdd" and f[20] == 6]
+    assert udp4 or any(f[20] == 17 for f in got if f[12:14] == b"\x86\xdd"), "the queries for the name"
+    assert any(b"over the net" in f for f in tcp6 + tcp4)
+    assert any(f.endswith(b"inside") for f in tcp4)
+    for frame in tcp4:
+        assert checksum(frame[14:34]) == 0
+        pseudo = frame[26:34] + struct.pack("!BBH", 0, 6, len(frame) - 34)
+        assert checksum(pseudo + frame[34:]) == 0
+    flags = [f[47] & 0x3F for f in tcp4]
+    assert flags[:3] == [0x02, 0x12, 0x10] and 0x11 in flags
+    if shutil.which("tshark"):
+        told = subprocess.run(
+            ["tshark", "-r", file, "-Y", "_ws.expert.severity >= 0x600000", "-o", "tcp.check_checksum:TRUE"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert not told.stdout
+
+
+def test_a_capture_that_cannot_be_written(tmp_path: Path) -> None:
+    with ring3.Sandbox() as box, pytest.raises(ring3.SandboxError, match="cannot write the capture"):
+        box.net.capture(tmp_path / "no" / "file")
