@@ -17,6 +17,7 @@ from . import (  # noqa: F401
     sys_open,
     sys_pycopy,
     sys_pyfile,
+    sys_pyvec,
     sys_shm,
     sys_signal,
     sys_socket,

@@ -16,12 +16,11 @@ import os
 import struct
 
 from ..vfs.inode import err
-from ..vfs.openfile import OpenFile, OpenPath, SeqFile
+from ..vfs.openfile import OpenFile, OpenPath
 from ..vfs.perm import owner_or_capable
 from ..vfs.stat import S_IFDIR, S_IFREG
 from .filesize import check_size, room
 from .handlers import NATIVE, InstallFd, Out, syscall
-from .layout import MAX_OUT
 from .sys_lock import COMMANDS as LOCK_COMMANDS
 from .sys_lock import record_lock
 
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 CHUNK = 24576
 _MAX_RW = 0x7FFFF000  # MAX_RW_COUNT
 _O_LARGEFILE = 0o100000  # what every 64-bit open has (force_o_largefile)
-_IOV = struct.Struct("<Qq")
 
 
 def pyfile(t: Task, fd: FdRef) -> OpenFile | None:
@@ -46,7 +44,7 @@ def pyfile(t: Task, fd: FdRef) -> OpenFile | None:
     return t.sandbox.vfs.files.open_file(fd.dev, fd.ino)
 
 
-def _then(value: Any, convert: Callable[[Any], Result]) -> Result:
+def then(value: Any, convert: Callable[[Any], Result]) -> Result:
     """Convert what a file gave, now or when it is there."""
     if hasattr(value, "__await__"):
         return _later(value, convert)
@@ -64,9 +62,9 @@ def _read(t: Task, fd: FdRef, address: int, count: int, offset: int | None) -> R
     file = pyfile(t, fd)
     if file is None:
         return NATIVE
-    _about_to(t, file, fd, 1)  # IN_ACCESS
+    about_to(t, file, fd, 1)  # IN_ACCESS
     data = file.do_read(t, min(count, CHUNK), offset)
-    return _then(data, lambda got: Out(len(got), [(address, got)]) if got else 0)
+    return then(data, lambda got: Out(len(got), [(address, got)]) if got else 0)
 
 
 @syscall("read")
@@ -93,11 +91,11 @@ def _write(t: Task, fd: FdRef, data: bytes | None, count: int, offset: int | Non
         if count:
             raise err(errno.EFAULT)
         data = b""
-    _about_to(t, file, fd, 2)  # IN_MODIFY
-    return _then(file.do_write(t, _within_limit(t, file, data, offset), offset), int)
+    about_to(t, file, fd, 2)  # IN_MODIFY
+    return then(file.do_write(t, within_limit(t, file, data, offset), offset), int)
 
 
-def _within_limit(t: Task, file: OpenFile, data: bytes, offset: int | None) -> bytes:
+def within_limit(t: Task, file: OpenFile, data: bytes, offset: int | None) -> bytes:
     """What RLIMIT_FSIZE lets through: of a regular file that is open for writing."""
     if not data or file.inode.kind != S_IFREG or not file.writable:
         return data
@@ -106,7 +104,7 @@ def _within_limit(t: Task, file: OpenFile, data: bytes, offset: int | None) -> b
     return data[: room(t, file.pos if offset is None else offset, len(data))]
 
 
-def _about_to(t: Task, file: OpenFile, fd: FdRef, event: int) -> None:
+def about_to(t: Task, file: OpenFile, fd: FdRef, event: int) -> None:
     """A read or write is coming: whoever watches the file hears of it."""
     if file.pollable:
         file.fd = fd.fd
@@ -126,139 +124,6 @@ def sys_pwrite64(t: Task, fd: FdRef, data: bytes | None, count: int, offset: int
     if offset < 0:
         raise err(errno.EINVAL)
     return _write(t, fd, data, count, offset)
-
-
-# --- vectors --------------------------------------------------------------------------------------------
-
-
-def parse_iov(raw: bytes | None, count: int) -> list[tuple[int, int]]:
-    """The (address, length) pairs of an array of struct iovec, as import_iovec() checks them.
-
-    Raises: OSError(EINVAL) for more than UIO_MAXIOV entries, a length below 0 or a sum beyond ssize_t, EFAULT
-    for a NULL array.
-    """
-    if not 0 <= count <= 1024:
-        raise err(errno.EINVAL)
-    if count and not raw:
-        raise err(errno.EFAULT)
-    pairs = [_IOV.unpack_from(raw or b"", at * 16) for at in range(count)]
-    if any(length < 0 for _, length in pairs):
-        raise err(errno.EINVAL)
-    return pairs
-
-
-#: preadv2(2): what a file that never waits and has no direct I/O can honour
-_RWF_HIPRI, _RWF_DSYNC, _RWF_SYNC, _RWF_APPEND, _RWF_NOAPPEND, _RWF_NOSIGNAL = 1, 2, 4, 0x10, 0x20, 0x100
-_RWF = _RWF_HIPRI | _RWF_DSYNC | _RWF_SYNC | _RWF_APPEND | _RWF_NOAPPEND | _RWF_NOSIGNAL
-
-
-def _readv(t: Task, fd: FdRef, iov: bytes | None, count: int, offset: int | None, flags: int = 0) -> Result:
-    file = pyfile(t, fd)
-    if file is None:
-        return NATIVE
-    if isinstance(file, OpenPath) or not file.readable:
-        raise err(errno.EBADF)
-    pairs = [pair for pair in parse_iov(iov, count) if pair[1]][:MAX_OUT]
-    if not pairs:
-        return 0
-    _check_rwf(flags, _RWF_HIPRI if isinstance(file, SeqFile) else _RWF)
-    _about_to(t, file, fd, 1)
-
-    def scatter(data: bytes) -> Result:
-        parts, at = [], 0
-        for address, length in pairs:
-            if at >= len(data):
-                break
-            parts.append((address, data[at : at + length]))
-            at += length
-        return Out(len(data), parts) if parts else len(data)
-
-    return _then(file.do_read(t, min(sum(length for _, length in pairs), CHUNK), offset), scatter)
-
-
-def _writev(t: Task, fd: FdRef, iov: bytes | None, count: int, offset: int | None, flags: int = 0) -> Result:
-    file = pyfile(t, fd)
-    if file is None:
-        return NATIVE
-    if isinstance(file, OpenPath) or not file.writable:
-        raise err(errno.EBADF)
-    pairs = parse_iov(iov, count)
-    if not any(length for _, length in pairs):
-        return 0
-    _check_rwf(flags, _RWF)
-    data, left = b"", 1 << 20
-    for address, length in pairs:
-        part = min(length, left)
-        data += t.peek(address, part) if part else b""
-        left -= part
-    before = file.flags
-    if flags & _RWF_APPEND:
-        file.flags |= os.O_APPEND
-    elif flags & _RWF_NOAPPEND:
-        file.flags &= ~os.O_APPEND
-    try:
-        done = file.do_write(t, _within_limit(t, file, data, offset), offset)
-    finally:
-        file.flags = before
-    if flags & (_RWF_DSYNC | _RWF_SYNC) and isinstance(done, int):
-        file.fsync()
-    return _then(done, int)
-
-
-def _check_rwf(flags: int, known: int) -> None:
-    """kiocb_set_rw_flags()"""
-    if flags & ~known:
-        raise err(errno.EOPNOTSUPP)
-    if flags & _RWF_APPEND and flags & _RWF_NOAPPEND:
-        raise err(errno.EINVAL)
-
-
-def _position(low: int, flags_allowed: bool) -> int | None:
-    """The offset of preadv and its like: the low word is all of it on 64 bits (pos_from_hilo); -1 means the
-    file offset where flags may be given."""
-    if low == -1 and flags_allowed:
-        return None
-    if low < 0:
-        raise err(errno.EINVAL)
-    return low
-
-
-@syscall("readv")
-def sys_readv(t: Task, fd: FdRef, iov: bytes | None, count: int) -> Result:
-    """readv(2)"""
-    return _readv(t, fd, iov, count, None)
-
-
-@syscall("writev")
-def sys_writev(t: Task, fd: FdRef, iov: bytes | None, count: int) -> Result:
-    """writev(2)"""
-    return _writev(t, fd, iov, count, None)
-
-
-@syscall("preadv")
-def sys_preadv(t: Task, fd: FdRef, iov: bytes | None, count: int, low: int, high: int) -> Result:
-    """preadv(2)"""
-    return _readv(t, fd, iov, count, _position(low, False))
-
-
-@syscall("pwritev")
-def sys_pwritev(t: Task, fd: FdRef, iov: bytes | None, count: int, low: int, high: int) -> Result:
-    """pwritev(2)"""
-    return _writev(t, fd, iov, count, _position(low, False))
-
-
-@syscall("preadv2")
-def sys_preadv2(t: Task, fd: FdRef, iov: bytes | None, count: int, low: int, high: int, flags: int) -> Result:
-    """preadv2(2)"""
-    return _readv(t, fd, iov, count, _position(low, True), flags)
-
-
-@syscall("pwritev2")
-def sys_pwritev2(
-    t: Task, fd: FdRef, iov: bytes | None, count: int, low: int, high: int, flags: int
-) -> Result:
-    """pwritev2(2)"""
-    return _writev(t, fd, iov, count, _position(low, True), flags)
 
 
 @syscall("lseek")
@@ -489,4 +354,4 @@ def map_file(t: Task, fd: FdRef, length: int, prot: int, flags: int, offset: int
     return InstallFd(file.mmap(length, offset, shared, writable), cloexec=True, close=False)
 
 
-__all__ = ["CHUNK", "map_file", "parse_iov", "pyfile"]
+__all__ = ["CHUNK", "about_to", "map_file", "pyfile", "then", "within_limit"]

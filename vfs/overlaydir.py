@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import errno
 
+from .copyup import copy_attributes
 from .inode import Inode, OpenContext, err
 from .layers import LINKS_DIR, OPAQUE_FILE, WH, find, is_whiteout, listing, mark_of, set_mark
 from .memfs import RENAME_EXCHANGE
 from .openfile import OpenDir
-from .overlayfs import OverlayFS, OverlayNode, copy_attributes
+from .overlayfs import OverlayFS, OverlayNode
 from .stat import S_IFCHR, S_IFDIR, S_IFMT
 
 TYPE_CHECKING = False  # the typing module costs start-up time

@@ -23,12 +23,11 @@ import errno
 import os
 from _weakref import ref  # the module weakref costs start-up time
 
-from .copyup import copy_file
+from .copyup import copy_attributes, copy_contents
 from .inode import Inode, OpenContext, SuperBlock, err
 from .layers import is_private
 from .memfs import MemoryFS
 from .openfile import OpenFile
-from .perm import ROOT
 from .privileges import CAPABILITY
 from .stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, Stat, StatFs
 
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
 
 _LAYER_SHIFT = 48
 _OTHER_INO = 1 << 60  # numbers of objects that do not fit (other devices beneath a host directory)
-_CHUNK = 1 << 20
 
 
 class OverlayFS(SuperBlock):
@@ -442,56 +440,3 @@ class OverlayNode(Inode):
         if self.upper is None:
             self.real.getxattr(name)  # ENODATA before anything is copied
         self.copy_up().removexattr(name)
-
-
-def copy_attributes(lower: Inode, made: Inode, st: Stat) -> None:
-    """Extended attributes and times, as far as the upper layer takes them."""
-    for name in lower.listxattr():
-        if is_private(name):
-            continue
-        try:
-            made.setxattr(name, lower.getxattr(name), 0)
-        except OSError as e:
-            if e.errno not in (errno.EOPNOTSUPP, errno.EPERM, errno.ENODATA):
-                raise
-    made.setattr(atime=st.atime, mtime=st.mtime)
-
-
-def copy_contents(vfs: Vfs, lower: Inode, made: Inode, keep: int | None) -> None:
-    """The bytes of a regular file of any filesystem, the first `keep` (None: all), into an empty one."""
-    path = vfs.root  # no filesystem with bytes of its own asks where it is
-    target = made.open(OpenContext(vfs, path, os.O_WRONLY, ROOT))
-    assert isinstance(target, int)
-    try:
-        source = lower.open(OpenContext(vfs, path, os.O_RDONLY, ROOT))
-        if isinstance(source, int):
-            try:
-                copy_file(source, target, keep)
-            finally:
-                os.close(source)
-        elif isinstance(source, OpenFile):
-            _copy_generated(source, target, keep)
-        else:
-            source.close()  # type: ignore[attr-defined]  # a coroutine
-            raise err(errno.EIO)
-    finally:
-        os.close(target)
-
-
-def _copy_generated(source: OpenFile, target: int, keep: int | None) -> None:
-    """The bytes of a file that Python serves."""
-    done = 0
-    try:
-        while keep is None or done < keep:
-            data = source.do_read(None, _CHUNK if keep is None else min(_CHUNK, keep - done))
-            if not isinstance(data, bytes):
-                data.close()  # type: ignore[attr-defined]
-                raise err(errno.EIO)
-            if not data:
-                break
-            view = memoryview(data)
-            while view:
-                view = view[os.write(target, view) :]
-            done += len(data)
-    finally:
-        source.release()
