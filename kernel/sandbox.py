@@ -136,6 +136,12 @@ class Kernel:
         """Put uname(2)'s fields into the world page."""
         write_uts(self.world, self.hostname, self.domainname)
 
+    def set_hostname(self, hostname: str) -> None:
+        """Be called `hostname` from now on."""
+        self.hostname = hostname
+        if self._thread is not None:
+            self.write_uts()
+
     def close(self) -> None:
         """Kill every guest and free everything.  May be called twice, from any thread."""
         if self._closed:

@@ -122,7 +122,7 @@ def socket_ioctl(t: Task, fd: FdRef, command: int, argument: int) -> Result:
     if command == SIOCGIFCONF:
         return _interfaces(t, argument)
     if command in KNOWN:
-        answer = interface_ioctl(command, t.peek(argument, IFREQ), bool(t.sandbox.net.own))
+        answer = interface_ioctl(command, t.peek(argument, IFREQ), t.sandbox.net.own)
         return Out(0, [(argument, answer)])
     raise err(errno.ENOTTY)
 
@@ -130,6 +130,6 @@ def socket_ioctl(t: Task, fd: FdRef, command: int, argument: int) -> Result:
 def _interfaces(t: Task, argument: int) -> Result:
     """SIOCGIFCONF: struct ifconf, the list's size and address."""
     room, address = struct.unpack("<i4xQ", t.peek(argument, 16))
-    found = interface_list(room, not address, bool(t.sandbox.net.own))
+    found = interface_list(room, not address, t.sandbox.net.own)
     writes = [(address, found)] if address and found else []
     return Out(0, [*writes, (argument, struct.pack("<i", len(found)))])

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 PREFIX4, PREFIX6 = 16, 64
 GATEWAY4, GATEWAY6 = bytes((10, 0, 0, 1)), b"\xfd" + bytes(14) + b"\1"
-OWN4, OWN6 = bytes((10, 0, 0, 2)), b"\xfd" + bytes(14) + b"\2"
+OWN4, OWN6 = bytes((10, 0, 0, 2)), b"\xfd" + bytes(14) + b"\2"  # of a machine that is alone
 _FIRST = 0x0101  # of the addresses that are given out: 10.0.1.1, fd00::101
 _LAST = 0xFEFE
 
@@ -59,9 +59,10 @@ class Hosts:
         self.by_address: dict[bytes, Host] = {}
         self._next = _FIRST
         self.gateway = Host("gateway.ring3.internal", GATEWAY4, GATEWAY6)
-        self._enter(self.gateway)
+        self.enter(self.gateway)
 
-    def _enter(self, host: Host) -> None:
+    def enter(self, host: Host) -> None:
+        """Put a host on the network."""
         self.by_name[host.name] = host
         for address in host.addresses:
             self.by_address[address] = host
@@ -81,11 +82,17 @@ class Hosts:
             v4, v6 = self._fresh()
         else:
             v4, v6 = (address, None) if len(address) == 4 else (None, address)
-            if address in self.by_address or address in (OWN4, OWN6):
+            if address in self.by_address:
                 raise ValueError(f"the address of {name} is taken")
         host = Host(name, v4, v6)
-        self._enter(host)
+        self.enter(host)
         return host
+
+    def forget(self, name: str) -> None:
+        """Take the host called `name` off the network, if there is one."""
+        host = self.by_name.get(name)
+        if host is not None:
+            self.remove(host)
 
     def remove(self, host: Host) -> None:
         """Take a host off the network."""

@@ -25,7 +25,6 @@ from .address import (
     family_of,
     parse_inet,
 )
-from .hosts import OWN4, OWN6
 from .listener import Backlog, peer_message
 from .options import (
     HOSTED,
@@ -233,9 +232,7 @@ class InetSock(Sock):
         except OSError as e:
             if not nonblock or e.errno != errno.ECONNREFUSED:
                 raise
-            self.error = errno.ECONNREFUSED
-            self._refused = True
-            return -errno.EINPROGRESS
+            return self.fail_later(errno.ECONNREFUSED)
         if not done:
             return self._wait(t, where)
         self._asked = nonblock
@@ -319,7 +316,7 @@ class InetSock(Sock):
             stuffed -= len(self.end.recv(min(stuffed, 1 << 20), 0x40)) or stuffed
         if error:
             self.connecting = False
-            self.error, self._refused = error, True
+            self.fail_later(error)
 
     def prepare(self, t: Task, where: Endpoint) -> socket.socket:
         """Have an address and a port to connect to `where` from; the end of the pair that the peer is to get."""
@@ -328,6 +325,11 @@ class InetSock(Sock):
         if self.end is None:  # closed, or connected by another thread, while this one waited
             raise err(errno.EISCONN if self.state == CONNECTED else errno.EBADF)
         return self.end
+
+    def fail_later(self, error: int) -> int:
+        """A connection that is not waited for has failed: SO_ERROR or the next connect(2) tells."""
+        self.error, self._refused = error, True
+        return -errno.EINPROGRESS
 
     def established(self, where: Endpoint, nonblock: bool) -> int:
         """What connect(2) says when another machine has taken the connection."""
@@ -404,10 +406,10 @@ class InetSock(Sock):
         if self.local.wildcard:
             if where.loopback:
                 host = LOOPBACK4 if short else LOOPBACK6
-            elif where.host in self.net.own:
+            elif self.net.owns(where.host):
                 host = where.host
             else:
-                host = OWN4 if short else OWN6
+                host = self.net.addresses[not short]
         return Endpoint(host, self.local.port)
 
     def refuse(self) -> None:

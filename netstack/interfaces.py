@@ -9,7 +9,7 @@ import errno
 import struct
 
 from .address import AF_INET, LOOPBACK4, LOOPBACK6, err
-from .hosts import GATEWAY4, GATEWAY6, OWN4, OWN6, PREFIX4, PREFIX6
+from .hosts import GATEWAY4, GATEWAY6, PREFIX4, PREFIX6
 
 SIOCGIFNAME, SIOCGIFCONF, SIOCGIFFLAGS, SIOCGIFADDR, SIOCGIFDSTADDR = 0x8910, 0x8912, 0x8913, 0x8915, 0x8917
 SIOCGIFBRDADDR, SIOCGIFNETMASK, SIOCGIFMETRIC, SIOCGIFMTU, SIOCGIFHWADDR = (
@@ -70,10 +70,13 @@ LO = Interface(
     1, "lo", IFF_UP | IFF_LOOPBACK | IFF_RUNNING | IFF_LOWER_UP, 65536, ARPHRD_LOOPBACK, bytes(6),
     (LOOPBACK4, 8), (LOOPBACK6, 128),
 )  # fmt: skip
-ETH0 = Interface(
-    2, "eth0", IFF_UP | IFF_BROADCAST | IFF_RUNNING | IFF_MULTICAST | IFF_LOWER_UP, 1500, ARPHRD_ETHER,
-    b"\x02\x00" + OWN4, (OWN4, PREFIX4), (OWN6, PREFIX6),
-)  # fmt: skip
+
+
+def eth0(own: tuple[bytes, bytes]) -> Interface:
+    """The card of the machine with these addresses."""
+    flags = IFF_UP | IFF_BROADCAST | IFF_RUNNING | IFF_MULTICAST | IFF_LOWER_UP
+    hardware = b"\x02\x00" + own[0]
+    return Interface(2, "eth0", flags, 1500, ARPHRD_ETHER, hardware, (own[0], PREFIX4), (own[1], PREFIX6))
 
 
 class Route:
@@ -102,29 +105,34 @@ def mask(bits: int) -> bytes:
     return (0xFFFFFFFF << 32 - bits & 0xFFFFFFFF).to_bytes(4, "big")
 
 
-def interfaces(connected: bool) -> list[Interface]:
-    """All of them; `connected`: is there more than lo?"""
-    return [LO, ETH0] if connected else [LO]
+#: the addresses of a machine on the network, of IPv4 and IPv6; None: it is on none
+Own = tuple[bytes, bytes] | None
 
 
-def routes(connected: bool, outside: bool) -> list[Route]:
+def interfaces(own: Own) -> list[Interface]:
+    """All of them: lo alone without a network."""
+    return [LO, eth0(own)] if own else [LO]
+
+
+def routes(own: Own, outside: bool) -> list[Route]:
     """The routing tables; `outside`: with a way out of the segment."""
     found = []
-    if outside:
-        found.append(Route(bytes(4), 0, ETH0, scope=GLOBAL_SCOPE, gateway=GATEWAY4))
-    if connected:
-        found.append(Route(ETH0.network, PREFIX4, ETH0, source=OWN4))
-    for device in interfaces(connected):
+    devices = interfaces(own)
+    card = devices[-1]
+    if own and outside:
+        found.append(Route(bytes(4), 0, card, scope=GLOBAL_SCOPE, gateway=GATEWAY4))
+    if own:
+        found.append(Route(card.network, PREFIX4, card, source=card.v4))
+    for device in devices:
         if device.loopback:
             found.append(Route(device.network, 8, device, scope=HOST_SCOPE, kind=2, source=device.v4))
         found.append(Route(device.v4, 32, device, scope=HOST_SCOPE, kind=2, source=device.v4))
         found.append(Route(device.broadcast, 32, device, kind=3, source=device.v4))
-    if connected:
-        found.append(Route(OWN6[:8] + bytes(8), PREFIX6, ETH0, scope=GLOBAL_SCOPE))
-    if outside:
-        found.append(Route(bytes(16), 0, ETH0, scope=GLOBAL_SCOPE, gateway=GATEWAY6))
-    found += [Route(d.v6, 128, d, scope=GLOBAL_SCOPE, kind=2) for d in interfaces(connected)]
-    return found
+    if own:
+        found.append(Route(card.v6[:8] + bytes(8), PREFIX6, card, scope=GLOBAL_SCOPE))
+    if own and outside:
+        found.append(Route(bytes(16), 0, card, scope=GLOBAL_SCOPE, gateway=GATEWAY6))
+    return found + [Route(d.v6, 128, d, scope=GLOBAL_SCOPE, kind=2) for d in devices]
 
 
 # -- ioctl(2), netdevice(7)
@@ -152,26 +160,26 @@ def _answers(device: Interface) -> dict[int, bytes]:
 KNOWN = frozenset((*_answers(LO), SIOCGIFNAME, SIOCGIFCONF))
 
 
-def interface_ioctl(command: int, request: bytes, connected: bool) -> bytes:
+def interface_ioctl(command: int, request: bytes, own: Own) -> bytes:
     """A SIOCGIF* request on a struct ifreq: the whole struct as it comes back.  ENODEV for an unknown device."""
     if command == SIOCGIFNAME:
         index = struct.unpack_from("<i", request, 16)[0]
-        for device in interfaces(connected):
+        for device in interfaces(own):
             if device.index == index:
                 return device.name.encode().ljust(16, b"\0") + request[16:]
         raise err(errno.ENODEV)
     name = request[:16].split(b"\0", 1)[0].partition(b":")[0]
-    for device in interfaces(connected):
+    for device in interfaces(own):
         if device.name.encode() == name:
             answer = _answers(device)[command]
             return request[:16] + answer + request[16 + len(answer) :]
     raise err(errno.ENODEV)
 
 
-def interface_list(room: int, count_only: bool, connected: bool) -> bytes:
+def interface_list(room: int, count_only: bool, own: Own) -> bytes:
     """SIOCGIFCONF: the entries that fit into `room` bytes; all of them when only their size is asked for."""
     entries = [
         (device.name.encode().ljust(16, b"\0") + _address(device.v4)).ljust(IFREQ, b"\0")
-        for device in interfaces(connected)
+        for device in interfaces(own)
     ]
     return b"".join(entries if count_only else entries[: max(room, 0) // IFREQ])

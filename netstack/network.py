@@ -14,7 +14,7 @@ import select
 import socket
 
 from ..kernel.layout import CONSTANTS
-from .address import AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, LOOPBACK6, SOCK_STREAM, Endpoint
+from .address import AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, LOOPBACK6, SOCK_STREAM, Endpoint, address_text
 from .hosts import OWN4, OWN6
 from .ports import Ports
 from .sock import CLOSED, CONNECTED, LISTENING, Sock, identity
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ..kernel.loop import Loop
     from ..kernel.sandbox import Kernel
     from .inet import InetSock
+    from .interfaces import Own
+    from .lan import Lan, Member
     from .link import Tap
     from .netlink import NetlinkSock, NetlinkWire
     from .policy import Policy
@@ -39,16 +41,17 @@ _SWEEP_MIN = 1024
 
 
 class Network:
-    """See the module's text.  `kernel` has the loop and the log; `own` are the machine's addresses but for lo's."""
+    """See the module's text.  `kernel` has the loop and the log; `addresses` are the machine's on the network."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.loop: Loop = kernel.loop
         self.log, self.log_once = kernel.log, kernel.log_once
-        self.own: frozenset[bytes] = frozenset((OWN4, OWN6))
+        self.addresses = (OWN4, OWN6)
         self._kernel = kernel
         self._segment: Segment | None = None
         self.mode = "virtual"  # or "none", or "host"
         self.policy: Policy | None = None
+        self.member: Member | None = None
         self.sockets: dict[tuple[int, int], Sock] = {}
         self.tcp, self.udp, self.udplite = Ports(self), Ports(self), Ports(self)
         self.abstract: dict[tuple[bytes, int], UnixSock] = {}
@@ -69,12 +72,25 @@ class Network:
             self._segment = Segment(self)
         return self._segment
 
+    def join(self, lan: Lan, name: str) -> None:
+        """Be a machine of a network, called `name`; before anything has been done with this one.  Raises ValueError."""
+        if self._segment is not None or self.sockets:
+            raise ValueError("a machine joins a network before anything is served or run on it")
+        self._kernel.set_hostname(name.partition(".")[0])
+        self.member = lan.join(self, name)
+        for kind, address in zip(("A", "AAAA"), self.addresses, strict=True):
+            self.segment.zone.add(name, kind, address_text(address))
+
     def set_mode(self, mode: str) -> None:
         """"virtual": a network of Python's hosts; "none": nothing but lo; "host": all that the host reaches."""
         self.mode = mode
-        self.own = frozenset() if mode == "none" else frozenset((OWN4, OWN6))
         if mode == "host":
             self.segment.allow("*", loopback=True)
+
+    @property
+    def own(self) -> Own:
+        """The machine's addresses but for lo's, of IPv4 and IPv6; None while it has no network."""
+        return None if self.mode == "none" else self.addresses
 
     @property
     def netlink_wire(self) -> NetlinkWire:
@@ -89,7 +105,7 @@ class Network:
         """The interfaces and routes as rtnetlink tells them."""
         from .rtnetlink import Answers
 
-        return Answers(bool(self.own), self.has_egress)
+        return Answers(self.own, self.has_egress)
 
     @property
     def has_egress(self) -> bool:
@@ -111,7 +127,7 @@ class Network:
 
     def owns(self, host: bytes) -> bool:
         """Is `host` an address of this machine?"""
-        return host in self.own or (host[0] == 127 if len(host) == 4 else host == LOOPBACK6)
+        return host in (self.own or ()) or (host[0] == 127 if len(host) == 4 else host == LOOPBACK6)
 
     def tap(self, client: Endpoint, server: Endpoint) -> Tap | None:
         """What a connection within this machine goes through while everything is captured."""
@@ -263,6 +279,8 @@ class Network:
         self.sockets.clear()
         if self._netlink_wire is not None:
             self._netlink_wire.close()
+        if self.member is not None:
+            self.member.close()
         if self._segment is not None:
             self._segment.close()
 

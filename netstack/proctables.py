@@ -117,7 +117,7 @@ def dev_table(net: Network) -> bytes:
     )
     counters = "       0       0    0    0    0     0          0         0"
     counters += "        0       0    0    0    0     0       0          0"
-    return (heading + "".join(f"{d.name:>6}:{counters}\n" for d in interfaces(bool(net.own)))).encode()
+    return (heading + "".join(f"{d.name:>6}:{counters}\n" for d in interfaces(net.own))).encode()
 
 
 def _hex(address: bytes) -> str:
@@ -143,14 +143,14 @@ def route_table(net: Network) -> bytes:
 
 
 def _main(net: Network, size: int) -> list[Route]:
-    return [r for r in routes(bool(net.own), net.has_egress) if len(r.dest) == size and not r.local]
+    return [r for r in routes(net.own, net.has_egress) if len(r.dest) == size and not r.local]
 
 
 def ipv6_route_table(net: Network) -> bytes:
     """/proc/net/ipv6_route"""
     out = ""
     nothing = bytes(16).hex()
-    for entry in routes(bool(net.own), net.has_egress):
+    for entry in routes(net.own, net.has_egress):
         if len(entry.dest) == 16:
             metric, flags = (0, 0x80200001) if entry.local else (0x400, 3) if entry.gateway else (0x100, 1)
             gateway = (entry.gateway or bytes(16)).hex()
@@ -165,7 +165,7 @@ def if_inet6_table(net: Network) -> bytes:
     """/proc/net/if_inet6"""
     return "".join(
         f"{d.v6.hex()} {d.index:02x} {d.prefix6:02x} {'10 80' if d.loopback else '00 82'} {d.name:>8}\n"
-        for d in interfaces(bool(net.own))
+        for d in interfaces(net.own)
     ).encode()
 
 

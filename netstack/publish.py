@@ -14,12 +14,13 @@ import socket
 import struct
 
 from .address import AF_INET, AF_INET6, LOOPBACK4, LOOPBACK6, Endpoint, err, parse_address
-from .hosts import GATEWAY4, GATEWAY6, OWN4, OWN6
+from .hosts import GATEWAY4, GATEWAY6
 from .listener import peer_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .inet import InetSock
+    from .network import Network
     from .segment import Segment
 
 _AT_A_TIME = 64
@@ -27,8 +28,6 @@ _AT_A_TIME = 64
 CLIENTS_MAX = 1024
 _RESET = struct.pack("ii", 1, 0)  # struct linger: closing resets
 _FIRST_PORT = 61000  # of the gateway's, behind which clients of datagram ports stand
-#: the sandbox's addresses in the order in which a server is looked for there
-_TARGETS = (OWN4, OWN6, LOOPBACK4, LOOPBACK6)
 
 
 def host_socket(address: str, port: int, kind: int) -> socket.socket:
@@ -47,6 +46,27 @@ def host_socket(address: str, port: int, kind: int) -> socket.socket:
         made.close()
         raise
     return made
+
+
+def hand_in(net: Network, connection: socket.socket, client: Endpoint, where: Endpoint) -> InetSock | None:
+    """Put a connection that came from elsewhere into the queue of whoever listens at `where`; the caller closes its
+    copy.  None: nobody does, or there are too many."""
+    while True:
+        listener = net.tcp.listener(where.host, where.port)
+        if listener is None or listener.backlog is None:
+            return None
+        if not net.gone(listener):
+            break
+    server = listener.accepted(connection.fileno(), where, client)
+    message = peer_message(client.pack(listener.family))
+    try:
+        if not listener.backlog.put(message, connection):
+            listener.backlog.park(message, connection.dup())
+    except OSError:
+        return None
+    net.tcp.claim(server, where.port)
+    net.connected(server)
+    return server
 
 
 class PublishedStream:
@@ -71,27 +91,16 @@ class PublishedStream:
 
     def _hand_in(self, connection: socket.socket, client: Endpoint) -> bool:
         net = self._segment.net
-        listener: InetSock | None = None
-        for target in _TARGETS:
-            listener = net.tcp.listener(target, self.port)
-            if listener is not None and listener.backlog is not None and not net.gone(listener):
+        for target in (*net.addresses, LOOPBACK4, LOOPBACK6):
+            if net.tcp.listener(target, self.port) is not None:
                 break
-        else:
-            return False
-        assert listener is not None and listener.backlog is not None
         if len(target) != len(client.host):  # a server that knows one family alone
             client = Endpoint(GATEWAY4 if len(target) == 4 else GATEWAY6, client.port)
-        server = listener.accepted(connection.fileno(), Endpoint(target, self.port), client)
-        message = peer_message(client.pack(listener.family))
-        try:
-            if not listener.backlog.put(message, connection):
-                listener.backlog.park(message, connection.dup())
-        except OSError:
+        server = hand_in(net, connection, client, Endpoint(target, self.port))
+        if server is None:
             return False
         server.hosted = True
         server.hand_down(connection)
-        net.tcp.claim(server, self.port)
-        net.connected(server)
         return True
 
     def close(self) -> None:
@@ -117,7 +126,7 @@ class PublishedDatagrams:
             except OSError:
                 return
             source = Endpoint(GATEWAY4, self._port_of(client))
-            for target in _TARGETS[::2]:
+            for target in (net.addresses[0], LOOPBACK4):
                 dest = Endpoint(target, self.port)
                 if net.datagram_receiver(net.udp, dest, source) is not None:
                     self._segment.deliver(source, dest, data)

@@ -11,7 +11,7 @@ import errno
 import struct
 
 from .address import AF_INET, AF_INET6, err
-from .interfaces import GLOBAL_SCOPE, Interface, Route, interfaces, routes
+from .interfaces import GLOBAL_SCOPE, Interface, Own, Route, interfaces, routes
 
 RTM_NEWLINK, RTM_GETLINK, RTM_NEWADDR, RTM_GETADDR, RTM_NEWROUTE, RTM_GETROUTE = 16, 18, 20, 22, 24, 26
 RTM_GETNEIGH, RTM_NEWRULE, RTM_GETRULE = 30, 32, 34
@@ -95,11 +95,11 @@ def rule(family: int, priority: int, table: int) -> bytes:
 
 
 class Answers:
-    """What the interfaces are at the moment: `connected` and `outside` as interfaces.routes() has them."""
+    """What the interfaces are at the moment: `own` and `outside` as interfaces.routes() has them."""
 
-    def __init__(self, connected: bool, outside: bool) -> None:
-        self.devices = interfaces(connected)
-        self.routes = routes(connected, outside)
+    def __init__(self, own: Own, outside: bool) -> None:
+        self.devices = interfaces(own)
+        self.routes = routes(own, outside)
 
     def dump(self, kind: int, family: int) -> tuple[int, list[bytes]]:
         """The type of the answers, and their payloads.  Raises EOPNOTSUPP."""

@@ -15,6 +15,7 @@ from functools import partial
 from . import dns
 from .address import AF_INET6, Endpoint, address_text, err, parse_inet
 from .hosts import Hosts, on_segment
+from .lan import TcpService
 from .listener import PEER, peer_message
 from .options import ancillary
 from .services import Service, stream_factory
@@ -82,9 +83,9 @@ class Segment:
     def __init__(self, net: Network) -> None:
         self.net = net
         self.hosts = Hosts()
-        self.zone = Zone(self.hosts, net.hostname)
-        self.resolver = dns.Resolver(self)
-        self.worker = Worker()
+        self.zone = Zone(self.hosts, net.hostname, net.addresses)
+        self.resolver: dns.Resolver = dns.Resolver(self)
+        self.worker: Worker = Worker()
         self.connections = 0
         self._wire: Wire | None = None
         self._egress: Egress | None = None
@@ -182,6 +183,8 @@ class Segment:
         if service is None:
             return self.egress.connect(sock, t, where, fd)
         sock.prepare(t, where)
+        if isinstance(service, TcpService):
+            return service.connect(sock, t, where, fd)
         if self.interferes:
             from .crossing import Crossing
 

@@ -59,17 +59,18 @@ def pack_data(kind: int, value: Any) -> bytes:
 
 
 class Zone:
-    """Names and their records.  `hostname` is the sandbox's own."""
+    """Names and their records.  `hostname` and `addresses` are the sandbox's own."""
 
-    def __init__(self, hosts: Hosts, hostname: str) -> None:
+    def __init__(self, hosts: Hosts, hostname: str, addresses: tuple[bytes, bytes] = (OWN4, OWN6)) -> None:
         self._hosts = hosts
         self._records: dict[str, list[Record]] = {}
         own = normal(hostname)
         for name in {own, "localhost"}:
-            v4, v6 = (OWN4, OWN6) if name == own else (b"\x7f\0\0\1", bytes(15) + b"\1")
+            v4, v6 = addresses if name == own else (b"\x7f\0\0\1", bytes(15) + b"\1")
             self._records[name] = [(name, A, TTL, v4), (name, AAAA, TTL, v6)]
-        self._records[reverse_name(OWN4)] = [(reverse_name(OWN4), PTR, TTL, pack_name(own or "localhost"))]
-        self._records[reverse_name(OWN6)] = [(reverse_name(OWN6), PTR, TTL, pack_name(own or "localhost"))]
+        for address in addresses:
+            back = reverse_name(address)
+            self._records[back] = [(back, PTR, TTL, pack_name(own or "localhost"))]
 
     def add(self, name: str, kind: str, value: object, ttl: int = TTL) -> None:
         """Add a record.  Raises ValueError for a type or data that it does not know."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         UnsupportedHost,
         UsageError,
     )
+    from .networking import Lan
     from .process import Popen
     from .sandbox import Sandbox
 
@@ -31,6 +32,7 @@ _LAZY = {
     "STDOUT": "api",
     "Sandbox": "sandbox",
     "Popen": "process",
+    "Lan": "networking",
     "Ring3Error": "errors",
     "CoreBuildError": "errors",
     "UnsupportedHost": "errors",
@@ -52,6 +54,7 @@ __all__ = [
     "PIPE",
     "STDOUT",
     "Sandbox",
+    "Lan",
     "Popen",
     "Ring3Error",
     "CoreBuildError",

@@ -51,6 +51,41 @@ class Served:
         self.close()
 
 
+class Lan:
+    """A network of several sandboxes: each is a machine with a name and addresses, and reaches the others' servers.
+
+    ```
+    lan = ring3.Lan()
+    with ring3.Sandbox() as server, ring3.Sandbox() as client:
+        lan.join(server, "db.example.com")
+        lan.join(client, "client.example.com")
+    ```
+    """
+
+    def __init__(self) -> None:
+        from .netstack.lan import Lan as Machines
+
+        self._machines = Machines()
+
+    def join(self, box: Sandbox, name: str) -> list[str]:
+        """Make ``box`` a machine of this network, before anything is served or run in it; its addresses. It leaves when
+        it is closed. Its way to another can have weather: ``box.net.weather("db.example.com", cut=True)``.
+
+        Raises UsageError when the name is taken, or it is too late.
+        """
+        from .netstack.address import address_text
+        from .netstack.zone import pack_name
+
+        with box.lock:
+            net = box._kernel.net
+            try:
+                pack_name(name)
+                net.join(self._machines, name)
+            except ValueError as e:
+                raise UsageError(str(e)) from None
+            return [address_text(a) for a in net.addresses]
+
+
 class Net:
     """The network of one sandbox. All of it may be used before the first program starts, and while programs run."""
 

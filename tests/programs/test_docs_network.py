@@ -22,6 +22,7 @@ EXAMPLES = {
     'net.asgi("www.example.com"': ["/from/python", '[{"name": "ann"}]', "page=1 1"],
     "box.net.policy": ["stand-in", "refused"],
     "box.net.weather": [],
+    "ring3.Lan()": ["HTTP/1.0 200 OK"],
 }
 
 
