@@ -67,6 +67,8 @@ done
 _COREUTILS_BUILD = "./configure -q --disable-nls && make -s -j$(nproc)"
 _COREUTILS_RESULT = {"line": r"^@@RESULT (?P<result>\w*) (?P<name>\S+)$", "words": _AUTOMAKE_WORDS}
 _GIT_RUN = r"""
+built=$(sed -n "s/^GIT_EXEC_PATH='\(.*\)'$/\1/p" bin-wrappers/git)
+sed -i "s,$built,$PWD,g" bin-wrappers/*
 cd t
 for t in $FILES; do
     echo "$t" | grep -Eq -- "$ONLY" || continue
