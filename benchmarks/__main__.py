@@ -137,7 +137,7 @@ def shell_loop(name: str, shell: list[str], cwd: Path, samples: int, n: int) -> 
         return (many - few) / n
 
     row = measure(name, lambda: one(list), lambda: one(lambda c: under_ring3(c, cwd)), samples)
-    row.target, row.met = "at most 6 x", row.ratio <= 6
+    row.target, row.met = "at most 3 x", row.ratio <= 3
     return row
 
 
