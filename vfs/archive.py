@@ -199,6 +199,10 @@ class ArchiveNode(Inode):
 
     sb: ArchiveFS
     forgets = True
+    reads_show = False
+
+    def is_settled(self) -> bool:
+        return self.mode & S_IFMT in (S_IFREG, S_IFDIR, S_IFLNK)  # an archive never changes
 
     def __init__(
         self,
@@ -250,6 +254,8 @@ class ArchiveDir(ArchiveNode):
     """A directory, described by a member or made for those beneath it."""
 
     __slots__ = ("above", "entries")
+
+    steady = True
 
     def __init__(self, sb: ArchiveFS, mode: int, time: int, uid: int = 0, gid: int = 0, **more: Any) -> None:
         super().__init__(sb, S_IFDIR | mode & 0o7777, time, uid, gid, nlink=2, **more)

@@ -38,6 +38,10 @@ class OverlayDir(OverlayNode):
             self.ino = sb.number(self.key)
             self.lower = self.lowers[0][1]
 
+    @property
+    def steady(self) -> bool:  # type: ignore[override]
+        return not self.dead and all(directory.steady for _, directory in self.stack)
+
     def links(self) -> int:
         """Of a merged directory 1, which tells find(1) that nobody counted (as overlayfs)."""
         if self.dead:

@@ -229,6 +229,13 @@ class OverlayNode(Inode):
     def linkable(self) -> bool:  # type: ignore[override]
         return self.upper is not None and self.upper.linkable
 
+    @property
+    def reads_show(self) -> bool:  # type: ignore[override]
+        return self.real.reads_show
+
+    def is_settled(self) -> bool:
+        return self.real.is_settled()
+
     # -- attributes ------------------------------------------------------------------------------------------
 
     def take(self) -> None:
