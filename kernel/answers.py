@@ -128,6 +128,11 @@ class Answers:
         for at in self._by_inode.pop(inode, ()):
             self._write(at, bytes(_ENTRY.size), b"", b"")
 
+    def forget_places(self) -> None:
+        """Anybody may be somewhere else now (pivot_root): all get other numbers."""
+        self._contexts.clear()
+        self._cwds.clear()
+
     def forget_task(self, task: Task) -> None:
         """A task's credentials, root or working directory may be others now: so for all that share the latter."""
         fs = task.fs

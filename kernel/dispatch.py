@@ -25,7 +25,7 @@ from .handlers import (
 )
 from .layout import CONSTANTS
 from .loop import Interrupted, Running
-from .quiet import NAMES, PLACES, changes
+from .quiet import NAMES, PIVOT_ROOT, PLACES, changes
 from .table import KERNEL, REFUSE, SUP, TABLE, Sys
 from .task import FdRef, Task
 
@@ -275,6 +275,8 @@ class Dispatcher:
             self.kernel.answers.forget()
         if request.nr in PLACES:
             self.kernel.answers.forget_task(task)
+            if request.nr == PIVOT_ROOT:
+                self.kernel.answers.forget_places()
 
     def _on_socket(self, request: Request) -> bool:
         """Does the call name a socket that the network knows?"""

@@ -35,6 +35,7 @@ _CHANGES = {
     **{BY_NAME[name].nr: NOTHING for name in _NOTHING.split()},
     **{BY_NAME[name].nr: ATTRIBUTES for name in _ATTRIBUTES.split()},
 }
+PIVOT_ROOT = BY_NAME["pivot_root"].nr  # which moves other tasks too
 #: calls after which a task may be somebody else, or somewhere else
 PLACES = frozenset(
     BY_NAME[name].nr

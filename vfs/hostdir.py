@@ -71,6 +71,10 @@ class HostDir(HostNode):
     def host_stat(self) -> os.stat_result:
         return os.fstat(self._fd) if self._fd >= 0 else super().host_stat()
 
+    def is_settled(self) -> bool:
+        """Its times and links change with the names in it, of which its own watch tells."""
+        return self.names is not None and super().is_settled()
+
     def path_fd(self) -> int:
         return os.dup(self.dirfd())
 
