@@ -153,6 +153,7 @@ class Kernel:
         self.loop.stop()
         if threading.current_thread() is not self._thread:
             self._thread.join()
+        self.net.close_services()
         with self.lock:
             self.traps.flush()
             self.images.close()

@@ -90,6 +90,11 @@ def _split_port(text: str) -> tuple[str, int]:
     return where, int(port)
 
 
+def _is_local(name: str) -> bool:
+    """Is it a name of the host itself?"""
+    return name in ("localhost", normal(socket.gethostname())) or name.endswith(".localhost")
+
+
 class Egress:
     """See the module's text."""
 
@@ -106,6 +111,8 @@ class Egress:
         for rule in self.rules:
             if rule.allows_address(where):
                 return True
+            if where.loopback and rule.name == "*" and not rule.loopback:
+                continue
             if rule.name and rule.port in (0, where.port) and any(rule.allows_name(name) for name in names):
                 return True
         return False
@@ -153,8 +160,14 @@ class Egress:
         records: list[Record] | None,
         done: Found,
     ) -> None:
-        for record in records or ():
-            self._pins.setdefault(record[3], set()).add(name)
+        for record in list(records or ()):
+            if Endpoint(record[3], 0).loopback and not _is_local(name):
+                # Whoever owns the name would decide what of this host's is reached.
+                self._segment.log_once(f"name {name}: its address is the host's own loopback; left out")
+                assert records is not None
+                records.remove(record)
+            else:
+                self._pins.setdefault(record[3], set()).add(name)
         done(exists, records)
 
     # -- connections

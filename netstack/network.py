@@ -271,6 +271,11 @@ class Network:
             if found is None or not self.gone(found):
                 return found
 
+    def close_services(self) -> None:
+        """The sandbox ends: end what Python serves.  Without the sandbox's lock, for which a handler may be waiting."""
+        if self._segment is not None:
+            self._segment.worker.close()
+
     def close(self) -> None:
         """The sandbox ends."""
         for sock in list(self.sockets.values()):

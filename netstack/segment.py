@@ -273,8 +273,7 @@ class Segment:
         self.net.log_once(line)
 
     def close(self) -> None:
-        """The sandbox ends; the loop has stopped."""
-        self.worker.close()
+        """The sandbox ends; the loop has stopped, and so has the worker."""
         for published in self.published:
             published.close()
         if self._egress is not None:

@@ -95,7 +95,10 @@ class Service:
             self._segment.failed(self._what, e)
             sock.close()
         finally:
-            self._segment.connections -= 1
+            self._segment.net.loop.call_soon_threadsafe(self._ended)
+
+    def _ended(self) -> None:
+        self._segment.connections -= 1
 
 
 def _watched(protocol: asyncio.BaseProtocol, ended: asyncio.Future[None]) -> asyncio.BaseProtocol:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+#: seconds that a handler which does not await may still take when the sandbox ends
+PATIENCE = 5.0
+
+
 class Worker:
     """See the module's text."""
 
@@ -78,7 +82,9 @@ class Worker:
         loop.call_soon_threadsafe(loop.stop)
         if threading.current_thread() is self._thread:
             return
-        self._thread.join()
+        self._thread.join(PATIENCE)
+        if self._thread.is_alive():
+            return  # a handler that hangs without awaiting: the thread is a daemon, and ends with the process
         try:
             loop.run_until_complete(_end_all(loop))
         finally:
@@ -94,4 +100,4 @@ async def _end_all(loop: asyncio.AbstractEventLoop) -> None:
     if tasks:
         await asyncio.wait(tasks, timeout=2)
     await loop.shutdown_asyncgens()
-    await loop.shutdown_default_executor()
+    await asyncio.wait_for(loop.shutdown_default_executor(), PATIENCE)

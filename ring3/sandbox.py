@@ -403,6 +403,8 @@ class Sandbox(Hooking):
         if self._started:
             self._kernel.close()
         else:
+            self._kernel.net.close_services()
+            self._kernel.net.close()
             self._kernel.loop.close()
 
     def _free(self) -> None:

@@ -204,3 +204,41 @@ def test_every_kind_of_record_over_udp_and_tcp() -> None:
         ], done
         assert out[7].endswith("ip6.arpa. 60 IN PTR example.com.")
         assert int(out[8]) > 3000 and out[8] == out[9], "what does not fit into a datagram comes over TCP"
+
+
+def test_a_handler_that_waits_for_the_sandbox_does_not_hold_up_its_end() -> None:
+    entered = threading.Event()
+
+    async def writes(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        entered.set()
+        while True:
+            box.write_file("/tmp/x", b"x")  # wants the sandbox's lock
+            await asyncio.sleep(0)
+
+    box = ring3.Sandbox()
+    with box:
+        box.net.serve("w.example.com", 1, writes)
+        assert run(box, "import socket\nsocket.create_connection(('w.example.com', 1))\nprint('there')") == "there\n"
+        assert entered.wait(10)
+    assert not [t for t in threading.enumerate() if t.name == "ring3-services"]
+
+
+def test_a_sandbox_that_never_ran_anything_leaves_no_thread() -> None:
+    box = ring3.Sandbox()
+    box.net.serve("a.example.com", 1, echo)
+    _ = box._kernel.net.segment.worker.loop
+    box.close()
+    assert not [t for t in threading.enumerate() if t.name == "ring3-services"]
+
+
+def test_a_name_outside_does_not_lead_to_the_hosts_loopback() -> None:
+    lines: list[str] = []
+    with ring3.Sandbox(log=lines.append) as box:
+        box.net.allow("rebinding.example.com")
+        egress = box._kernel.net.segment.egress
+        given: list[Any] = []
+        records = [("rebinding.example.com", 1, 60, b"\x7f\0\0\1"), ("rebinding.example.com", 1, 60, b"\xc0\0\2\1")]
+        egress._resolved("rebinding.example.com", True, records, lambda *answer: given.append(answer))
+        assert [r[3] for r in given[0][1]] == [b"\xc0\0\2\1"]
+        assert egress.name_of(b"\xc0\0\2\1") and not egress.name_of(b"\x7f\0\0\1")
+    assert any("rebinding.example.com" in line for line in lines)
