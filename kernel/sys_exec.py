@@ -137,15 +137,16 @@ def prepare_program(
         path_inaccessible=start is not None and not name.startswith(b"/") and close_on_exec(t, start.fd),
     )  # fmt: skip
     exe = prepared.exe.vpath
-    creds, secure = exec_creds(t.creds, exe)  # type: ignore[arg-type]
+    creds, secure = exec_creds(t, exe)  # type: ignore[arg-type]
     return PendingExec(prepared, t, creds, secure, exe)  # type: ignore[arg-type]
 
 
-def exec_creds(old: Credentials, path: Path) -> tuple[Credentials, bool]:
+def exec_creds(t: Task, path: Path) -> tuple[Credentials, bool]:
     """bprm_fill_uid() and cap_bprm_creds_from_file(): the credentials after the exec, and AT_SECURE."""
-    new = old.copy()
+    new = t.creds.copy()
     inode = path.inode
-    if not path.mount.flags & MNT_NOSUID and inode.mode & (_S_ISUID | _S_ISGID):
+    marked = inode.mode & (_S_ISUID | _S_ISGID)
+    if marked and not path.mount.flags & MNT_NOSUID and not t.process.no_new_privs:
         inode.refresh()  # a write since then has taken them
         if inode.mode & _S_ISUID:
             new.euid = inode.uid

@@ -202,6 +202,12 @@ class Process:
         return min((fd for fd in self.core_fds if fd > 2), default=1 << 30)
 
     @property
+    def no_new_privs(self) -> bool:
+        """Has it called prctl(PR_SET_NO_NEW_PRIVS)? Where ring3 itself runs with that, which all inherit, nobody can
+        tell, and set-id bits count."""
+        return _says_no_new_privs(f"/proc/{self.pid}/status") and not _says_no_new_privs("/proc/self/status")
+
+    @property
     def brk_range(self) -> tuple[int, int] | None:
         return self.channel.brk_range() if self.channel is not None else None
 
@@ -233,6 +239,14 @@ class Process:
         except OSError:
             return False
         return True
+
+
+def _says_no_new_privs(path: str) -> bool:
+    try:
+        with open(path, "rb") as status:
+            return b"\nNoNewPrivs:\t1\n" in status.read()
+    except OSError:
+        return False
 
 
 def pidfd_getfd(pidfd: int, fd: int) -> int:

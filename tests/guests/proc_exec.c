@@ -339,6 +339,34 @@ static void auxiliary_vector(void) {
     STREQ(exe, self);
 }
 
+/* A set-user-ID program changes who one is, unless one has said that it must not. */
+static void set_user_id(void) {
+    if (geteuid()) return;
+    char exe[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    exe[n < 0 ? 0 : n] = 0;
+    OK(chmod(".", 0755));
+    int from = OK(open(exe, O_RDONLY | O_CLOEXEC)), to = OK(open("marked", O_WRONLY | O_CREAT | O_CLOEXEC, 0755));
+    char b[65536];
+    while ((n = read(from, b, sizeof b)) > 0) EQ(write(to, b, (size_t)n), n);
+    close(from);
+    close(to);
+    OK(chown("marked", 1234, 0));
+    OK(chmod("marked", 04755));
+    for (int keeps = 0; keeps < 2; keeps++) {
+        pid_t pid = fork();
+        if (!pid) {
+            if (keeps) OK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+            const char *said = strstr(get_file("/proc/self/status"), "NoNewPrivs:");
+            EQ(said && said[12] == '1', keeps);
+            execl("./marked", "marked", "--whoami", NULL);
+            _exit(99);
+        }
+        EXITED(pid, keeps ? 0 : 42);
+    }
+    OK(unlink("marked"));
+}
+
 static void from_exec_chain(void) {
     /* exec many times in one process: the pid stays */
     pid_t pid = fork();
@@ -362,12 +390,13 @@ static void from_exec_chain(void) {
 }
 
 int main(int argc, char **argv, char **envp) {
+    if (argc > 1 && !strcmp(argv[1], "--whoami")) return geteuid() == 1234 && getuid() == 0 ? 42 : (int)geteuid();
     if (argc > 1 && !strncmp(argv[1], "child-", 6)) return child_args(argc, argv, envp);
     main_argv = argv;
     main_envp = envp;
     if (!realpath(argv[0], self)) return 97;
     static const struct check_case cases[] = {
         CASE(arguments), CASE(state), CASE(errors), CASE(too_big), CASE(scripts), CASE(by_fd),
-        CASE(auxiliary_vector), CASE(from_exec_chain)};
+        CASE(auxiliary_vector), CASE(set_user_id), CASE(from_exec_chain)};
     return check_main(cases, sizeof cases / sizeof *cases, argc, argv);
 }

@@ -113,7 +113,7 @@ def status(scope: Scope) -> bytes:
         b"FDSize": b"%d" % _fd_size(scope),
         b"CapInh": b"%016x" % 0,
         b"CapAmb": b"%016x" % 0,
-        b"NoNewPrivs": b"%d" % bool(getattr(scope.process, "no_new_privs", False)),
+        b"NoNewPrivs": b"%d" % scope.process.no_new_privs,
         b"Seccomp": b"0",
         b"Seccomp_filters": b"0",
     }
