@@ -86,10 +86,14 @@ def _put_back(node: CowNode, saved: Saved) -> Saved:
     if data is not None and content is not None:
         if node.nlink and not data.linked:
             data.relinked()
-        put_back(data, content)
-        _, atime, mtime, ctime = times
-        data.set_times(ctime, atime, mtime)
-        data.ctime = ctime  # which may be an earlier one
+
+        def bytes_and_times() -> None:
+            put_back(data, content)
+            _, atime, mtime, ctime = times
+            data.set_times(ctime, atime, mtime)
+            data.ctime = ctime  # which may be an earlier one
+
+        node.restored(bytes_and_times)
         content = data.freeze()
     return (*saved[:-1], content)
 

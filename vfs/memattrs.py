@@ -15,6 +15,7 @@ from .stat import now_ns
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _DAY = 86400 * 10**9  # in ns
@@ -80,6 +81,15 @@ class MemoryAttributes(Inode):
                 self.xattrs.pop(CAPABILITY, None)
         if written is not False:
             self.lost = 0  # type: ignore[misc]
+
+    def restored(self, put_back: Callable[[], None]) -> None:
+        """`put_back()` makes the bytes what they were, which is no write of a guest's."""
+        lost = self.lost
+        self.data.watch_no_more()
+        put_back()
+        self.lost = 0  # type: ignore[misc]
+        if lost:
+            self.write_opened(lost)
 
     # -- extended attributes ---------------------------------------------------------------------------------
 

@@ -124,6 +124,7 @@ class MemData:
         if self._fd < 0:
             fd = self._pool.make(self.create())
             try:
+                fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NOATIME)  # what we read for ourselves is no access
                 self.fill(fd)
             except BaseException:
                 os.close(fd)
@@ -259,6 +260,12 @@ class MemData:
             self._written = False
             self._put_times(mark=True)
 
+    def watch_no_more(self) -> None:
+        """Forget that somebody watches, and what he might have seen."""
+        if self._kept is not None:
+            _, _, self.atime, self.mtime, self.ctime = self.stat()
+        self._kept, self._written = None, False
+
     def written(self) -> bool | None:
         """Has anybody written since watch_writes()? None: nobody has, and nobody who could has it open any more."""
         if self._kept is not None:
@@ -302,7 +309,11 @@ class MemData:
 
     def is_unused(self) -> bool:
         """Does nobody but us have the bytes open, by descriptor or mapping?"""
-        return self._fd < 0 or is_idle(self._fd)
+        return self._fd < 0 or (not self._is_watched() and is_idle(self._fd))
+
+    def _is_watched(self) -> bool:
+        """Would a guest's inotify see us open the memfd?"""
+        return self._pool.registry is not None and self._ident in self._pool.registry.pinned
 
     def try_idle(self, hard: bool = False) -> bool:
         """Turn the memfd back into bytes if nobody uses it; True if the descriptor was given back.
@@ -312,8 +323,8 @@ class MemData:
         fd = self._fd
         if fd < 0:
             return True
-        if self._pool.registry is not None and self._ident in self._pool.registry.pinned:
-            return False  # a guest's inotify would see us open it
+        if self._is_watched():
+            return False
         if self.linked:
             st = os.fstat(fd)
             if (st.st_size > _KEEP_SIZE and not hard) or st.st_blocks * 512 < st.st_size:

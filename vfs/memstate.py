@@ -75,12 +75,17 @@ def _put_back(inode: MemInode, saved: Saved) -> Saved:
         assert entries is not None
         inode.entries = entries.copy()
     elif isinstance(inode, MemFile):
-        if not inode.data.linked:
-            inode.data.relinked()
+        data = inode.data
+        if not data.linked:
+            data.relinked()
         assert content is not None
-        put_back(inode.data, content)
-        inode.data.set_times(ctime, atime, mtime)
-        inode.data.ctime = ctime  # which may be an earlier one
+
+        def bytes_and_times() -> None:
+            put_back(data, content)
+            data.set_times(ctime, atime, mtime)
+            data.ctime = ctime  # which may be an earlier one
+
+        inode.restored(bytes_and_times)
         return (*saved[:-1], inode.data.freeze())
     return saved
 

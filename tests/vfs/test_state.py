@@ -175,6 +175,37 @@ def test_several_snapshots(box: Box) -> None:
         Box(MemoryFS()).files.restore(snapshots[0])
 
 
+@pytest.mark.parametrize("kind", ["memory", "cow"])
+@pytest.mark.parametrize("opened", [False, True])
+def test_restoring_brings_times_and_privileges_back(kind: str, opened: bool) -> None:
+    """Also of a file that somebody has open, and whose set-id bits wait for a write."""
+    world = WORLDS[kind]()
+    try:
+        assert world.call("write", b"f", os.O_RDWR | os.O_CREAT, 0o644, b"one")[0] == "ok"
+        world.call("chmod", b"f", 0o4755)
+        place = world.place(b"f")
+        fd = world.open(b"f", os.O_RDWR)[0] if opened else -1
+        if opened:
+            place.inode.write_opened(stat.S_ISUID)
+        box = BoxFiles(world.vfs, nullcontext())
+        before = place.inode.getattr()
+        snapshot = box.snapshot()
+        while place.inode.getattr().ctime == before.ctime:
+            world.call("chmod", b"f", 0o600)  # until the kernel's clock has moved on
+        world.call("write", b"f", os.O_RDWR, 0, b"two, longer")
+        box.restore(snapshot)
+        after = place.inode.getattr()
+        assert [after.mode, after.atime, after.mtime, after.ctime, after.size] == [
+            before.mode, before.atime, before.mtime, before.ctime, before.size,
+        ]  # fmt: skip
+        if opened:
+            assert isinstance(fd, int)
+            os.write(fd, b"!")
+            os.close(fd)
+    finally:
+        world.close()
+
+
 def test_a_limited_filesystem() -> None:
     try:
         box = Box(MemoryFS(size="1m"))
