@@ -11,6 +11,7 @@ import struct
 
 from ..vfs.inode import err
 from ..vfs.openfile import OpenPath, SeqFile
+from ..vfs.stat import S_IFDIR
 from .handlers import NATIVE, Out, syscall
 from .layout import MAX_OUT
 from .sys_pyfile import CHUNK, about_to, pyfile, then, within_limit
@@ -53,7 +54,8 @@ def _readv(t: Task, fd: FdRef, iov: bytes | None, count: int, offset: int | None
     pairs = [pair for pair in parse_iov(iov, count) if pair[1]][:MAX_OUT]
     if not pairs:
         return 0
-    _check_rwf(flags, _RWF_HIPRI if isinstance(file, SeqFile) else _RWF)
+    # without read_iter there is no place for the others: do_loop_readv_writev()
+    _check_rwf(flags, _RWF_HIPRI if isinstance(file, SeqFile) or file.inode.kind == S_IFDIR else _RWF)
     about_to(t, file, fd, 1)
 
     def scatter(data: bytes) -> Result:

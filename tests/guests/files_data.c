@@ -150,6 +150,10 @@ static void odd_copies(void) {
     EQ(tee(99, dir, 0, 0), 0);
     FAILS(tee(99, dir, 0, 16), EINVAL);
     FAILS(sendfile(99, dir, NULL, 0), EBADF);
+    char byte;
+    struct iovec one = {&byte, 1};
+    FAILS(syscall(SYS_preadv2, dir, &one, 1, 0, 0, 2 /* RWF_DSYNC */), EOPNOTSUPP);
+    FAILS(syscall(SYS_preadv2, dir, &one, 1, 0, 0, 1 /* RWF_HIPRI */), EISDIR);
     FAILS(fallocate(dir, 1 | 8 /* KEEP_SIZE, COLLAPSE_RANGE */, 0, 1), EOPNOTSUPP);
     FAILS(fallocate(dir, 0, 0, 1), EBADF);
     close(dir);
