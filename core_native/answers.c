@@ -44,11 +44,22 @@ static int by_descriptor(struct thread *t, int fd, struct question *q)
 	return 1;
 }
 
+/* Another string of the call, behind the path and its NUL. */
+static int append(struct question *q, u64 text)
+{
+	u64 room = sizeof ((struct ring3_answer *)0)->path - q->length;
+	s64 length = copy_str((char *)q->path + q->length + 1, text, room);
+	if (length <= 0 || length >= (s64)room)
+		return 0;
+	q->length += 1 + length;
+	return 1;
+}
+
 /* The call's arguments by their kinds (kernel/table.py); the path goes into the slot.  0: this one does not take part. */
 static int read_question(struct thread *t, const struct call *c, const u8 *kinds, u32 argc, struct question *q)
 {
 	u32 keys = 0;
-	u64 path = 0;
+	u64 path = 0, text = 0;
 	int dirfd = AT_FDCWD;
 	*q = (struct question){.nr = c->nr};
 	for (u32 i = 0; i < argc; i++) {
@@ -56,6 +67,7 @@ static int read_question(struct thread *t, const struct call *c, const u8 *kinds
 		case K_FD: case K_DIRFD: dirfd = (int)c->a[i]; break;
 		case K_PTR: q->out = c->a[i]; break;
 		case K_PATH: case K_PATH_NULL: path = c->a[i]; break;
+		case K_STR: text = c->a[i]; break;
 		default: q->key[keys++ & 1] = (u32)c->a[i];
 		}
 	}
@@ -66,6 +78,8 @@ static int read_question(struct thread *t, const struct call *c, const u8 *kinds
 	if (length <= 0 || length > (s64)sizeof ((struct ring3_answer *)0)->path)
 		return 0;
 	q->length = length;
+	if (text && !append(q, text))
+		return 0;
 	if (*q->path != '/') {
 		if (dirfd != AT_FDCWD)
 			return 0;

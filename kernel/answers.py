@@ -29,7 +29,7 @@ from ..vfs.hostwatch import LIFETIME
 from .handlers import Out
 from .layout import ANSWERS, ANSWERS_OFFSET, OFFSETS, SIZES
 from .paths import record
-from .table import BY_NAME, TABLE
+from .table import TABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,24 +52,25 @@ _ENTRY = struct.Struct("<8I4xq")
 assert _AT["result"] + 8 - _AT["epoch"] == _ENTRY.size
 _U32 = struct.Struct("<I")
 #: errors that follow from what was found; ENOENT from there being nothing
-_FOUND_ERRORS = (errno.EACCES, errno.EROFS, errno.EINVAL)
+_FOUND_ERRORS = (errno.EACCES, errno.EROFS, errno.EINVAL, errno.ENODATA, errno.EOPNOTSUPP, errno.ERANGE)
 _MAX_NUMBERS = 4096
 #: seconds for which an answer is good that no host has a part in: relatime looks at whole days (fs/inode.c)
 _LONG = 3600.0
-#: calls that tell of a symlink itself, which never changes
-_LINKS = (BY_NAME["readlink"].nr, BY_NAME["readlinkat"].nr)
 
 
 class Shape:
-    """Which argument of a call is what: the path, the directory to start from, the buffer, and those of the key."""
+    """Which argument of a call is what: the path, a further string, the directory to start from, and the numbers."""
 
-    __slots__ = ("dirfd", "keys", "opens", "path")
+    __slots__ = ("dirfd", "keys", "opens", "path", "settled", "text")
 
     def __init__(self, call: Sys) -> None:
         kinds = [kind for kind, _ in call.args]
         self.dirfd = next((i for i, kind in enumerate(kinds) if kind in ("fd", "dirfd")), -1)
         self.path = next((i for i, kind in enumerate(kinds) if kind.startswith("path")), -1)
+        self.text = kinds.index("str") if "str" in kinds else -1
         self.keys = [i for i, kind in enumerate(kinds) if kind in ("int", "uint")]
+        # The answer has times, a size or file capabilities, which change without our being told.
+        self.settled = "stat" in call.name or "xattr" in call.name
         self.opens = call.name.startswith("open")  # only its failures are remembered
 
 
@@ -162,12 +163,14 @@ class Answers:
             self._served_by_fd(task, request, shape, args, result)
             return
         found = self._kernel.vfs.found
-        if found is None or len(name) > _MAX_PATH:
+        if found is None:
             return
         path = found[0]
         if name[0] != 47 and shape.dirfd >= 0 and args[shape.dirfd] is not None:
             return  # from a directory's descriptor
-        inode, data = None, b""
+        inode, data = None if path is None or not shape.settled else path.inode, b""
+        if path is not None and inode is not None and not (path.mount.settled and inode.is_settled()):
+            return
         if isinstance(result, OSError):
             if result.errno != errno.ENOENT if path is None else result.errno not in _FOUND_ERRORS:
                 return
@@ -178,27 +181,23 @@ class Answers:
             self._kernel.gifts.opened(task, name, request.args[shape.keys[0]], path.inode)
             return
         elif isinstance(result, Out):
-            value, data = result.ret, result.writes[0][1]
-            if request.nr not in _LINKS:
-                inode = path.inode
-                if not path.mount.settled or not inode.is_settled():
-                    return
+            value, data = result.ret, result.writes[0][1] if result.writes else b""
         else:
             value = int(result)
-        if len(data) <= _MAX_OUT:
-            self._remember(task, request, shape, name, value, data, inode)
+        key = name if shape.text < 0 else name + b"\0" + args[shape.text]
+        self._remember(task, request, shape, key, name[0] != 47, value, data, inode)
 
     def _served_by_fd(
         self, task: Task, request: Request, shape: Shape, args: tuple[Any, ...], result: Any
     ) -> None:
         """The like for an object that a descriptor stands for."""
         fd: FdRef | None = args[shape.dirfd] if shape.dirfd >= 0 else None
-        if fd is None or not isinstance(result, Out) or request.nr in _LINKS:
+        if fd is None or not isinstance(result, Out) or not shape.settled:
             return
         known = record(task, fd)
         if known is not None and known.path.mount.settled and known.inode.is_settled():
             name = struct.pack("<2Q", fd.dev, fd.ino)
-            self._remember(task, request, shape, name, result.ret, result.writes[0][1], known.inode)
+            self._remember(task, request, shape, name, False, result.ret, result.writes[0][1], known.inode)
 
     def _remember(
         self,
@@ -206,13 +205,16 @@ class Answers:
         request: Request,
         shape: Shape,
         name: bytes,
+        relative: bool,
         value: int,
         data: bytes,
         inode: Inode | None,
     ) -> None:
+        if len(name) > _MAX_PATH or len(data) > _MAX_OUT:
+            return
         context, cwd = self.place(task.creds, task.fs)
         self._set_place(task, context, cwd)
-        cwd_key = 0 if name[0] == 47 or 0 in name else cwd
+        cwd_key = cwd if relative else 0
         keys = [request.args[i] & 0xFFFFFFFF for i in shape.keys] + [0, 0]
         first = (request.raw[-1] + context * 0x9E3779B1 + cwd_key * 0x85EBCA6B & 0xFFFFFFFF) % ANSWERS
         head = _ENTRY.pack(

@@ -45,7 +45,7 @@ setgroups capset execve execveat
 """.split()
 )
 _OPEN, _OPENAT = BY_NAME["open"].nr, BY_NAME["openat"].nr
-_MAKES = os.O_CREAT | os.O_TMPFILE & ~os.O_DIRECTORY
+_TMPFILE = os.O_TMPFILE & ~os.O_DIRECTORY
 
 
 def changes(nr: int, args: tuple[int, ...]) -> int:
@@ -54,7 +54,6 @@ def changes(nr: int, args: tuple[int, ...]) -> int:
     if known is not None:
         return known
     if nr == _OPENAT or nr == _OPEN:
-        flags = args[2] if nr == _OPENAT else args[1]
-        if not flags & _MAKES:
-            return ATTRIBUTES if flags & (os.O_ACCMODE | os.O_TRUNC) else NOTHING
+        # A name that is made, and a file whose bytes may change, the vfs tells of by itself (create(), open_path()).
+        return NAMES if args[2 if nr == _OPENAT else 1] & _TMPFILE else NOTHING
     return NAMES

@@ -47,8 +47,8 @@ KINDS = (
 class Sys:
     """One system call: `name`, `nr`, `lane`, `args` [(kind, parameter)], `classes` (strace's %class names),
     `fn` (the core's function), `err` (errno when refused), `why` (of a refusal or a gap, for the docs), `remember` (the
-    core may give an answer again, kernel/answers.py: it has at most a path, a dirfd or fd, a ptr to write to and two
-    numbers)."""
+    core may give an answer again, kernel/answers.py: it has at most a path, a str, a dirfd or fd, a ptr to write to and
+    two numbers)."""
 
     __slots__ = ("name", "nr", "lane", "args", "classes", "fn", "err", "why", "remember")
 
@@ -213,8 +213,8 @@ S("umask", 95, SUP, "int", "")
 S("setxattr", 188, SUP, "path str inbuf:3 uint int", "file")
 S("lsetxattr", 189, SUP, "path str inbuf:3 uint int", "file")
 S("fsetxattr", 190, SUP, "fd str inbuf:3 uint int", "desc")
-S("getxattr", 191, SUP, "path str ptr uint", "file")
-S("lgetxattr", 192, SUP, "path str ptr uint", "file")
+S("getxattr", 191, SUP, "path str ptr uint", "file", remember=True)
+S("lgetxattr", 192, SUP, "path str ptr uint", "file", remember=True)
 S("fgetxattr", 193, SUP, "fd str ptr uint", "desc")
 S("listxattr", 194, SUP, "path ptr uint", "file")
 S("llistxattr", 195, SUP, "path ptr uint", "file")

@@ -349,6 +349,8 @@ class Vfs:
         if kind == S_IFREG:
             if inode.reads_show:
                 self.mounts.walks.opened(inode)
+            elif want & MAY_WRITE:
+                self.mounts.walks.cleared()  # it becomes another file: what was opened before does not show it
         else:
             flags &= ~os.O_TRUNC
         keep = ~(os.O_CREAT | os.O_EXCL | os.O_NOCTTY | os.O_CLOEXEC)

@@ -6,6 +6,7 @@
 #include "check.h"
 #include <pthread.h>
 #include <sys/fsuid.h>
+#include <sys/xattr.h>
 
 #define TIMES 6 /* as often as it takes for anybody to begin remembering */
 
@@ -385,6 +386,32 @@ static void many(void) {
     EQ(look(name), ENAMETOOLONG);
 }
 
+static long value(const char *path, const char *name) {
+    char b[100];
+    long n = 0;
+    for (int i = 0; i < TIMES; i++) n = getxattr(path, name, b, sizeof b);
+    return n < 0 ? -errno : n;
+}
+
+static void extended_attributes(void) {
+    put_file("e", "x");
+    EQ(value("e", "user.a"), -ENODATA);
+    EQ(value("e", "user.ab"), -ENODATA);
+    OK(setxattr("e", "user.a", "123", 3, 0));
+    EQ(value("e", "user.a"), 3);
+    EQ(value("e", "user.ab"), -ENODATA);
+    EQ(getxattr("e", "user.a", NULL, 0), 3);
+    FAILS(getxattr("e", "user.a", (char[2]){0}, 2), ERANGE);
+    int fd = OK(open("e", O_RDONLY | O_CLOEXEC));
+    OK(fsetxattr(fd, "user.ab", "12345", 5, 0));
+    EQ(value("e", "user.ab"), 5);
+    OK(fremovexattr(fd, "user.a"));
+    close(fd);
+    EQ(value("e", "user.a"), -ENODATA);
+    OK(unlink("e"));
+    EQ(value("e", "user.ab"), -ENOENT);
+}
+
 static void bad_arguments(void) {
     struct stat st;
     put_file("b", "x");
@@ -400,4 +427,5 @@ static void bad_arguments(void) {
 }
 
 MAIN(CASE(names_come_and_go), CASE(directories), CASE(symlinks), CASE(attributes), CASE(written), CASE(access_times),
-     CASE(permissions), CASE(directories_to_start_from), CASE(by_others), CASE(many), CASE(bad_arguments))
+     CASE(permissions), CASE(directories_to_start_from), CASE(by_others), CASE(many), CASE(extended_attributes),
+     CASE(bad_arguments))
