@@ -30,7 +30,7 @@ for host, p, kind in itertools.product(hosts, (port, 53, 80, 9), (socket.SOCK_ST
     def talk(host=host, p=p, kind=kind):
         for family, _, _, _, where in socket.getaddrinfo(host, p, type=kind, flags=socket.AI_NUMERICHOST):
             with socket.socket(family, kind) as s:
-                s.settimeout(1)
+                s.settimeout(0.2)
                 s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
                 for name, value in ((socket.SO_MARK, 1), (socket.SO_BINDTODEVICE, b"lo\0"), (socket.SO_BINDTODEVICE, b"dummy0\0")):
                     try:
