@@ -44,6 +44,8 @@ REQ_CALL, REQ_ENTER, REQ_EXIT = CONSTANTS["REQ_CALL"], CONSTANTS["REQ_ENTER"], C
 REQ_CLASSIFY, REQ_FORK, REQ_THREAD = CONSTANTS["REQ_CLASSIFY"], CONSTANTS["REQ_FORK"], CONSTANTS["REQ_THREAD"]
 REQ_UID, REQ_SITE = CONSTANTS["REQ_UID"], CONSTANTS["REQ_SITE"]
 REQ_EXEC_ARGS, REQ_IMAGE, REQ_MAP = CONSTANTS["REQ_EXEC_ARGS"], CONSTANTS["REQ_IMAGE"], CONSTANTS["REQ_MAP"]
+#: requests whose answer is no error number; 0 stands for "nothing special"
+_HARMLESS = (REQ_CLASSIFY, REQ_UID, REQ_SITE)
 _CLONE_FS = 0x200
 _EXEC_CALLS = (59, 322)
 
@@ -166,6 +168,9 @@ class Dispatcher:
         self.kernel.current = task
         try:
             self._serve(task, request)
+        except Exception as e:  # of ours: the guest must not wait for ever
+            self.kernel.report(e, f"in request {request.kind} (call {request.nr}) of {name_of(task)}")
+            self.answer(task, request, 0 if request.kind in _HARMLESS else -errno.EIO)
         finally:
             self.kernel.current = None
 

@@ -121,9 +121,10 @@ class Images:
         except Large:
             known = self._analyses.get(identity)
             if known is None:
-                from .analyses import Analysis
-
-                known = self._analyses[identity] = Analysis(self._kernel, fd, cache)
+                known = self._begin(fd, cache)
+                if known is None:
+                    return None
+                self._analyses[identity] = known
             return None if known.over else known
         except Exception:
             return None  # who asks for the file says so
@@ -131,6 +132,18 @@ class Images:
             self._ready.clear()
         self._ready.add(identity)
         return None
+
+    def _begin(self, fd: int, cache: RewriteCache) -> Analysis | None:
+        """Begin an analysis; None where no further Python can be started, and all calls of the file trap."""
+        from .analyses import Analysis
+
+        try:
+            return Analysis(self._kernel, fd, cache)
+        except OSError as e:
+            self._kernel.log_once(
+                f"large files' system calls are not rewritten, which makes them slower: {e.strerror}: {e.filename}"
+            )
+            return None
 
     def to_wait_for(self, files: Iterable[Opened | None]) -> list[Analysis]:
         """The analyses that a program waits for before it starts: of itself and of its interpreter."""

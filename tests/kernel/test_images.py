@@ -85,3 +85,15 @@ def test_an_analysis_that_takes_too_long(tmp_path: Path, monkeypatch: pytest.Mon
         pids = [a._pid for a in box._kernel.images._analyses.values()]
     assert (done.returncode, done.stdout) == (0, "done\n")
     assert pids and not [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
+
+
+def test_no_further_python_to_analyse_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interpreter that may not be executed again (below a directory of somebody else's): the calls trap."""
+    monkeypatch.setattr(site_cache, "_shared", [RewriteCache(str(tmp_path / "cache"))])
+    monkeypatch.setattr(images, "LARGE", 1000)
+    monkeypatch.setattr(analyses.sys, "executable", "/etc/passwd")
+    lines: list[str] = []
+    with ring3.Sandbox(log=lines.append) as box:
+        done = box.run(["sh", "-c", "ls / >/dev/null && echo done"], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "done\n"
+    assert len(lines) == 1 and "not rewritten, which makes them slower: Permission denied: /etc/passwd" in lines[0]
