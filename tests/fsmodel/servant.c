@@ -475,6 +475,11 @@ static void start_slots(void) {
         if (child) continue;
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         close_range(0, OWN_FDS - 1, 0);
+        /* The wish to die with its parent goes with a change of ids (prctl(2)): the end of its pipe tells it too. */
+        for (int i = 0; i < SLOTS; i++) {
+            close(ask[i][1]);
+            close(answer[i][0]);
+        }
         if (slot == 2 && set_user()) die("changing the user");
         if (open("/a", O_RDWR | O_NONBLOCK) != 0 && slot != 2) die("opening a");
         open("/d", O_RDONLY | O_DIRECTORY);
