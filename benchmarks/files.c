@@ -2,6 +2,7 @@
  * that one took. What is prepared before (a file of 1 MiB, a directory of 1,000 entries) does not count.
  */
 #define _GNU_SOURCE
+#include "measure.h"
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -16,17 +17,6 @@
 enum { BIG = 1 << 20, PAGE = 4096, ENTRIES = 1000 };
 static char data[BIG];
 static int fd;
-
-static void die(const char *what) {
-    perror(what);
-    exit(1);
-}
-
-static double now(void) {
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double)ts.tv_sec * 1e9 + (double)ts.tv_nsec;
-}
 
 static void directory(void) {
     char name[32];

@@ -3,6 +3,7 @@
  * stream (64 KiB one way).
  */
 #define _GNU_SOURCE
+#include "measure.h"
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -19,17 +20,6 @@ enum { SMALL = 64, BIG = 65536 };
 static char data[BIG];
 static struct sockaddr_in here = {.sin_family = AF_INET};
 static socklen_t size = sizeof here;
-
-static void die(const char *what) {
-    perror(what);
-    exit(1);
-}
-
-static double now(void) {
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double)ts.tv_sec * 1e9 + (double)ts.tv_nsec;
-}
 
 static int bound(int kind) {
     int s = socket(AF_INET, kind, 0), yes = 1;

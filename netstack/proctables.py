@@ -169,10 +169,15 @@ def if_inet6_table(net: Network) -> bytes:
     ).encode()
 
 
+def _in_use(net: Network, family: int) -> tuple[int, int]:
+    """How many TCP and UDP sockets of a family there are."""
+    tcp, udp = (len(list(inet_sockets(net, family, kind))) for kind in (SOCK_STREAM, SOCK_DGRAM))
+    return tcp, udp
+
+
 def sockstat_table(net: Network) -> bytes:
     """/proc/net/sockstat"""
-    tcp = len(list(inet_sockets(net, AF_INET, SOCK_STREAM)))
-    udp = len(list(inet_sockets(net, AF_INET, SOCK_DGRAM)))
+    tcp, udp = _in_use(net, AF_INET)
     return (
         f"sockets: used {len(net.sockets)}\nTCP: inuse {tcp} orphan 0 tw 0 alloc {tcp} mem 0\n"
         f"UDP: inuse {udp} mem 0\nUDPLITE: inuse 0\nRAW: inuse 0\nFRAG: inuse 0 memory 0\n"
@@ -181,8 +186,7 @@ def sockstat_table(net: Network) -> bytes:
 
 def sockstat6_table(net: Network) -> bytes:
     """/proc/net/sockstat6"""
-    tcp = len(list(inet_sockets(net, AF_INET6, SOCK_STREAM)))
-    udp = len(list(inet_sockets(net, AF_INET6, SOCK_DGRAM)))
+    tcp, udp = _in_use(net, AF_INET6)
     return (
         f"TCP6: inuse {tcp}\nUDP6: inuse {udp}\nUDPLITE6: inuse 0\nRAW6: inuse 0\nFRAG6: inuse 0 memory 0\n"
     ).encode()

@@ -25,7 +25,7 @@ from .zone import Zone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from ..kernel.task import FdRef, Task
     from .capture import Capture
@@ -231,12 +231,16 @@ class Segment:
         """A datagram from a guest came over the wire."""
         if self.capture is not None:
             self.capture.datagram(source, dest, data)
+        self._through_weather("to", dest.host, partial(self._take, data, source, dest))
+
+    def _through_weather(self, way: str, host: bytes, arrives: Callable[[], None]) -> None:
+        """A datagram to or from a host arrives as often, and as late, as the weather there has it."""
         if self.climate.fair:
-            self._take(data, source, dest)
+            arrives()
             return
-        name = self.climate_name(dest.host)
-        for delay in self.climate.at(name).deliveries(self.climate.datagram_dice(f"to {name}")):
-            self.net.loop.call_later(delay, partial(self._take, data, source, dest))
+        name = self.climate_name(host)
+        for delay in self.climate.at(name).deliveries(self.climate.datagram_dice(f"{way} {name}")):
+            self.net.loop.call_later(delay, arrives)
 
     def _take(self, data: bytes, source: Endpoint, dest: Endpoint) -> None:
         host = self._host_at(dest)
@@ -250,12 +254,7 @@ class Segment:
 
     def deliver(self, source: Endpoint, dest: Endpoint, data: bytes) -> None:
         """A datagram from a virtual host to the guest; in the loop's thread.  Nobody there: it is lost."""
-        if self.climate.fair:
-            self._put(source, dest, data)
-            return
-        name = self.climate_name(source.host)
-        for delay in self.climate.at(name).deliveries(self.climate.datagram_dice(f"from {name}")):
-            self.net.loop.call_later(delay, partial(self._put, source, dest, data))
+        self._through_weather("from", source.host, partial(self._put, source, dest, data))
 
     def _put(self, source: Endpoint, dest: Endpoint, data: bytes) -> None:
         if self.capture is not None:

@@ -17,15 +17,7 @@
 #define SYS_listmount 458
 #endif
 
-static char base[PATH_MAX];
-
-static const char *at(const char *name) {
-    static char buf[8][PATH_MAX + 64];
-    static int turn;
-    char *b = buf[turn++ & 7];
-    snprintf(b, PATH_MAX + 64, "%s/%s", base, name);
-    return b;
-}
+#include "places.h"
 
 /* The line of mountinfo for the mount point `place` (the last one), or "". */
 static const char *info(const char *place) {

@@ -4,15 +4,7 @@
 #include <sys/mount.h>
 #include <sys/pidfd.h>
 
-static char base[PATH_MAX];
-
-static const char *at(const char *name) {
-    static char buf[8][PATH_MAX + 64];
-    static int turn;
-    char *b = buf[turn++ & 7];
-    snprintf(b, PATH_MAX + 64, "%s/%s", base, name);
-    return b;
-}
+#include "places.h"
 
 /* The optional fields of a mount point's last line in mountinfo, with groups numbered in the order of their sight. */
 static const char *fields(const char *name) {

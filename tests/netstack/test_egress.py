@@ -8,26 +8,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from guestpython import PYTHON, TIME_LIMIT, run
 
 import ring3
 from ring3.netstack.address import Endpoint, parse_address
 from ring3.netstack.egress import Rule
-
-PYTHON = sys.executable
-TIME_LIMIT = 60.0
-
-
-def run(box: ring3.Sandbox, code: str) -> str:
-    """Run Python code in a guest; what it printed."""
-    done = box.run([PYTHON, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=TIME_LIMIT)
-    assert done.returncode == 0, done
-    return str(done.stdout)
 
 
 @contextlib.contextmanager

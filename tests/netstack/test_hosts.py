@@ -7,23 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import sys
 import threading
 from typing import Any
 
 import pytest
+from guestpython import TIME_LIMIT, run
 
 import ring3
-
-PYTHON = sys.executable
-TIME_LIMIT = 60.0
-
-
-def run(box: ring3.Sandbox, code: str) -> str:
-    """Run Python code in a guest; what it printed."""
-    done = box.run([PYTHON, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=TIME_LIMIT)
-    assert done.returncode == 0, done
-    return str(done.stdout)
 
 
 def tool(name: str) -> str:

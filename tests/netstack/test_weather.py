@@ -11,24 +11,14 @@ import random
 import shutil
 import struct
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from guestpython import PYTHON, TIME_LIMIT, run
 
 import ring3
 from ring3.netstack.capture import checksum
 from ring3.netstack.weather import Climate, Weather
-
-PYTHON = sys.executable
-TIME_LIMIT = 90.0
-
-
-def run(box: ring3.Sandbox, code: str) -> str:
-    """Run Python code in a guest; what it printed."""
-    done = box.run([PYTHON, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=TIME_LIMIT)
-    assert done.returncode == 0, done
-    return str(done.stdout)
 
 
 async def mirror(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
