@@ -212,7 +212,7 @@ static void contexts(void) {
         makecontext(&threads[i], worker, 0);
     }
     handle_info(SIGALRM, preempt, SA_RESTART);
-    struct itimerval it = {{0, 1000}, {0, 1000}};
+    struct itimerval it = {{0, 4000}, {0, 4000}}; /* long enough to get on between two, on a busy machine too */
     getcontext(&home);
     if (!back) {
         back = 1;
