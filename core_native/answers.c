@@ -90,26 +90,11 @@ static int read_question(struct thread *t, const struct call *c, const u8 *kinds
 	return 1;
 }
 
-static int same(const u8 *a, const u8 *b, u32 n)
-{
-	for (; n >= 8; n -= 8, a += 8, b += 8) {
-		u64 x, y;
-		memcpy(&x, a, 8);
-		memcpy(&y, b, 8);
-		if (x != y)
-			return 0;
-	}
-	for (; n; n--)
-		if (*a++ != *b++)
-			return 0;
-	return 1;
-}
-
 static int is_answer(const struct ring3_answer *a, const struct question *q, u32 epoch, u32 context)
 {
 	return a->epoch == epoch && a->nr == q->nr && a->key[0] == q->key[0] && a->key[1] == q->key[1] &&
 	       a->context == context && a->cwd == q->cwd && a->path_len == q->length &&
-	       same(a->path, q->path, q->length);
+	       same_bytes(a->path, q->path, q->length);
 }
 
 /* Copy an entry's answer out, if it is one and nobody wrote meanwhile. */
@@ -137,7 +122,7 @@ static void check_answer(struct thread *t, struct call *c, const struct question
 	s64 asked = supervise(t, &again, REQ_CALL);
 	if (asked == -ERESTARTSYS || __atomic_load_n(&world()->epoch, __ATOMIC_ACQUIRE) != epoch)
 		return;
-	if (asked != result || (length && !copy_in(theirs, q->out, length) && !same(theirs, out, length)))
+	if (asked != result || (length && !copy_in(theirs, q->out, length) && !same_bytes(theirs, out, length)))
 		die("an answer differs from the supervisor's, of call", c->nr);
 }
 

@@ -243,6 +243,7 @@ void traps_forget(u64 addr, u64 size);
 
 /* util.c */
 void *memcpy(void *to, const void *from, size_t n);
+int same_bytes(const u8 *a, const u8 *b, u64 n);
 void *memset(void *to, int c, size_t n);
 void *memmove(void *to, const void *from, size_t n);
 size_t strlen(const char *s);

@@ -19,7 +19,9 @@ static core_fn *const functions[] = {CORE_FUNCTIONS(ENTRY)};
 int is_core_fd(struct thread *t, int fd)
 {
 	struct proc *p = t->proc;
-	return fd >= 0 && (fd == p->sock || fd == p->exe || (unlikely(p->ngifts && fd >= (int)p->soft_nofile) && gift_owns(p, fd)));
+	if (fd < 0)
+		return 0;
+	return fd == p->sock || fd == p->exe || (unlikely(p->ngifts && fd >= (int)p->soft_nofile) && gift_owns(p, fd));
 }
 
 /* The call exactly as the guest made it; -ERESTARTSYS when a signal is recorded first. */

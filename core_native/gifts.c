@@ -51,12 +51,7 @@ int gift_owns(struct proc *p, int fd)
 
 static int matches(const struct gift *g, const u8 *path, u32 length, u32 flags)
 {
-	if (g->known.flags != flags || g->known.path_len != length)
-		return 0;
-	for (u32 i = length; i--;)
-		if (g->known.path[i] != path[i])
-			return 0;
-	return 1;
+	return g->known.flags == flags && g->known.path_len == length && same_bytes(g->known.path, path, length);
 }
 
 /* open(2) of an absolute path.  1: done, with this result. */

@@ -108,6 +108,10 @@ enum {
 
 #define RLIMIT_NOFILE 7
 #define SOL_SOCKET 1
+#define AF_UNIX 1
+#define AF_INET 2
+#define AF_INET6 10
+#define UIO_MAXIOV 1024
 #define SCM_RIGHTS 1
 #define MSG_DONTWAIT 0x40
 #define MSG_NOSIGNAL 0x4000

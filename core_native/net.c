@@ -14,9 +14,6 @@
 #define MSG_TRUNC 0x20
 #define MSG_ERRQUEUE 0x2000
 #define MSG_WAITFORONE 0x10000
-#define UIO_MAXIOV 1024
-#define AF_INET 2
-#define AF_INET6 10
 #define MAX_RW_COUNT 0x7ffff000UL
 
 struct mmsghdr_ {

@@ -7,15 +7,12 @@
  */
 #include "core.h"
 
-#define AF_UNIX 1
-#define SOL_SOCKET 1
 #define SO_ERROR 4
 #define SO_LINGER 13
 #define SO_DOMAIN 39
 #define IPPROTO_TCP 6
 #define TCP_NODELAY 1
 #define TCP_CORK 3
-#define UIO_MAXIOV 1024
 
 /* netstack/options.py hands the first two down */
 enum { BIT_NODELAY = 1, BIT_CORK = 2, BIT_SHUT = 4 /* shutdown(SHUT_WR) */, BIT_RESET = 8 /* the peer has answered with RST */ };

@@ -10,6 +10,22 @@ void *memcpy(void *to, const void *from, size_t n)
 	return to;
 }
 
+/* Are n bytes the same? */
+int same_bytes(const u8 *a, const u8 *b, u64 n)
+{
+	for (; n >= 8; n -= 8, a += 8, b += 8) {
+		u64 x, y;
+		memcpy(&x, a, 8);
+		memcpy(&y, b, 8);
+		if (x != y)
+			return 0;
+	}
+	for (; n; n--)
+		if (*a++ != *b++)
+			return 0;
+	return 1;
+}
+
 void *memset(void *to, int c, size_t n)
 {
 	void *at = to;

@@ -256,8 +256,8 @@ class Dispatcher:
                 result = handler(task, *args)
         except BaseException as e:
             self._settle_names(task, request)
-            if call is not None and call.remember and args and request.sink is None and isinstance(e, OSError):
-                self.kernel.answers.served(task, request, args, e)
+            if isinstance(e, OSError):
+                self._note_answer(task, request, call, args, e)
             self._failed(task, request, call, e)
             return
         if hasattr(result, "send"):
@@ -267,9 +267,15 @@ class Dispatcher:
                 task.blocked = running
             return
         self._settle_names(task, request)
-        if call is not None and call.remember and request.sink is None:
-            self.kernel.answers.served(task, request, args, result)
+        self._note_answer(task, request, call, args, result)
         self.answer(task, request, result)
+
+    def _note_answer(
+        self, task: Task, request: Request, call: Sys | None, args: tuple[Any, ...], result: Any
+    ) -> None:
+        """The handler of a call got `args`, and this came of it: the core may be able to say it by itself next time."""
+        if call is not None and call.remember and args and request.sink is None:
+            self.kernel.answers.served(task, request, args, result)
 
     def _settle_names(self, task: Task, request: Request) -> None:
         """Part of a call was done: what it may have changed is not remembered any more."""

@@ -43,12 +43,13 @@ class Gift:
 
     __slots__ = ("fd", "flags", "ident", "image", "path", "rewritable")
 
-    def __init__(self, wanted: Open, fd: int, rewritable: bool, image: Rewrite | None) -> None:
+    def __init__(
+        self, wanted: Open, fd: int, st: os.stat_result, rewritable: bool, image: Rewrite | None
+    ) -> None:
         self.path, self.flags = wanted
         self.fd = fd
         self.rewritable = rewritable
         self.image = image
-        st = os.fstat(fd)
         self.ident = st.st_dev, st.st_ino
 
     def pack(self, file: int, image: int) -> bytes:
@@ -101,8 +102,9 @@ class Gifts:
         if kernel.vfs.found is None or not _is_plain(path.inode):
             os.close(fd)
             return None
-        rewritable = kernel.images.is_rewritable(fd, os.fstat(fd))
-        return Gift(wanted, fd, rewritable, kernel.images.rewritten(fd) if rewritable else None)
+        st = os.fstat(fd)
+        rewritable = kernel.images.is_rewritable(fd, st)
+        return Gift(wanted, fd, st, rewritable, kernel.images.rewritten(fd) if rewritable else None)
 
     def ended(self, process: Process) -> None:
         """A program ends, or executes another: what it opened first it is given when it runs again."""

@@ -233,11 +233,8 @@ class Guests:
             self.register(process, pid)
         self._kernel.traps.ended(process)
         pending = process.pending_exec
-        waiting = (
-            self._kernel.images.to_wait_for((pending.prepared.exe, pending.prepared.interp))
-            if pending
-            else []
-        )
+        prepared = None if pending is None or pending.prepared.ready else pending.prepared
+        waiting = [] if prepared is None else self._kernel.images.to_wait_for((prepared.exe, prepared.interp))
         if waiting:
 
             async def later() -> None:

@@ -14,14 +14,14 @@ from struct import Struct
 
 from .plan import PAGE
 
-ET_EXEC, ET_DYN = 2, 3
-EM_X86_64 = 62
-PT_LOAD, PT_INTERP, PT_GNU_STACK = 1, 3, 0x6474E551
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .mapping import Mapping
     from .rewrite import Rewrite
 
+ET_EXEC, ET_DYN = 2, 3
+EM_X86_64 = 62
+PT_LOAD, PT_INTERP, PT_GNU_STACK = 1, 3, 0x6474E551
 PF_X, PF_W, PF_R = 1, 2, 4
 PATH_MAX = 4096
 MAX_PHDRS_BYTES = 65536

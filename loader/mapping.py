@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .rewrite import Rewrite
 
 Range = tuple[int, int]
+CORE: Range = CORE_BASE, CORE_END
 
 
 class Unmappable(Exception):
@@ -155,9 +156,6 @@ def put(plan: Plan, image: ElfImage, rewritten: Rewrite | None, file: int, bias:
         raise Unmappable(why)
     chosen.place(plan, file, bias, replace=file > 0)
     return chosen
-
-
-CORE: Range = CORE_BASE, CORE_END
 
 
 def below(top: int, size: int, taken: list[Range]) -> int:

@@ -126,6 +126,11 @@ class Prepared:
         self.comm = b""
         self._rewrites: list[Rewrite | None] = []
 
+    @property
+    def ready(self) -> bool:
+        """Is the rewritten text found?"""
+        return bool(self._rewrites)
+
     def find_rewrites(self, rewriter: Callable[[Opened], Rewrite | None]) -> None:
         """Ask for the rewritten text of the files, as ``layout`` does, which then need not."""
         if not self._rewrites:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import select
 import socket
-import struct
 
 from .address import AF_INET, AF_INET6, Endpoint, address_text, err, parse_address
 from .hosts import normal
@@ -27,9 +26,7 @@ if TYPE_CHECKING:
     from .inet import InetSock
     from .segment import Segment
 
-_CHUNK = 1 << 18
 FLOWS_MAX = 512
-_RESET = struct.pack("ii", 1, 0)
 
 
 class Rule:
@@ -212,6 +209,8 @@ class Egress:
             client = Endpoint(sock.local.host, sock.local.port)
             self._segment.start_link(end, attempt.socket, client, where)
             return
+        from .relay import relay  # asyncio costs start-up time
+
         self._segment.worker.start(relay(end, attempt.socket))
 
     # -- datagrams
@@ -268,30 +267,6 @@ class Attempt:
     def drop(self) -> None:
         """Nobody wants it any more."""
         self.socket.close()
-
-
-async def relay(end: socket.socket, outside: socket.socket) -> None:
-    """Move bytes both ways until both are done; what breaks on one side breaks on the other."""
-    import asyncio
-
-    loop = asyncio.get_running_loop()
-
-    async def pump(source: socket.socket, sink: socket.socket) -> None:
-        while data := await loop.sock_recv(source, _CHUNK):
-            await loop.sock_sendall(sink, data)
-        sink.shutdown(socket.SHUT_WR)
-
-    pumps = [asyncio.ensure_future(pump(end, outside)), asyncio.ensure_future(pump(outside, end))]
-    try:
-        await asyncio.gather(*pumps)
-    except OSError:
-        outside.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-    finally:
-        for pumping in pumps:
-            pumping.cancel()
-        await asyncio.wait(pumps)
-        outside.close()
-        end.close()
 
 
 class Flow:

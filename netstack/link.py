@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
+
+from .relay import both_ways
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,11 +23,10 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 16
 _SLICES = 50  # a second: how finely a bandwidth is dealt out
-_RESET = struct.pack("ii", 1, 0)
 _LOOK_AGAIN = 0.02  # seconds after which what is cut or stalled looks at the weather again
 
 
-class Reset(Exception):
+class Reset(ConnectionResetError):
     """The weather ends the connection."""
 
 
@@ -43,23 +43,11 @@ class Link:
             side.setblocking(False)
         if self._flow is not None:
             self._flow.opened()
-        pumps = [
-            asyncio.ensure_future(self._pump(end, far, True)),
-            asyncio.ensure_future(self._pump(far, end, False)),
-        ]
-        try:
-            await asyncio.gather(*pumps)
-        except (OSError, Reset):
-            if self._flow is not None:
-                self._flow.reset()
-            if far.family != socket.AF_UNIX:
-                far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        finally:
-            for pump in pumps:
-                pump.cancel()
-            await asyncio.wait(pumps)
-            far.close()
-            end.close()
+        await both_ways(end, far, self._pump(end, far, True), self._pump(far, end, False), self._broken)
+
+    def _broken(self) -> None:
+        if self._flow is not None:
+            self._flow.reset()
 
     async def _pump(self, source: socket.socket, sink: socket.socket, outward: bool) -> None:
         loop = asyncio.get_running_loop()

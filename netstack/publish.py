@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import select
 import socket
-import struct
 
 from .address import AF_INET, AF_INET6, LOOPBACK4, LOOPBACK6, Endpoint, err, parse_address
 from .hosts import GATEWAY4, GATEWAY6
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 _AT_A_TIME = 64
 #: clients of a published datagram port that are remembered
 CLIENTS_MAX = 1024
-_RESET = struct.pack("ii", 1, 0)  # struct linger: closing resets
 _FIRST_PORT = 61000  # of the gateway's, behind which clients of datagram ports stand
 
 
@@ -87,7 +85,9 @@ class PublishedStream:
                 return
             with connection:
                 if not self._hand_in(connection, _seen_as(client)):
-                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                    from .relay import close_resets  # asyncio costs start-up time
+
+                    close_resets(connection)
 
     def _hand_in(self, connection: socket.socket, client: Endpoint) -> bool:
         net = self._segment.net

@@ -320,7 +320,7 @@ def test_terminals_settings() -> None:
           "--- SIGALRM {si_signo=SIGALRM, si_code=SI_KERNEL} ---", "+++ killed by SIGALRM +++"]),
         ("seq 99999 | :; exit 0", 0, ["= -1 EPIPE (Broken pipe)", "--- SIGPIPE {si_signo=SIGPIPE, {USER}} ---",
                                       "+++ killed by SIGPIPE +++"]),
-        ("sleep 5 & kill -STOP $!; kill -KILL $!", 0,
+        ("sleep 5 & kill -STOP $!; kill -KILL $!; wait", 0,
          ["kill(P, SIGSTOP) = 0", "--- SIGSTOP {si_signo=SIGSTOP, {USER}} ---", "--- stopped by SIGSTOP ---",
           "+++ killed by SIGKILL +++"]),
     ],

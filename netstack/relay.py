@@ -1,0 +1,59 @@
+"""Bytes that go both ways between a guest's end and another one.
+
+Layer: netstack, beneath egress.py, publish.py and link.py.  May touch: the two ends, in the worker's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+_CHUNK = 1 << 18
+_LINGER_NONE = struct.pack("ii", 1, 0)  # struct linger
+
+
+def close_resets(connection: socket.socket) -> None:
+    """Closing it will tell the peer by a RST."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NONE)
+
+
+async def both_ways(
+    end: socket.socket,
+    far: socket.socket,
+    outward: Coroutine[Any, Any, None],
+    inward: Coroutine[Any, Any, None],
+    broken: Callable[[], None] = lambda: None,
+) -> None:
+    """Run the two directions until both are done, then close both ends; when one fails (OSError), `broken()` hears of
+    it and what breaks on one side breaks on the other."""
+    pumps = [asyncio.ensure_future(outward), asyncio.ensure_future(inward)]
+    try:
+        await asyncio.gather(*pumps)
+    except OSError:
+        broken()
+        if far.family != socket.AF_UNIX:
+            close_resets(far)
+    finally:
+        for pump in pumps:
+            pump.cancel()
+        await asyncio.wait(pumps)
+        far.close()
+        end.close()
+
+
+async def relay(end: socket.socket, outside: socket.socket) -> None:
+    """Move bytes both ways until both are done."""
+    await both_ways(end, outside, _pump(end, outside), _pump(outside, end))
+
+
+async def _pump(source: socket.socket, sink: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    while data := await loop.sock_recv(source, _CHUNK):
+        await loop.sock_sendall(sink, data)
+    sink.shutdown(socket.SHUT_WR)
