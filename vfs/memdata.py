@@ -25,9 +25,12 @@ from .inode import err
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeVar
 
     from .files import FileRegistry
     from .state import Blob
+
+    _T = TypeVar("_T")
 
 _MFD_EXEC = 0x10  # Linux 6.3; without it vm.memfd_noexec may take the right to be mapped executable away
 _flags = os.MFD_CLOEXEC | _MFD_EXEC
@@ -191,9 +194,13 @@ class MemData:
         flags = (
             flags & ~(os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_DIRECTORY) | os.O_CLOEXEC | os.O_NOCTTY
         )
-        try:
+
+        def opened() -> int:
             # self.fd() each time: to make room, idle memfds go, and this one is idle still.
-            return self._pool.retry(lambda: os.open(f"/proc/self/fd/{self.fd()}", flags))
+            return os.open(f"/proc/self/fd/{self.fd()}", flags)
+
+        try:
+            return self._unseen(lambda: self._pool.retry(opened)) if flags & os.O_TRUNC else self._pool.retry(opened)
         except OSError as e:
             # tmpfs takes O_DIRECT only from Linux 6.6 on.
             if e.errno != errno.EINVAL or not flags & os.O_DIRECT:
@@ -275,9 +282,24 @@ class MemData:
         written, self._written = self._written, False
         return True if written else None
 
+    def _unseen(self, change: Callable[[], _T]) -> _T:
+        """`change()` alters the bytes for somebody whose privileges are settled: written() does not tell of it."""
+        _, _, atime, mtime, _ = self.stat()
+        if self._kept is None:
+            return change()
+        self._kept, self.atime, self.mtime = None, atime, mtime
+        self._put_times()
+        try:
+            return change()
+        finally:
+            self.watch_writes()
+
     def truncate(self, size: int, now: int) -> None:
         """Cut or extend with a hole; mtime and ctime become now."""
         self.changing()
+        self._unseen(lambda: self._cut(size, now))
+
+    def _cut(self, size: int, now: int) -> None:
         if self._fd < 0 and size == 0:
             self._data = b""
             self.mtime = self.ctime = now

@@ -207,8 +207,7 @@ class ShmData(MemData):
     def has(self, data: bytes) -> bool:
         return False
 
-    def truncate(self, size: int, now: int) -> None:
-        self.changing()
+    def _cut(self, size: int, now: int) -> None:
         if self._fd < 0 and not self._size and not size:
             self.mtime = self.ctime = now
         else:

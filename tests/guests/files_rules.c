@@ -163,6 +163,20 @@ static void privileges_of_another(void) {
         close(f);
     });
     EQ(mode_of("o"), 06777);
+    IN_CHILD({ /* opened by a stranger, truncated by us */
+        OK(seteuid(1234));
+        int f = OK(open("o", O_RDWR));
+        OK(seteuid(0));
+        OK(truncate("o", 5));
+        EQ(mode_of("o"), 06777);
+        close(OK(open("o", O_WRONLY | O_TRUNC)));
+        EQ(mode_of("o"), 06777);
+        OK(seteuid(1234));
+        EQ(write(f, "x", 1), 1);
+        EQ(mode_of("o"), 0777);
+        close(f);
+    });
+    OK(chmod("o", 06777));
     OK(chown("o", 1, -1));
     EQ(mode_of("o"), 0777);
     OK(chmod("o", 06767));
