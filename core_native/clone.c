@@ -234,6 +234,7 @@ static s64 clone_vm_process(struct thread *t, struct call *c, struct clone_args 
 	np->exe = p->exe;
 	np->sock = p->sock;
 	np->soft_nofile = p->soft_nofile;
+	np->has_tcp = p->has_tcp;
 	memcpy(np->fd_class, p->fd_class, p->soft_nofile < FD_TABLE ? p->soft_nofile : FD_TABLE);
 	struct thread *nt = thread_new(np);
 	s64 r = -EAGAIN;

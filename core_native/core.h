@@ -86,6 +86,7 @@ struct gift {
 struct proc {
 	u32 rx_lock; /* receiving descriptors, moving the core's own */
 	u32 initial; /* started by init: its parent is nobody */
+	u32 has_tcp; /* it has had a connected TCP socket */
 	u32 split;   /* its threads may differ in credentials or directories: new ones are told of */
 	int sock, exe;
 	int pid;
@@ -322,6 +323,8 @@ s64 message_size(struct thread *t, struct call *c);
 s64 tcp_send(struct thread *t, struct call *c);
 s64 tcp_shutdown(struct thread *t, struct call *c);
 void tcp_was_reset(int fd);
+void tcp_ends(struct thread *t, int fd);
+void tcp_exits(struct thread *t);
 u32 fd_bits(struct thread *t, int fd);
 int is_core_fd(struct thread *t, int fd);
 

@@ -71,7 +71,12 @@ u32 fd_bits(struct thread *t, int fd)
 }
 
 /* A socket is connected: the host kernel's from now on. */
-void fd_connected(struct thread *t, u64 fd) { t->proc->fd_class[fd] = FD_NATIVE | (t->proc->fd_class[fd] & CLASS_TCP); }
+void fd_connected(struct thread *t, u64 fd)
+{
+	u8 tcp = t->proc->fd_class[fd] & CLASS_TCP;
+	t->proc->has_tcp |= tcp;
+	t->proc->fd_class[fd] = FD_NATIVE | tcp;
+}
 
 u32 fd_class(struct thread *t, int fd)
 {

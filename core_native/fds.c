@@ -13,6 +13,13 @@ static void forget(struct thread *t, int fd)
 		t->proc->fd_class[fd] = FD_UNKNOWN;
 }
 
+/* What `fd` was is about to end. */
+static void ends(struct thread *t, int fd)
+{
+	if (t->proc->has_tcp && fd >= 0 && fd < FD_TABLE && t->proc->fd_class[fd] == (FD_NATIVE | CLASS_TCP))
+		tcp_ends(t, fd);
+}
+
 static void same_class(struct thread *t, int from, s64 to)
 {
 	if (to >= 0 && to < FD_TABLE)
@@ -24,6 +31,7 @@ s64 fn_close(struct thread *t, struct call *c)
 	int fd = (int)c->a[0];
 	if (is_core_fd(t, fd))
 		return -EBADF;
+	ends(t, fd);
 	forget(t, fd);
 	/* close(2) must not be started twice: it is never restarted, also where a signal is recorded. */
 	return sys(NR_close, fd);
@@ -72,6 +80,8 @@ s64 fn_dup2(struct thread *t, struct call *c)
 	int from = (int)c->a[0], to = (int)c->a[1];
 	if (is_core_fd(t, from) || is_core_fd(t, to))
 		return -EBADF;
+	if (from != to)
+		ends(t, to);
 	s64 r = native(t, c);
 	if (r >= 0 && from != to)
 		same_class(t, from, r);

@@ -9,11 +9,6 @@
 #define CONTROL 3
 #define EXE 4
 
-struct pollfd_ {
-	int fd;
-	short events, revents;
-};
-
 static void report(u32 kind, u32 token, int pid, int status)
 {
 	struct ring3_event event = {kind, token, pid, status};

@@ -184,6 +184,11 @@ struct cmsghdr_ {
 	s32 level, type;
 };
 
+struct pollfd_ {
+	int fd;
+	short events, revents;
+};
+
 struct kstat_ {
 	u64 dev, ino, nlink;
 	u32 mode, uid, gid, pad;

@@ -147,6 +147,7 @@ static s64 take_connection(struct thread *t, int listener, struct ring3_peer *pe
 	if (flags & SOCK_NONBLOCK)
 		sys(NR_fcntl, control.fd, F_SETFL, O_NONBLOCK);
 	u8 internet = peer->addr[0] == AF_INET || peer->addr[0] == AF_INET6;
+	t->proc->has_tcp |= internet;
 	if (control.fd < FD_TABLE)
 		t->proc->fd_class[control.fd] = FD_NATIVE | (internet ? CLASS_TCP : 0);
 	return control.fd;
@@ -180,6 +181,25 @@ s64 fn_accept4(struct thread *t, struct call *c)
 	return fd_bits(t, fd) & CLASS_LISTENER ? accept_call(t, c) : supervise(t, c, REQ_CALL);
 }
 s64 fn_accept(struct thread *t, struct call *c) { return fn_accept4(t, c); }
+
+/* connect(2): the supervisor's; one that was connected and is no more gets a new pair at its number. */
+s64 fn_connect(struct thread *t, struct call *c)
+{
+	int fd = (int)c->a[0];
+	u8 *class = t->proc->fd_class;
+	if (is_core_fd(t, fd))
+		return -EBADF;
+	s64 fresh = supervise(t, c, REQ_CALL);
+	if (fresh <= 0)
+		return fresh;
+	s64 r = sys(NR_dup3, fresh, fd, sys(NR_fcntl, fd, F_GETFD, 0) & 1 /* FD_CLOEXEC */ ? O_CLOEXEC : 0);
+	if (r >= 0 && fd < FD_TABLE)
+		class[fd] = fresh < FD_TABLE ? class[fresh] : FD_UNKNOWN;
+	if (fresh < FD_TABLE)
+		class[fresh] = FD_UNKNOWN;
+	sys(NR_close, fresh);
+	return r < 0 ? r : 0;
+}
 
 /* -- receiving datagrams */
 

@@ -13,9 +13,18 @@
 #define IPPROTO_TCP 6
 #define TCP_NODELAY 1
 #define TCP_CORK 3
+#define POLLIN 1
+#define POLLRDHUP 0x2000
+#define CLOCK_MONOTONIC_COARSE 6
 
-/* netstack/options.py hands the first two down */
-enum { BIT_NODELAY = 1, BIT_CORK = 2, BIT_SHUT = 4 /* shutdown(SHUT_WR) */, BIT_RESET = 8 /* the peer has answered with RST */ };
+/* netstack/options.py hands the first two and the last down */
+enum {
+	BIT_NODELAY = 1,
+	BIT_CORK = 2,
+	BIT_SHUT = 4,  /* shutdown(SHUT_WR) */
+	BIT_RESET = 8, /* the peer has answered with RST */
+	BIT_ABORT = 16 /* close(2) is to reset: SO_LINGER with 0 */
+};
 
 struct linger_ {
 	s32 on, bits;
@@ -44,6 +53,12 @@ static int is_pair(int fd)
 	return !option(NR_getsockopt, fd, SOL_SOCKET, SO_DOMAIN, &domain, sizeof domain) && domain == AF_UNIX;
 }
 
+static s64 change_bits(int fd, s32 bit, int on)
+{
+	s32 bits = get_bits(fd);
+	return set_bits(fd, on ? bits | bit : bits & ~bit);
+}
+
 /* -- TCP_NODELAY and TCP_CORK: servers set and clear them with every answer */
 
 static int is_flag(struct thread *t, struct call *c)
@@ -55,10 +70,23 @@ static int is_flag(struct thread *t, struct call *c)
 
 static s32 flag_bit(struct call *c) { return (int)c->a[2] == TCP_NODELAY ? BIT_NODELAY : BIT_CORK; }
 
+/* SO_LINGER is the supervisor's; whether closing resets is kept with the pair. */
+static s64 set_linger(struct thread *t, struct call *c)
+{
+	struct linger_ wanted = {0, 0};
+	int fd = (int)c->a[0];
+	copy_in(&wanted, c->a[3], sizeof wanted);
+	s64 r = supervise(t, c, REQ_CALL);
+	return r || !is_pair(fd) ? r : change_bits(fd, BIT_ABORT, wanted.on && !wanted.bits);
+}
+
 s64 fn_setsockopt(struct thread *t, struct call *c)
 {
 	int fd = (int)c->a[0];
 	s32 value;
+	if ((int)c->a[1] == SOL_SOCKET && (int)c->a[2] == SO_LINGER && (s32)c->a[4] >= 8 && !is_core_fd(t, fd) &&
+	    (fd_bits(t, fd) & CLASS_TCP))
+		return set_linger(t, c);
 	if (!is_flag(t, c) || (s32)c->a[4] < 4 || copy_in(&value, c->a[3], sizeof value))
 		return supervise(t, c, REQ_CALL);
 	if (fd_class(t, fd) != FD_NATIVE) { /* not connected: what a listener hands down is the supervisor's */
@@ -70,8 +98,7 @@ s64 fn_setsockopt(struct thread *t, struct call *c)
 	s64 r = option(NR_setsockopt, fd, IPPROTO_TCP, (int)c->a[2], &value, sizeof value);
 	if (r != -EOPNOTSUPP) /* the host's own */
 		return r;
-	s32 bits = get_bits(fd);
-	return set_bits(fd, value ? bits | flag_bit(c) : bits & ~flag_bit(c));
+	return change_bits(fd, flag_bit(c), value);
 }
 
 s64 fn_getsockopt(struct thread *t, struct call *c)
@@ -157,12 +184,66 @@ s64 tcp_send(struct thread *t, struct call *c)
 	return r == -EPIPE ? broken(t, c, flags) : r;
 }
 
+/* What waits at `fd`: POLLRDHUP when the peer has ended the connection, POLLIN when it is not read to its end. */
+static s32 waiting_at(int fd)
+{
+	struct pollfd_ p = {fd, POLLIN | POLLRDHUP, 0};
+	return sys(NR_poll, &p, 1, 0) > 0 ? p.revents : 0;
+}
+
+/* Note that this side ended the connection, `first` or not: whoever did is left in TIME_WAIT (netstack/endings.py). */
+static void note_end(struct thread *t, int fd, int first)
+{
+	struct ring3_proc_page *page = (struct ring3_proc_page *)t->proc->chan;
+	struct kstat_ st;
+	u64 now[2] = {0, 0};
+	if (sys(NR_fstat, fd, &st))
+		return;
+	sys(NR_clock_gettime, CLOCK_MONOTONIC_COARSE, now);
+	u64 i = __atomic_fetch_add(&page->closed_count, 1, __ATOMIC_RELAXED) % RING3_CLOSED_SOCKETS;
+	page->closed_ino[i] = st.ino;
+	page->closed_at[i] = ((now[0] * 1000000000 + now[1]) & ~1UL) | (u64)first;
+}
+
 /* shutdown(2): from then on EPIPE is the guest's own doing. */
 s64 tcp_shutdown(struct thread *t, struct call *c)
 {
-	int fd = (int)c->a[0];
+	int fd = (int)c->a[0], first = !(waiting_at(fd) & POLLRDHUP);
 	s64 r = native(t, c);
-	if (!r && c->a[1] && is_pair(fd))
-		set_bits(fd, get_bits(fd) | BIT_SHUT);
+	if (!r && c->a[1] && is_pair(fd)) {
+		change_bits(fd, BIT_SHUT, 1);
+		note_end(t, fd, first);
+	}
 	return r;
+}
+
+/* A descriptor of a connection is about to be closed. */
+void tcp_ends(struct thread *t, int fd)
+{
+	if (!is_pair(fd))
+		return;
+	s32 bits = get_bits(fd);
+	if (bits & BIT_ABORT) { /* the supervisor sees to it that the peer hears of a reset, if it is the last one */
+		struct call ask_for = {NR_close, {fd, 0, 0, 0, 0, 0}, 0, 0, NULL};
+		put_call(t, &ask_for, REQ_CALL);
+	} else if (!(bits & BIT_SHUT)) {
+		note_end(t, fd, !waiting_at(fd)); /* what was not read is a reset, after which nobody waits */
+	}
+}
+
+/* All of them are. */
+void tcp_exits(struct thread *t)
+{
+	struct proc *p = t->proc;
+	if (!p->has_tcp)
+		return;
+	for (u32 fd = 0; fd < FD_TABLE && fd < p->soft_nofile; fd++)
+		if (p->fd_class[fd] == (FD_NATIVE | CLASS_TCP))
+			tcp_ends(t, fd);
+}
+
+s64 fn_exit_group(struct thread *t, struct call *c)
+{
+	tcp_exits(t);
+	return native(t, c);
 }

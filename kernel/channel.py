@@ -15,6 +15,7 @@ import struct
 from ._libc import ffi
 from .layout import (
     CHANNEL_SIZE,
+    CLOSED_SOCKETS,
     CONSTANTS,
     LARGE_PLAN_OFFSET,
     MAX_OUT,
@@ -176,6 +177,16 @@ class Channel:
         counts = struct.unpack_from(f"<{TRAP_SITES}Q", self._view, at)
         self._view[at : at + size] = bytes(size)
         return counts
+
+    def closed_sockets(self) -> list[tuple[int, int]]:
+        """The TCP sockets that were closed last: inode number, and when (see ring3_proc_page)."""
+        at = _PROC["closed_count"]
+        if self.closed or not any(self._view[at : at + 8]):
+            return []
+        inodes, times = (
+            struct.unpack_from(f"<{CLOSED_SOCKETS}Q", self._view, _PROC[n]) for n in ("closed_ino", "closed_at")
+        )
+        return [(ino, when) for ino, when in zip(inodes, times, strict=True) if ino]
 
     # -- requests
 

@@ -282,6 +282,7 @@ class Guests:
         process.alive = False
         process.interrupt_all()
         self._kernel.traps.ended(process)
+        self._kernel.net.endings.process_ended(process)
         if (hooks := self._kernel.installed_hooks) is not None:
             hooks.gone(process)
         self._kernel.gifts.ended(process)

@@ -34,6 +34,8 @@ MAX_OUT = 32
 #: among slots that hardly anybody uses
 PLAN_OFFSET, LARGE_PLAN_OFFSET = SLOT_SIZE + SLOT_DATA, CHANNEL_SIZE // 2
 TRAP_SITES = 512
+#: TCP sockets whose end is remembered, for each process: a power of two
+CLOSED_SOCKETS = 128
 #: the table of kernel/answers.py: entries, and where they begin behind the world page
 ANSWERS, ANSWERS_OFFSET = 16384, 4096
 #: files that are opened ahead for a program: kernel/gifts.py
@@ -63,6 +65,11 @@ C_STRUCTS: dict[str, list[Field]] = {
         # system call sites that trapped (core_native/sites.c): where they are and how often; 0 where there is none
         ("trap_site", "u64", TRAP_SITES),
         ("trap_count", "u64", TRAP_SITES),
+        # a ring of the TCP sockets that were closed last (core_native/tcp.c): inode numbers, and when (CLOCK_MONOTONIC,
+        # nanoseconds) with bit 0 for one that ended its connection first
+        ("closed_count", "u64", 1),
+        ("closed_ino", "u64", CLOSED_SOCKETS),
+        ("closed_at", "u64", CLOSED_SOCKETS),
     ],
     # One per thread.  Words are grouped by writer, one cache line apart.
     "ring3_slot": [
@@ -251,6 +258,7 @@ CONSTANTS: dict[str, int] = {
     "RING3_MAX_OUT": MAX_OUT,
     "RING3_LARGE_PLAN_OFFSET": LARGE_PLAN_OFFSET,
     "RING3_TRAP_SITES": TRAP_SITES,
+    "RING3_CLOSED_SOCKETS": CLOSED_SOCKETS,
     "RING3_ANSWERS": ANSWERS,
     "RING3_MAX_GIFTS": MAX_GIFTS,
     "RING3_ANSWERS_OFFSET": ANSWERS_OFFSET,

@@ -156,7 +156,9 @@ def sys_connect(t: Task, fd: FdRef, address: bytes | None, length: int) -> Resul
         UnixSock(t.sandbox.net, AF_UNIX, SOCK_STREAM, 0).refuse_connect(t, raw)
         return 0
     done = sock.connect(t, raw, fd)
-    return _connected(sock, done) if isinstance(done, int) else _connected_later(sock, done)
+    if isinstance(done, int):
+        return _connected(sock, done)
+    return InstallFd(done.detach()) if isinstance(done, socket.socket) else _connected_later(sock, done)
 
 
 def _connected(sock: Sock, ret: int) -> Out:
@@ -207,6 +209,13 @@ def sys_accept(t: Task, fd: FdRef, *_rest: int) -> Result:
     if not sock.connects:
         raise err(errno.EOPNOTSUPP)
     return NetCall(t.sandbox.net.descriptor_class(fd.dev, fd.ino))
+
+
+@socket_call("close")
+def sys_close(t: Task, fd: FdRef) -> Result:
+    """close(2) of a connection with SO_LINGER of 0: its core asks before it does so (core_native/tcp.c)."""
+    t.sandbox.net.endings.reset(fd.ino)
+    return NATIVE
 
 
 def give_back(value: bytes, address: int, room: tuple[int, bytes | None]) -> Out:

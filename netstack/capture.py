@@ -101,6 +101,7 @@ class Flow:
         self._capture = capture
         self._ends = (client, server)
         self._next = [0, 0]  # sequence numbers, of the client and of the server
+        self._reset = False
 
     def _send(self, outward: bool, flags: int, data: bytes = b"") -> None:
         me = 0 if outward else 1
@@ -132,5 +133,7 @@ class Flow:
         self._send(not outward, _ACK)
 
     def reset(self) -> None:
-        """The end of it."""
-        self._send(False, _RST | _ACK)
+        """The end of it, told once."""
+        if not self._reset:
+            self._reset = True
+            self._send(False, _RST | _ACK)

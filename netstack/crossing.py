@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from ..kernel.task import FdRef, Task
     from .hosts import StreamService
-    from .inet import InetSock
     from .segment import Segment
+    from .tcp import TcpSock
 
 #: seconds after which Linux gives up (tcp_syn_retries of 6)
 TIMEOUT = 127.0
@@ -26,7 +26,7 @@ TIMEOUT = 127.0
 class Crossing:
     """One connection that is being made to a virtual host."""
 
-    def __init__(self, segment: Segment, sock: InetSock, where: Endpoint, service: StreamService) -> None:
+    def __init__(self, segment: Segment, sock: TcpSock, where: Endpoint, service: StreamService) -> None:
         self._segment, self._sock, self._where, self._service = segment, sock, where, service
         self._name = segment.climate_name(where.host)
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from ..kernel.task import FdRef, Task
     from .dns import Found
-    from .inet import InetSock
     from .segment import Segment
+    from .tcp import TcpSock
 
 FLOWS_MAX = 512
 
@@ -169,7 +169,7 @@ class Egress:
 
     # -- connections
 
-    def connect(self, sock: InetSock, t: Task, where: Endpoint, fd: FdRef) -> int | Awaitable[int]:
+    def connect(self, sock: TcpSock, t: Task, where: Endpoint, fd: FdRef) -> int | Awaitable[int]:
         """connect(2) to a host outside."""
         sock.prepare(t, where)
         attempt = Attempt(self._segment, where)
@@ -182,7 +182,7 @@ class Egress:
         attempt.then = lambda: self._settle(sock, where, attempt, stuffed)
         return -errno.EINPROGRESS
 
-    async def _wait(self, sock: InetSock, where: Endpoint, attempt: Attempt) -> int:
+    async def _wait(self, sock: TcpSock, where: Endpoint, attempt: Attempt) -> int:
         await attempt.ended
         if attempt.error:
             raise err(attempt.error)
@@ -192,7 +192,7 @@ class Egress:
         self._join(sock, where, attempt)
         return 0
 
-    def _settle(self, sock: InetSock, where: Endpoint, attempt: Attempt, stuffed: int) -> None:
+    def _settle(self, sock: TcpSock, where: Endpoint, attempt: Attempt, stuffed: int) -> None:
         """A connection that is not waited for has come about, or not."""
         if sock.end is None:  # closed meanwhile
             attempt.drop()
@@ -201,7 +201,7 @@ class Egress:
         if not attempt.error:
             self._join(sock, where, attempt)
 
-    def _join(self, sock: InetSock, where: Endpoint, attempt: Attempt) -> None:
+    def _join(self, sock: TcpSock, where: Endpoint, attempt: Attempt) -> None:
         end = self._segment.net.hand_over(sock)
         sock.established(where, sock.connecting)
         end.setblocking(False)
@@ -211,7 +211,7 @@ class Egress:
             return
         from .relay import relay  # asyncio costs start-up time
 
-        self._segment.worker.start(relay(end, attempt.socket))
+        self._segment.worker.start(relay(end, attempt.socket, self._segment.net.endings.poison))
 
     # -- datagrams
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ..kernel.task import FdRef, Task
-    from .inet import InetSock
     from .network import Network
+    from .tcp import TcpSock
 
 _FIRST, _LAST = 2, 250  # 10.0.0.2 and on
 
@@ -146,7 +146,7 @@ class TcpService:
     def room(self) -> bool:
         return True
 
-    def connect(self, sock: InetSock, t: Task, where: Endpoint, fd: FdRef) -> int | Awaitable[int]:
+    def connect(self, sock: TcpSock, t: Task, where: Endpoint, fd: FdRef) -> int | Awaitable[int]:
         """connect(2), also one that is not to wait: for the other machine's answer, which comes at once."""
         attempt = Attempt(self._net, sock, where)
         self._member.ask(attempt)
@@ -156,7 +156,7 @@ class TcpService:
 class Attempt:
     """One connection that is being made: `end` is the copy of the socket's end, or of a link's, for the listener."""
 
-    def __init__(self, net: Network, sock: InetSock, where: Endpoint) -> None:
+    def __init__(self, net: Network, sock: TcpSock, where: Endpoint) -> None:
         from ..kernel.loop import Event
 
         self._net, self._sock, self.where = net, sock, where

@@ -33,8 +33,14 @@ class Reset(ConnectionResetError):
 class Link:
     """Moves bytes between a guest's `end` and the `far` one.  `weather()` is asked again and again."""
 
-    def __init__(self, weather: Callable[[], Weather], dice: Random, flow: Flow | None) -> None:
-        self._weather, self._dice, self._flow = weather, dice, flow
+    def __init__(
+        self,
+        weather: Callable[[], Weather],
+        dice: Random,
+        flow: Flow | None,
+        poison: Callable[[socket.socket], None],
+    ) -> None:
+        self._weather, self._dice, self._flow, self._poison = weather, dice, flow, poison
         self._moved = 0
 
     async def run(self, end: socket.socket, far: socket.socket) -> None:
@@ -45,9 +51,10 @@ class Link:
             self._flow.opened()
         await both_ways(end, far, self._pump(end, far, True), self._pump(far, end, False), self._broken)
 
-    def _broken(self) -> None:
+    def _broken(self, side: socket.socket) -> None:
         if self._flow is not None:
             self._flow.reset()
+        self._poison(side)
 
     async def _pump(self, source: socket.socket, sink: socket.socket, outward: bool) -> None:
         loop = asyncio.get_running_loop()

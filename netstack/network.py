@@ -15,9 +15,10 @@ import socket
 
 from ..kernel.layout import CONSTANTS
 from .address import AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, LOOPBACK6, SOCK_STREAM, Endpoint, address_text
+from .endings import Endings
 from .hosts import OWN4, OWN6
 from .ports import Ports
-from .sock import CLOSED, CONNECTED, LISTENING, Sock, identity
+from .sock import CLOSED, CONNECTED, FRESH, LISTENING, Sock, identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Network:
         self.bound_inodes: dict[tuple[int, int], UnixSock] = {}
         self.netlink_ports: dict[int, NetlinkSock] = {}
         self._netlink_wire: NetlinkWire | None = None
+        self.endings = Endings(self, kernel)
         self._connected = 0
         self._sweep_at = _SWEEP_MIN
 
@@ -155,17 +157,24 @@ class Network:
 
             sock = NetlinkSock(self, family, kind, protocol)
         else:
-            from .inet import InetSock
+            sock = _inet_class(kind)(self, family, kind, protocol)
+        return sock, self._pair(sock)
 
-            sock = InetSock(self, family, kind, protocol)
+    def _pair(self, sock: Sock) -> socket.socket:
+        """A new pair for `sock`; the guest's end."""
         # Datagrams too go over a pair that says when its other end is closed.
-        host = socket.SOCK_STREAM if kind == SOCK_STREAM else socket.SOCK_SEQPACKET
-        theirs, ours = socket.socketpair(socket.AF_UNIX, host | socket.SOCK_CLOEXEC)
-        sock.end = ours
+        host = socket.SOCK_STREAM if sock.type == SOCK_STREAM else socket.SOCK_SEQPACKET
+        theirs, sock.end = socket.socketpair(socket.AF_UNIX, host | socket.SOCK_CLOEXEC)
         sock.ident = identity(theirs.fileno())
         self.sockets[sock.ident] = sock
         self.watch(sock)
-        return sock, theirs
+        return theirs
+
+    def renew(self, sock: Sock) -> socket.socket:
+        """`sock` is connected, or listens, and is to be as it was at first; the guest's end of its new pair."""
+        self._forget(sock)
+        sock.state, sock.stuffed = FRESH, 0
+        return self._pair(sock)
 
     def watch(self, sock: Sock, extra: int = 0, ready: Callable[[], None] | None = None) -> None:
         """Release `sock` when its pair hangs up; call `ready()` on the events `extra`."""
@@ -185,11 +194,16 @@ class Network:
 
     def release(self, sock: Sock) -> None:
         """The last descriptor of `sock` was closed: forget it."""
+        self._forget(sock)
+        sock.released()
+
+    def _forget(self, sock: Sock) -> None:
+        """What `sock` has of the host's is given back."""
         self.unwatch(sock)
         if self.sockets.pop(sock.ident, None) is not None and sock.native:
             self._connected -= 1
+        sock.state = CLOSED
         backlog, sock.backlog = sock.backlog, None
-        sock.released()
         if backlog is not None:
             backlog.close()
         if sock.end is not None:
@@ -224,11 +238,16 @@ class Network:
 
     def sweep(self) -> None:
         """Drop the records of connected sockets that no longer exist."""
+        self.endings.expire()
         live = _live_sockets()
         if live is None:
             return
+        noted = self.endings.noted()
         for sock in [s for s in self.sockets.values() if s.native and s.ident[1] not in live]:
-            self.release(sock)
+            del self.sockets[sock.ident]
+            self._connected -= 1
+            if not self.endings.waits(sock, noted):
+                sock.released()
         self._sweep_at = max(_SWEEP_MIN, 2 * self._connected)
 
     # -- finding ---------------------------------------------------------------------------------------------
@@ -288,6 +307,16 @@ class Network:
             self.member.close()
         if self._segment is not None:
             self._segment.close()
+
+
+def _inet_class(kind: int) -> type[InetSock]:
+    if kind == SOCK_STREAM:
+        from .tcp import TcpSock
+
+        return TcpSock
+    from .udp import UdpSock
+
+    return UdpSock
 
 
 def _live_sockets() -> set[int] | None:

@@ -45,6 +45,7 @@ CAP_NET_ADMIN = 12
 BOOL, INT, CONST = range(3)
 _I = struct.Struct("<i")
 _TIMEVAL = struct.Struct("<qq")
+ABORT = struct.pack("<ii", 1, 0)  # SO_LINGER by which closing resets
 
 
 class Option:
@@ -375,5 +376,7 @@ def apply_inherited(end: socket.socket, options: dict[tuple[int, int], bytes]) -
         if size is not None:
             end.setsockopt(SOL_SOCKET, name, _I.unpack(size)[0])
     flags = sum(bit for name, bit in ((1, 1), (3, 2)) if any(options.get((IPPROTO_TCP, name), b"")))
+    if options.get((SOL_SOCKET, SO_LINGER)) == ABORT:
+        flags |= 16
     if flags:
         end.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("<ii", 1, flags))  # where core_native/tcp.c looks

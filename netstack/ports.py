@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .inet import InetSock
     from .network import Network
+    from .tcp import TcpSock
 
 #: ip_local_port_range
 EPHEMERAL = range(32768, 61000)
@@ -70,7 +71,7 @@ class Ports:
 
     def _bury(self, port: int) -> None:
         """Let go of what is on `port` and has been closed by now."""
-        connections = False
+        connections = bool(self._net.endings.waiting)
         for other in self.holders(port):
             connections |= other.native
             if not other.native:
@@ -103,15 +104,16 @@ class Ports:
             return True
         return False
 
-    def listener(self, host: bytes, port: int) -> InetSock | None:
+    def listener(self, host: bytes, port: int) -> TcpSock | None:
         """Who gets a connection to (host, port): the most exact address; among equals (SO_REUSEPORT) in turn."""
-        best, found = 0, []
+        best = 0
+        found: list[TcpSock] = []
         for sock in self._held.get(port, ()):
             score = sock.accepts(host) if sock.state == LISTENING else 0
             if score > best:
-                best, found = score, [sock]
-            elif score and score == best:
-                found.append(sock)
+                best, found = score, []
+            if score and score == best:
+                found.append(sock)  # type: ignore[arg-type]  # only streams listen
         if not found:
             return None
         self._turn += 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from .address import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_STREAM, Endpoint
 from .interfaces import Route, interfaces, mask, routes
-from .sock import CONNECTED, LISTENING
+from .sock import CONNECTED, LISTENING, TIME_WAIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from .network import Network
     from .unix import UnixSock
 
-_ESTABLISHED, _CLOSE, _LISTEN = 1, 7, 10
+_ESTABLISHED, _TIME_WAIT, _CLOSE, _LISTEN = 1, 6, 7, 10
+_STATES = {LISTENING: _LISTEN, CONNECTED: _ESTABLISHED, TIME_WAIT: _TIME_WAIT}
 _INET = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode"
 _INET6 = (
     "  sl  local_address                         remote_address                        "
@@ -38,9 +39,9 @@ def inet_sockets(net: Network, family: int, kind: int) -> Iterator[InetSock]:
     from .inet import InetSock
 
     net.sweep()
-    for sock in list(net.sockets.values()):
+    for sock in (*list(net.sockets.values()), *list(net.endings.waiting)):
         if isinstance(sock, InetSock) and sock.family == family and sock.type == kind and sock.local.port:
-            if kind == SOCK_DGRAM or sock.state in (LISTENING, CONNECTED):
+            if kind == SOCK_DGRAM or sock.state in _STATES:
                 yield sock
 
 
@@ -53,10 +54,8 @@ def _end(where: Endpoint | None, family: int) -> str:
 
 
 def state_of(sock: InetSock) -> int:
-    """TCP_ESTABLISHED, TCP_LISTEN, or TCP_CLOSE."""
-    if sock.state == LISTENING:
-        return _LISTEN
-    return _ESTABLISHED if sock.state == CONNECTED else _CLOSE
+    """TCP_ESTABLISHED, TCP_LISTEN, TCP_TIME_WAIT, or TCP_CLOSE."""
+    return _STATES.get(sock.state, _CLOSE)
 
 
 def _waiting(sock: InetSock) -> int:
@@ -179,7 +178,7 @@ def sockstat_table(net: Network) -> bytes:
     """/proc/net/sockstat"""
     tcp, udp = _in_use(net, AF_INET)
     return (
-        f"sockets: used {len(net.sockets)}\nTCP: inuse {tcp} orphan 0 tw 0 alloc {tcp} mem 0\n"
+        f"sockets: used {len(net.sockets)}\nTCP: inuse {tcp} orphan 0 tw {len(net.endings.waiting)} alloc {tcp} mem 0\n"
         f"UDP: inuse {udp} mem 0\nUDPLITE: inuse 0\nRAW: inuse 0\nFRAG: inuse 0 memory 0\n"
     ).encode()
 

@@ -18,9 +18,9 @@ from .listener import peer_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .inet import InetSock
     from .network import Network
     from .segment import Segment
+    from .tcp import TcpSock
 
 _AT_A_TIME = 64
 #: clients of a published datagram port that are remembered
@@ -46,7 +46,7 @@ def host_socket(address: str, port: int, kind: int) -> socket.socket:
     return made
 
 
-def hand_in(net: Network, connection: socket.socket, client: Endpoint, where: Endpoint) -> InetSock | None:
+def hand_in(net: Network, connection: socket.socket, client: Endpoint, where: Endpoint) -> TcpSock | None:
     """Put a connection that came from elsewhere into the queue of whoever listens at `where`; the caller closes its
     copy.  None: nobody does, or there are too many."""
     while True:
@@ -175,7 +175,7 @@ def publish(
     return PublishedStream(segment, host_socket(address, host_port, socket.SOCK_STREAM), port)
 
 
-def publish_listener(segment: Segment, sock: InetSock) -> PublishedStream:
+def publish_listener(segment: Segment, sock: TcpSock) -> PublishedStream:
     """With the host's network (--net host): have the host's clients reach a guest's listener at its own port.
 
     Raises EADDRINUSE, EACCES as listen(2) and bind(2) of the host do.

@@ -28,17 +28,16 @@ async def both_ways(
     far: socket.socket,
     outward: Coroutine[Any, Any, None],
     inward: Coroutine[Any, Any, None],
-    broken: Callable[[], None] = lambda: None,
+    poison: Callable[[socket.socket], None],
 ) -> None:
-    """Run the two directions until both are done, then close both ends; when one fails (OSError), `broken()` hears of
-    it and what breaks on one side breaks on the other."""
+    """Run the two directions until both are done, then close both ends; when one fails (OSError), what breaks on one
+    side breaks on the other: `poison(side)` has closing a local one reset its peer (Endings.reset())."""
     pumps = [asyncio.ensure_future(outward), asyncio.ensure_future(inward)]
     try:
         await asyncio.gather(*pumps)
     except OSError:
-        broken()
-        if far.family != socket.AF_UNIX:
-            close_resets(far)
+        for side in (end, far):
+            (poison if side.family == socket.AF_UNIX else close_resets)(side)
     finally:
         for pump in pumps:
             pump.cancel()
@@ -47,9 +46,9 @@ async def both_ways(
         end.close()
 
 
-async def relay(end: socket.socket, outside: socket.socket) -> None:
+async def relay(end: socket.socket, outside: socket.socket, poison: Callable[[socket.socket], None]) -> None:
     """Move bytes both ways until both are done."""
-    await both_ways(end, outside, _pump(end, outside), _pump(outside, end))
+    await both_ways(end, outside, _pump(end, outside), _pump(outside, end), poison)
 
 
 async def _pump(source: socket.socket, sink: socket.socket) -> None:

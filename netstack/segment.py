@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from .capture import Capture
     from .egress import Egress
     from .hosts import Host, StreamService
-    from .inet import InetSock
     from .network import Network
     from .publish import PublishedDatagrams, PublishedStream
     from .sock import Receiver
+    from .tcp import TcpSock
+    from .udp import UdpSock
 
 _DATAGRAM_MAX = 65536
 _DEST_LEVEL = 0x7233  # of the control message that tells the wire's reader where a datagram went
@@ -175,7 +176,7 @@ class Segment:
         return service
 
     def connect(
-        self, sock: InetSock, t: Task, where: Endpoint, fd: FdRef, allowed: bool
+        self, sock: TcpSock, t: Task, where: Endpoint, fd: FdRef, allowed: bool
     ) -> int | Awaitable[int]:
         """connect(2) of a stream socket to another machine; `allowed`: whatever the rules say."""
         self.check_route(where, allowed)
@@ -208,12 +209,13 @@ class Segment:
 
         name = self.climate_name(server.host)
         flow = Flow(self.capture, client, server) if self.capture is not None else None
-        self.worker.start(Link(lambda: self.climate.at(name), self.climate.dice(name), flow).run(end, far))
+        link = Link(lambda: self.climate.at(name), self.climate.dice(name), flow, self.net.endings.poison)
+        self.worker.start(link.run(end, far))
 
     # -- datagrams
 
     def route(
-        self, sock: InetSock, where: Endpoint, source: Endpoint, allowed: bool
+        self, sock: UdpSock, where: Endpoint, source: Endpoint, allowed: bool
     ) -> tuple[Receiver, bytes, bytes] | None:
         """Where a datagram to another machine goes; see Sock.route()."""
         self.check_route(where, allowed)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         def end(self) -> socket.socket | None: ...
 
 
-FRESH, LISTENING, CONNECTED, CLOSED = range(4)
+FRESH, LISTENING, CONNECTED, CLOSED, TIME_WAIT = range(5)
 Creds = tuple[int, int, int]
 NOBODY: Creds = (0, 0xFFFFFFFF, 0xFFFFFFFF)  # SO_PEERCRED before there is a peer
 
@@ -81,8 +81,8 @@ class Sock:
         """bind(2)"""
         raise NotImplementedError
 
-    def connect(self, t: Task, raw: bytes, fd: FdRef) -> int | Awaitable[int]:
-        """connect(2): 0 or -EINPROGRESS."""
+    def connect(self, t: Task, raw: bytes, fd: FdRef) -> int | socket.socket | Awaitable[int]:
+        """connect(2): 0 or -EINPROGRESS; or the end of a new pair, for the guest to have in place of the one it has."""
         raise NotImplementedError
 
     def listen(self, t: Task, backlog: int) -> None:

@@ -1,0 +1,91 @@
+"""UDP and UDP-Lite of a sandbox (udp(7)): within its own machine; what leaves it is segment.py's.
+
+Layer: netstack, above inet.py.  May touch: the ends that datagrams are written into.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from .address import AF_INET, AF_INET6, AF_UNSPEC, Endpoint, err, family_of
+from .inet import InetSock
+from .listener import peer_message
+from .options import ancillary
+from .sock import CONNECTED, FRESH
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..kernel.task import FdRef, Task
+    from .sock import Receiver
+
+DATAGRAM_MAX = {AF_INET: 65507, AF_INET6: 65527}  # what fits into an IP packet behind the UDP header
+
+
+class UdpSock(InetSock):
+    """A datagram socket."""
+
+    __slots__ = ()
+
+    def listen(self, t: Task, backlog: int) -> None:
+        raise err(errno.EOPNOTSUPP)
+
+    def connect(self, t: Task, raw: bytes, fd: FdRef) -> int:
+        if family_of(raw) == AF_UNSPEC:
+            self.state = FRESH
+            self.unbind()
+            return 0
+        where = self.destination(raw)
+        if self.net.policy is None and self.leaves(where):
+            self.net.segment.check_route(where)
+        self.autobind(t)
+        self.set_source(where)
+        self.peer = where
+        self.state = CONNECTED
+        return 0
+
+    def route(self, t: Task, raw: bytes | None, size: int) -> tuple[Receiver, bytes, bytes] | None:
+        if self.shut & 2:
+            raise err(errno.EPIPE)
+        if self.error:
+            raise err(self.take_error())
+        if raw is None and self.peer is None:
+            raise err(errno.EDESTADDRREQ)
+        if size > DATAGRAM_MAX[self.family]:
+            raise err(errno.EMSGSIZE)
+        if raw is not None:
+            if self.family == AF_INET6 and family_of(raw) == AF_INET and len(raw) >= 16:
+                raw = Endpoint(raw[4:8], int.from_bytes(raw[2:4], "big")).pack(AF_INET6)
+            where = self.destination(raw)
+        else:
+            assert self.peer is not None
+            where = self.peer
+        if not where.port:
+            raise err(errno.EINVAL)
+        allowed = False
+        if self.net.policy is not None:
+            where, allowed = self.net.policy.decide("datagram", t, self, where)
+        self.autobind(t)
+        source = self.source_for(where)
+        if self.leaves(where):
+            return self.net.segment.route(self, where, source, allowed)
+        found = self.net.datagram_receiver(self.ports, where, source)
+        if found is None and self.peer == where:
+            # The ICMP answer: told by whatever call comes next.
+            self.refuse()
+        if found is None or found.shut & 1:
+            return None
+        return found, source.pack(found.family), ancillary(found, self, where.host)
+
+    def refuse(self) -> None:
+        """ECONNREFUSED for the next receiving call; its message wakes who waits already."""
+        if self.end is not None and not self.shut & 1:
+            try:
+                self.end.send(peer_message(b"", errno.ECONNREFUSED), 0x4040)  # MSG_DONTWAIT | MSG_NOSIGNAL
+            except OSError:
+                pass
+
+    def shutdown(self, how: int) -> int:
+        super().shutdown(how)
+        if self.state == FRESH:
+            raise err(errno.ENOTCONN)
+        return 0
