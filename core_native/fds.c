@@ -128,6 +128,12 @@ s64 fn_fcntl(struct thread *t, struct call *c)
 	return fd_class(t, fd) == FD_PLACEHOLDER ? supervise(t, c, REQ_CALL) : native(t, c);
 }
 
+/* FS_IOC_GETFLAGS, _SETFLAGS, _FSGETXATTR, _FSSETXATTR: of an inode, which is the supervisor's. */
+static int is_flags_request(u32 request)
+{
+	return request == 0x80086601 || request == 0x40086602 || request == 0x801c581f || request == 0x401c5820;
+}
+
 /*
  * ioctl(2) on a kernel object: terminals, pipes and sockets have theirs; everything else is ENOTTY, since a host
  * file that is open for reading must not be changed through one.
@@ -142,7 +148,7 @@ s64 fn_ioctl(struct thread *t, struct call *c)
 		return native(t, c);
 	if (request == 0x541b && (fd_bits(t, fd) & CLASS_DATAGRAM)) /* FIONREAD */
 		return net_fionread(fd, c->a[2]);
-	if (fd_class(t, fd) == FD_PLACEHOLDER || request >> 8 == 0x89)
+	if (fd_class(t, fd) == FD_PLACEHOLDER || request >> 8 == 0x89 || is_flags_request(request))
 		return supervise(t, c, REQ_CALL);
 	if (request == 0x5412 || request == 0x541c) /* TIOCSTI, TIOCLINUX: typing into the caller's terminal */
 		return -EPERM;

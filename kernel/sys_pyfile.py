@@ -21,6 +21,7 @@ from ..vfs.perm import owner_or_capable
 from ..vfs.stat import S_IFDIR, S_IFREG
 from .filesize import check_size, room
 from .handlers import NATIVE, InstallFd, Out, syscall
+from .iflags import FLAG_COMMANDS, flags_ioctl
 from .sys_lock import COMMANDS as LOCK_COMMANDS
 from .sys_lock import record_lock
 
@@ -145,6 +146,8 @@ def sys_ioctl(t: Task, fd: FdRef, command: int, argument: int) -> Result:
     """ioctl(2): what every file answers (do_vfs_ioctl), then the file's own."""
     file = pyfile(t, fd)
     command &= 0xFFFFFFFF
+    if command in FLAG_COMMANDS and not isinstance(file, OpenPath):
+        return flags_ioctl(t, fd, command, argument)
     if file is None:
         from .sys_sockio import socket_ioctl
 

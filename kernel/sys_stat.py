@@ -9,6 +9,7 @@ import errno
 
 from ..vfs import attrops, dirops
 from ..vfs.inode import err
+from ..vfs.inodeflags import STATX_MASK, statx_attributes
 from ..vfs.perm import SimpleCreds
 from ..vfs.stat import STATX_ATTR_MOUNT_ROOT, STATX_MNT_ID_UNIQUE, Stat
 from .handlers import NATIVE, Out, syscall
@@ -92,9 +93,14 @@ def sys_statx(t: Task, dirfd: FdRef | None, path: bytes | None, flags: int, mask
         where = place(t, dirfd, path, flags)
         st = where.inode.getattr()
     mount = where.mount
-    attributes = STATX_ATTR_MOUNT_ROOT if where.dentry is mount.root else 0
+    inode = where.inode
+    attributes, known_attributes = 0, 0
+    if inode.has_iflags:
+        attributes, known_attributes = statx_attributes(inode), STATX_MASK
+    if where.dentry is mount.root:
+        attributes |= STATX_ATTR_MOUNT_ROOT
     ident = mount.unique_id if mask & STATX_MNT_ID_UNIQUE else mount.id
-    return Out(0, [(buf, st.pack_statx(ident, attributes, mask))])
+    return Out(0, [(buf, st.pack_statx(ident, attributes, mask, known_attributes))])
 
 
 # --- access ------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import errno
 
 from . import acl, privileges
 from .inode import err
+from .inodeflags import FS_IMMUTABLE_FL
 from .mount import MNT_NOEXEC
 from .notify import IN_ACCESS, IN_ATTRIB, IN_MODIFY
 from .perm import (
@@ -23,6 +24,8 @@ from .perm import (
     MAY_READ,
     MAY_WRITE,
     check,
+    check_append,
+    check_fixed,
     in_group,
     owner_or_capable,
 )
@@ -47,6 +50,7 @@ def chmod(vfs: Vfs, who: Caller, path: Path, mode: int) -> None:
     inode.refresh()
     if inode.is_symlink:
         raise err(errno.EOPNOTSUPP)
+    check_fixed(inode)
     if not owner_or_capable(who.creds, inode):
         raise err(errno.EPERM)
     mode &= 0o7777
@@ -71,6 +75,7 @@ def chown(vfs: Vfs, who: Caller, path: Path, uid: int, gid: int) -> None:
     vfs.want_write(path)
     inode = path.inode
     inode.refresh()
+    check_fixed(inode)
     creds = who.creds
     capable = creds.capable(CAP_CHOWN)
     owner = creds.fsuid == inode.uid
@@ -98,11 +103,14 @@ def utimes(vfs: Vfs, who: Caller, path: Path, times: tuple[int, int, int, int] |
     inode.refresh()
     now = now_ns()
     if times is None or (times[1] == UTIME_NOW and times[3] == UTIME_NOW):
+        if inode.iflags & FS_IMMUTABLE_FL:
+            raise err(errno.EPERM)
         if not owner_or_capable(who.creds, inode):
             check(who.creds, inode, MAY_WRITE)
         inode.setattr(atime=now, mtime=now)
         _told(vfs, path, IN_ATTRIB)
         return
+    check_fixed(inode)
     if not owner_or_capable(who.creds, inode):
         raise err(errno.EPERM)
     atime, mtime = _time(times[0], times[1], now), _time(times[2], times[3], now)
@@ -123,6 +131,7 @@ def truncate(vfs: Vfs, who: Caller, path: Path, size: int) -> None:
         raise err(errno.EINVAL)
     vfs.want_write(path)
     check(who.creds, inode, MAY_WRITE)
+    check_append(inode)
     vfs.deny_executed(who, inode)
     privileges.remove(who.creds, inode)
     inode.setattr(size=size)
@@ -157,6 +166,8 @@ def _known(name: bytes) -> None:
 
 def _permit(creds: Creds, inode: Inode, name: bytes, mask: int) -> None:
     """xattr_permission()."""
+    if mask & MAY_WRITE:
+        check_fixed(inode)
     if name.startswith((b"security.", b"system.")):
         return
     write = bool(mask & MAY_WRITE)

@@ -24,6 +24,7 @@ from .anon import from_host
 from .copyup import copy_file
 from .hostfs import HostFS, HostNode
 from .inode import Inode, OpenContext, err
+from .inodeflags import INHERITED
 from .memattrs import MemoryAttributes, read_by_now, relatime
 from .memdata import MemData, MemfdPool
 from .privileges import CAPABILITY
@@ -93,7 +94,10 @@ class CowNode(MemoryAttributes, HostNode):
     """An object that may have a lower one (`lower`), may own its attributes (`own`) and may own its bytes
     (`data`)."""
 
-    __slots__ = ("cow_name", "cow_parent", "data", "delta", "linkable", "lost", "lower", "own", "target", "xattrs")
+    __slots__ = (
+        *("cow_name", "cow_parent", "data", "delta", "iflags", "linkable", "lost", "lower", "own", "target"),
+        "xattrs",
+    )
 
     sb: CowFS
 
@@ -108,6 +112,7 @@ class CowNode(MemoryAttributes, HostNode):
         self.delta = 0  # links made and removed here
         self.linkable = False
         self.lost = 0
+        self.iflags = 0
         self.target = b""
         self.xattrs: dict[bytes, bytes] | None = None if self.lower else {}
         self.cow_parent: CowDir | None = None
@@ -134,6 +139,7 @@ class CowNode(MemoryAttributes, HostNode):
         node.name = b""
         node.lower = False
         node._init_cow()
+        node.iflags = directory.iflags & INHERITED
         if mode & S_IFMT == S_IFREG:
             node.data = MemData(sb.pool, node.ctime)
         return node

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _SLOTS = (
     *("mode", "uid", "gid", "rdev", "nlink", "size", "atime", "mtime", "ctime"),
-    *("own", "delta", "linkable", "target", "cow_parent", "cow_name", "data"),
+    *("own", "delta", "linkable", "target", "cow_parent", "cow_name", "data", "iflags"),
 )
 _attributes = attrgetter(*_SLOTS)
 _N = len(_SLOTS)

@@ -24,6 +24,8 @@ from .perm import (
     MAY_WRITE,
     allowed,
     check,
+    check_append,
+    check_fixed,
     check_sticky,
     owner_of_new,
     owner_or_capable,
@@ -142,6 +144,7 @@ def link(vfs: Vfs, who: Caller, old: Path, start: Path | None, name: bytes) -> N
         raise err(errno.EPERM, name)
     parent = walk.path.dentry.inode
     check(who.creds, parent, MAY_WRITE | MAY_EXEC)
+    check_fixed(inode)
     if inode.is_dir:
         raise err(errno.EPERM, name)
     if inode.nlink == 0 and not inode.linkable:
@@ -173,7 +176,9 @@ def link_needs(who: Caller) -> None:
 def _may_delete(who: Caller, parent: Inode, victim: Inode, want_dir: bool) -> None:
     """may_delete() in fs/namei.c."""
     check(who.creds, parent, MAY_WRITE | MAY_EXEC)
+    check_append(parent)
     check_sticky(who.creds, parent, victim)
+    check_fixed(victim)
     if want_dir:
         if not victim.is_dir:
             raise err(errno.ENOTDIR)

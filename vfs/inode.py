@@ -206,6 +206,10 @@ class Inode:
     #: Is there a security.capability that a write takes away? (False where a host kernel sees to it.)
     has_capabilities = False
 
+    #: chattr(1)'s flags (inodeflags.py), where the filesystem keeps them
+    has_iflags = False
+    iflags = 0
+
     # -- attributes ------------------------------------------------------------------------------------------
 
     @property
@@ -270,6 +274,10 @@ class Inode:
         if mtime is not None:
             self.mtime = mtime
         self.ctime = now_ns()
+
+    def set_iflags(self, flags: int, now: int) -> None:
+        """Flags that were checked, where has_iflags; `now` is the new ctime."""
+        raise err(errno.ENOTTY)
 
     def write_opened(self, lost: int) -> None:
         """The file was opened for writing; these set-id bits go when it is written (privileges.py). Here at once,

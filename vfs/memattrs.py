@@ -41,6 +41,12 @@ class MemoryAttributes(Inode):
     xattrs: dict[bytes, bytes] | None
     data: Any  # MemData, or None
     lost: int
+    iflags: int
+    has_iflags = True
+
+    def set_iflags(self, flags: int, now: int) -> None:
+        self.touched(now)
+        self.iflags = flags  # type: ignore[misc]
 
     def own_xattrs(self) -> dict[bytes, bytes]:
         """The dictionary, made now if there is none."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 
 from .inode import Inode, OpenContext, SuperBlock, err
+from .inodeflags import INHERITED
 from .memattrs import MemoryAttributes, read_by_now, relatime
 from .memdata import MemData, MemfdPool
 from .stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, Stat, StatFs, now_ns
@@ -155,7 +156,7 @@ def total_pages() -> int:
 class MemInode(MemoryAttributes):
     """What all in-memory inodes share."""
 
-    __slots__ = ("xattrs",)
+    __slots__ = ("iflags", "xattrs")
 
     sb: MemoryFS
 
@@ -165,6 +166,7 @@ class MemInode(MemoryAttributes):
         sb.count_inode()
         super().__init__(sb, sb.new_ino(), mode, uid, gid, nlink=nlink, rdev=rdev, size=size)
         self.xattrs: dict[bytes, bytes] | None = None
+        self.iflags = 0
 
     def touched(self, now: int) -> None:
         """The inode changed: ctime."""
@@ -301,7 +303,7 @@ class MemDir(MemInode):
         return [(name, i.ino, i.mode & S_IFMT) for name, i in self.entries.items()]
 
     def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
-        return self._add(name, MemFile(self.sb, mode, uid, gid))
+        return self._made(name, MemFile(self.sb, mode, uid, gid))
 
     def tmpfile(self, mode: int, uid: int, gid: int, linkable: bool) -> Inode:
         inode = MemFile(self.sb, mode, uid, gid, nlink=0)
@@ -311,15 +313,15 @@ class MemDir(MemInode):
         return inode
 
     def mkdir(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
-        inode = self._add(name, MemDir(self.sb, mode, uid, gid))
+        inode = self._made(name, MemDir(self.sb, mode, uid, gid))
         self.nlink += 1
         return inode
 
     def mknod(self, name: bytes, mode: int, rdev: int, uid: int, gid: int) -> Inode:
-        return self._add(name, MemSpecial(self.sb, mode, uid, gid, rdev=rdev))
+        return self._made(name, MemSpecial(self.sb, mode, uid, gid, rdev=rdev))
 
     def symlink(self, name: bytes, target: bytes, uid: int, gid: int) -> Inode:
-        return self._add(name, MemSymlink(self.sb, target, uid, gid))
+        return self._made(name, MemSymlink(self.sb, target, uid, gid))
 
     def link(self, name: bytes, inode: Inode) -> None:
         assert isinstance(inode, MemInode)
@@ -373,6 +375,10 @@ class MemDir(MemInode):
         if other is not None:
             newdir._lost(other)
         inode.touched(self.ctime)
+
+    def _made(self, name: bytes, inode: MemInode) -> Inode:
+        inode.iflags = self.iflags & INHERITED
+        return self._add(name, inode)
 
     def _add(self, name: bytes, inode: MemInode) -> Inode:
         self.entries[name] = inode

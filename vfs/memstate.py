@@ -98,6 +98,7 @@ class MemState(FsState):
         assert isinstance(sb.root, MemDir)
         with no_collection():
             self._saved = _scan(sb.root)
+        self._flags = {inode: inode.iflags for inode in self._saved if inode.iflags}
 
     def __contains__(self, inode: object) -> bool:
         return inode in self._saved
@@ -125,4 +126,5 @@ class MemState(FsState):
                 inode.unlinked()
         for inode, saved in self._saved.items():
             self._saved[inode] = _put_back(inode, saved)
+            inode.iflags = self._flags.get(inode, 0)
         self.sb.inodes = len(self._saved)

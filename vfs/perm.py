@@ -33,6 +33,7 @@ CAP_DAC_OVERRIDE = 1
 CAP_DAC_READ_SEARCH = 2
 CAP_FOWNER = 3
 CAP_FSETID = 4
+CAP_LINUX_IMMUTABLE = 9
 CAP_SYS_CHROOT = 18
 CAP_SYS_ADMIN = 21
 CAP_SYS_RESOURCE = 24
@@ -42,6 +43,8 @@ CAP_SETFCAP = 31
 MAY_EXEC = 1
 MAY_WRITE = 2
 MAY_READ = 4
+
+_IMMUTABLE, _APPEND = 0x10, 0x20  # FS_IMMUTABLE_FL, FS_APPEND_FL (inodeflags.py)
 
 
 class SimpleCreds:
@@ -94,7 +97,9 @@ def allowed(creds: Creds, inode: Inode, mask: int) -> bool:
 
 
 def check(creds: Creds, inode: Inode, mask: int) -> None:
-    """EACCES unless allowed()."""
+    """inode_permission(): EACCES unless allowed(); nobody writes what is immutable (EPERM)."""
+    if mask & MAY_WRITE and inode.iflags & _IMMUTABLE:
+        raise err(errno.EPERM)
     if not allowed(creds, inode, mask):
         raise err(errno.EACCES)
 
@@ -102,6 +107,18 @@ def check(creds: Creds, inode: Inode, mask: int) -> None:
 def owner_or_capable(creds: Creds, inode: Inode) -> bool:
     """inode_owner_or_capable(): chmod, utimes with times, O_NOATIME, sticky deletion."""
     return creds.fsuid == inode.uid or creds.capable(CAP_FOWNER)
+
+
+def check_fixed(inode: Inode) -> None:
+    """EPERM for an immutable or append-only file: its name and attributes stay."""
+    if inode.iflags & (_IMMUTABLE | _APPEND):
+        raise err(errno.EPERM)
+
+
+def check_append(inode: Inode) -> None:
+    """EPERM for an append-only file or directory."""
+    if inode.iflags & _APPEND:
+        raise err(errno.EPERM)
 
 
 def check_sticky(creds: Creds, directory: Inode, victim: Inode) -> None:

@@ -32,6 +32,9 @@ STATX_BTIME = 0x800
 STATX_MNT_ID = 0x1000
 STATX_MNT_ID_UNIQUE = 0x4000
 STATX_ATTR_MOUNT_ROOT = 0x2000
+STATX_ATTR_IMMUTABLE = 0x10
+STATX_ATTR_APPEND = 0x20
+STATX_ATTR_NODUMP = 0x40
 
 # x86-64 `struct stat` (arch/x86/include/uapi/asm/stat.h), 144 bytes.
 _STAT = struct.Struct("<QQQIIIxxxxQqqqqqqqqq24x")
@@ -139,8 +142,9 @@ class Stat:
             c % 1000000000,
         )
 
-    def pack_statx(self, mnt_id: int = 0, attributes: int = 0, want: int = 0) -> bytes:
-        """The 256 bytes of `struct statx`; `mnt_id` 0 leaves STATX_MNT_ID out."""
+    def pack_statx(self, mnt_id: int = 0, attributes: int = 0, want: int = 0, known: int = 0) -> bytes:
+        """The 256 bytes of `struct statx`; `mnt_id` 0 leaves STATX_MNT_ID out. `known`: attributes that the filesystem
+        has beside STATX_ATTR_MOUNT_ROOT."""
         mask = STATX_BASIC_STATS
         btime = self.btime
         if btime is not None:
@@ -160,7 +164,7 @@ class Stat:
             self.ino,
             self.size,
             self.blocks,
-            STATX_ATTR_MOUNT_ROOT,
+            STATX_ATTR_MOUNT_ROOT | known,
             a // g,
             a % g,
             b // g,

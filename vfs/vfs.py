@@ -26,6 +26,7 @@ from .perm import (
     MAY_WRITE,
     ROOT,
     check,
+    check_append,
     owner_of_new,
     owner_or_capable,
 )
@@ -338,6 +339,8 @@ class Vfs:
             raise err(errno.EACCES)
         if not created:
             check(who.creds, inode, want)
+            if (accmode and not flags & os.O_APPEND) or flags & os.O_TRUNC:
+                check_append(inode)
             if flags & os.O_NOATIME and not owner_or_capable(who.creds, inode):
                 raise err(errno.EPERM)
         if want & MAY_WRITE and kind == S_IFREG:

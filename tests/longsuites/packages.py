@@ -73,7 +73,7 @@ cd t
 for t in $FILES; do
     echo "$t" | grep -Eq -- "$ONLY" || continue
     echo "@@FILE $t"
-    timeout -k 5 600 bash ./$t --no-chain-lint </dev/null 2>&1
+    timeout -k 5 1800 bash ./$t --no-chain-lint </dev/null 2>&1
 done
 """
 _GIT_BUILD = "make -s -j$(nproc) NO_GETTEXT=1 NO_CURL=1 NO_TCLTK=1 NO_EXPAT=1 NO_OPENSSL=1 NO_PYTHON=1"
