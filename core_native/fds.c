@@ -123,7 +123,7 @@ s64 fn_fcntl(struct thread *t, struct call *c)
 		break;
 	case F_SETLEASE:
 	case F_NOTIFY:
-		return supervise(t, c, REQ_CALL); /* which refuses it, and says so */
+		return supervise(t, c, REQ_CALL);
 	}
 	return fd_class(t, fd) == FD_PLACEHOLDER ? supervise(t, c, REQ_CALL) : native(t, c);
 }

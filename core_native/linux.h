@@ -35,6 +35,8 @@ enum {
 #define SIG_SETMASK 2
 #define SI_USER 0
 #define SI_KERNEL 0x80
+#define SI_SIGIO -5
+#define RING3_SI_CODE 0x52330000 /* si_errno of an SI_SIGIO of the supervisor's, with the si_code meant: kernel/dnotify.py */
 #define SYS_USER_DISPATCH 2
 #define AUDIT_ARCH_X86_64 0xc000003eU
 

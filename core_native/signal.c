@@ -229,13 +229,22 @@ int force_at_boundary(struct thread *t, struct ucontext_ *uc, const struct sigin
 /* The sender's uid as guests see it.  The slot is free: no call of this thread is under way where signals are delivered. */
 void show_virtual_uid(struct thread *t, struct siginfo_ *info)
 {
-	int user = info->si_code <= 0 && info->si_code != -2 /* SI_TIMER */ && info->si_code != -5 /* SI_SIGIO */;
+	int user = info->si_code <= 0 && info->si_code != -2 /* SI_TIMER */ && info->si_code != SI_SIGIO;
 	if (!((struct ring3_world *)WORLD_ADDR)->virtual_uids || !(user || info->si_signo == SIGCHLD))
 		return;
 	t->slot->args[0] = info->kill.pid;
 	t->slot->nr = -1;
 	if (ask(t, REQ_UID) == ACT_RESULT)
 		info->kill.uid = t->slot->r_result;
+}
+
+/* What only the kernel may say of a signal, the supervisor writes elsewhere. */
+static void from_supervisor(struct siginfo_ *info)
+{
+	if (info->si_code == SI_SIGIO && (info->si_errno & ~0xff) == RING3_SI_CODE) {
+		info->si_code = info->si_errno & 0xff;
+		info->si_errno = 0;
+	}
 }
 
 /* Deliver a signal to the guest whose state is `uc`, `mask` being what its frame restores. */
@@ -265,6 +274,7 @@ static void deliver(struct thread *t, struct ucontext_ *uc, const struct siginfo
 		return;
 	}
 	struct siginfo_ shown = *info;
+	from_supervisor(&shown);
 	if (act.flags & SA_SIGINFO)
 		show_virtual_uid(t, &shown);
 	if (push_frame(t, uc, &shown, &act, mask)) {

@@ -197,10 +197,13 @@ def sys_fcntl(t: Task, fd: FdRef, command: int, argument: int) -> Result:
         known = t.sandbox.vfs.files.get(fd.dev, fd.ino)
         if known is not None and not owner_or_capable(t.creds, known.inode):
             raise err(errno.EPERM)
-    if command in (_F_SETLEASE, _F_NOTIFY) and not isinstance(file, OpenPath):
-        name = "F_SETLEASE" if command == _F_SETLEASE else "F_NOTIFY"
-        t.sandbox.log_once(f"fcntl({name}): not supported; refused (EINVAL)")
+    if command == _F_SETLEASE and not isinstance(file, OpenPath):
+        t.sandbox.log_once("fcntl(F_SETLEASE): not supported; refused (EINVAL)")
         raise err(errno.EINVAL)
+    if command == _F_NOTIFY and file is None:
+        if argument & 0x7FFFFFFF:
+            raise err(errno.ENOTDIR)
+        return 0
     if file is None or command in _OF_DESCRIPTOR:
         return NATIVE
     if command == _F_GETFL:
@@ -218,6 +221,10 @@ def sys_fcntl(t: Task, fd: FdRef, command: int, argument: int) -> Result:
             raise err(errno.EPERM)
         file.flags = file.flags & ~_SETFL_MASK | argument & _SETFL_MASK
         return 0
+    if command == _F_NOTIFY:
+        from .dnotify import request
+
+        return request(t, fd.fd, file, argument)
     if command in LOCK_COMMANDS:
         return record_lock(t, file, command, argument)
     if command in (_F_SETOWN, _F_GETOWN, _F_SETSIG, _F_GETSIG, _F_SETOWN_EX, _F_GETOWN_EX):

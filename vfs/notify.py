@@ -23,7 +23,7 @@ from .stat import S_IFDIR, S_IFMT
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Protocol
 
     from .inode import Inode
     from .mount import Path
@@ -31,6 +31,14 @@ if TYPE_CHECKING:
     from .vfs import Vfs
 
     Key = tuple[int, int]  # id of the superblock, inode number
+
+    class Listener(Protocol):
+        """Who hears of events: a Group, or a Watcher of kernel/dnotify.py."""
+
+        by_wd: dict[int, Mark]
+        last_wd: int
+
+        def put(self, wd: int, mask: int, cookie: int, name: bytes) -> None: ...
 
 # include/uapi/linux/inotify.h
 IN_ACCESS, IN_MODIFY, IN_ATTRIB, IN_CLOSE_WRITE, IN_CLOSE_NOWRITE, IN_OPEN = 1, 2, 4, 8, 16, 32
@@ -48,7 +56,7 @@ class Mark:
 
     __slots__ = ("group", "inode", "mask", "wd")
 
-    def __init__(self, group: Group, inode: Inode, wd: int, mask: int) -> None:
+    def __init__(self, group: Listener, inode: Inode, wd: int, mask: int) -> None:
         self.group, self.inode, self.wd, self.mask = group, inode, wd, mask
 
 
@@ -171,7 +179,7 @@ class Notify:
     def mark_of(self, group: Group, inode: Inode) -> Mark | None:
         return next((m for m in self.marks.get(key_of(inode), ()) if m.group is group), None)
 
-    def add(self, group: Group, path: Path, mask: int) -> int:
+    def add(self, group: Listener, path: Path, mask: int) -> int:
         """A new watch; returns its number."""
         group.last_wd += 1
         inode = path.inode
