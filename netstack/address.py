@@ -19,12 +19,18 @@ IPPROTO_IP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_IPV6, IPPROTO_UDPLITE = 0, 6, 17, 
 
 ANY4, ANY6 = bytes(4), bytes(16)
 LOOPBACK4, LOOPBACK6 = b"\x7f\0\0\1", bytes(15) + b"\1"
+ALL_HOSTS = (bytes((224, 0, 0, 1)), b"\xff\2" + bytes(13) + b"\1")  # groups that every machine is in
 _MAPPED = bytes(10) + b"\xff\xff"
 _IN = struct.Struct("!H4s8x")
 _IN6 = struct.Struct("!HI16s")
 _U16 = struct.Struct("<H")
 _U32 = struct.Struct("<I")
 _SUN_MAX = 110  # sizeof(struct sockaddr_un)
+
+
+def is_multicast(host: bytes) -> bool:
+    """224.0.0.0/4 or ff00::/8."""
+    return host[0] >> 4 == 14 if len(host) == 4 else host[0] == 0xFF
 
 
 def err(number: int) -> OSError:

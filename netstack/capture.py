@@ -12,8 +12,9 @@ import struct
 import threading
 import time
 
-from .address import Endpoint
+from .address import Endpoint, is_multicast
 from .hosts import OWN4, OWN6
+from .interfaces import on_broadcast
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +39,11 @@ def checksum(data: bytes) -> int:
 
 
 def _hardware(host: bytes) -> bytes:
+    """The Ethernet address of a host, or of a group (RFC 1112, RFC 2464)."""
+    if is_multicast(host):
+        return b"\x33\x33" + host[12:] if len(host) == 16 else b"\x01\x00\x5e" + bytes((host[1] & 0x7F,)) + host[2:]
+    if on_broadcast(host, (OWN4, OWN6)):
+        return b"\xff" * 6
     return b"\x02\x00" + (host if len(host) == 4 else OWN4 if host == OWN6 else host[-4:])
 
 

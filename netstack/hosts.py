@@ -38,11 +38,12 @@ _LAST = 0xFEFE
 class Host:
     """A virtual host.  `v4` and `v6` are its addresses (bytes; None: none of that family)."""
 
-    __slots__ = ("name", "tcp", "udp", "v4", "v6")
+    __slots__ = ("groups", "name", "tcp", "udp", "v4", "v6")
 
     def __init__(self, name: str, v4: bytes | None, v6: bytes | None) -> None:
         self.name = name
         self.v4, self.v6 = v4, v6
+        self.groups: set[bytes] = set()  # the multicast groups that it is in
         self.tcp: dict[int, StreamService] = {}
         self.udp: dict[int, DatagramService] = {}
 

@@ -19,14 +19,17 @@ from .address import (
     Endpoint,
     err,
     family_of,
+    is_multicast,
     parse_inet,
 )
+from .interfaces import on_broadcast
 from .options import IPV6_V6ONLY, SO_BROADCAST, SO_REUSEADDR, SO_REUSEPORT, SOL_SOCKET
 from .sock import CONNECTED, FRESH, Sock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..kernel.task import Task
+    from .groups import Groups
     from .network import Network
     from .ports import Ports
 
@@ -40,17 +43,31 @@ UNPRIVILEGED = 1024
 class InetSock(Sock):
     """An AF_INET or AF_INET6 socket (tcp.py, udp.py).  `local.port` is 0 until it has one."""
 
-    __slots__ = ("chosen", "local", "peer", "shown")
+    __slots__ = ("_groups", "chosen", "local", "peer", "shown")
 
     def __init__(self, net: Network, family: int, kind: int, protocol: int) -> None:
         super().__init__(net, family, kind, protocol)
         self.local = self._nowhere()
         self.peer: Endpoint | None = None
         self.chosen = (False, False)  # bind(2) chose the address, the port (SOCK_BINDADDR_LOCK, SOCK_BINDPORT_LOCK)
+        self._groups: Groups | None = None
         self.shown: Endpoint | None = None  # what getpeername(2) tells where a policy has led elsewhere
 
     def _nowhere(self) -> Endpoint:
         return Endpoint(ANY4 if self.family == AF_INET else ANY6, 0)
+
+    @property
+    def groups(self) -> Groups:
+        """The multicast groups that it has joined."""
+        if self._groups is None:
+            from .groups import Groups
+
+            self._groups = Groups(self)
+        return self._groups
+
+    def is_group(self, host: bytes) -> bool:
+        """Does it mean several machines: a multicast group, or a network's broadcast address?"""
+        return is_multicast(host) or on_broadcast(host, self.net.own) != 0
 
     @property
     def ports(self) -> Ports:
@@ -99,7 +116,7 @@ class InetSock(Sock):
         where = parse_inet(self.family, raw)
         if self.v6only and len(where.host) == 4:
             raise err(errno.EINVAL)
-        if not where.wildcard and not self.net.owns(where.host):
+        if not (where.wildcard or self.net.owns(where.host) or self.is_group(where.host)):
             raise err(errno.EADDRNOTAVAIL)
         if where.port and where.port < UNPRIVILEGED and not t.creds.capable(CAP_NET_BIND_SERVICE):
             raise err(errno.EACCES)
@@ -137,17 +154,13 @@ class InetSock(Sock):
             where = Endpoint(LOOPBACK4 if len(where.host) == 4 else LOOPBACK6, where.port)
         if (
             not self.connects
-            and where.host == b"\xff\xff\xff\xff"
+            and on_broadcast(where.host, self.net.own)
             and not self._flag(SOL_SOCKET, SO_BROADCAST)
         ):
             raise err(errno.EACCES)
         if self.v6only and len(where.host) == 4:
             raise err(errno.ENETUNREACH)
         return where
-
-    def set_source(self, where: Endpoint) -> None:
-        """The address that the answer to `where` comes back to."""
-        self.local.host = self.source_for(where).host
 
     def leaves(self, where: Endpoint) -> bool:
         """Is `where` another machine's, or a resolver's that this one stands for, or the host's loopback, allowed?"""
@@ -160,7 +173,7 @@ class InetSock(Sock):
     def source_for(self, where: Endpoint) -> Endpoint:
         """The address that whoever is at `where` sees (the prefsrc of the route there)."""
         host, short = self.local.host, len(where.host) == 4
-        if self.local.wildcard:
+        if self.local.wildcard or self.is_group(host):
             if where.loopback:
                 host = LOOPBACK4 if short else LOOPBACK6
             elif self.net.owns(where.host):
@@ -181,3 +194,5 @@ class InetSock(Sock):
     def released(self) -> None:
         super().released()
         self.ports.drop(self)
+        if self._groups is not None:
+            self._groups.close()

@@ -66,8 +66,10 @@ class Interface:
         return bytes(a | ~m & 0xFF for a, m in zip(self.v4, self.netmask, strict=True))
 
 
+LOOP, ETH0 = 1, 2  # their indices
+
 LO = Interface(
-    1, "lo", IFF_UP | IFF_LOOPBACK | IFF_RUNNING | IFF_LOWER_UP, 65536, ARPHRD_LOOPBACK, bytes(6),
+    LOOP, "lo", IFF_UP | IFF_LOOPBACK | IFF_RUNNING | IFF_LOWER_UP, 65536, ARPHRD_LOOPBACK, bytes(6),
     (LOOPBACK4, 8), (LOOPBACK6, 128),
 )  # fmt: skip
 
@@ -76,7 +78,7 @@ def eth0(own: tuple[bytes, bytes]) -> Interface:
     """The card of the machine with these addresses."""
     flags = IFF_UP | IFF_BROADCAST | IFF_RUNNING | IFF_MULTICAST | IFF_LOWER_UP
     hardware = b"\x02\x00" + own[0]
-    return Interface(2, "eth0", flags, 1500, ARPHRD_ETHER, hardware, (own[0], PREFIX4), (own[1], PREFIX6))
+    return Interface(ETH0, "eth0", flags, 1500, ARPHRD_ETHER, hardware, (own[0], PREFIX4), (own[1], PREFIX6))
 
 
 class Route:
@@ -133,6 +135,16 @@ def routes(own: Own, outside: bool) -> list[Route]:
     if own and outside:
         found.append(Route(bytes(16), 0, card, scope=GLOBAL_SCOPE, gateway=GATEWAY6))
     return found + [Route(d.v6, 128, d, scope=GLOBAL_SCOPE, kind=2) for d in devices]
+
+
+def on_broadcast(host: bytes, own: Own) -> int:
+    """The index of the interface whose network `host` is the broadcast address of; 0: of none."""
+    if len(host) == 16 or host[3] != 255:
+        return 0
+    devices = interfaces(own)
+    if host == b"\xff\xff\xff\xff":
+        return devices[-1].index
+    return next((device.index for device in devices if device.broadcast == host), 0)
 
 
 # -- ioctl(2), netdevice(7)

@@ -14,7 +14,18 @@ import select
 import socket
 
 from ..kernel.layout import CONSTANTS
-from .address import AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, LOOPBACK6, SOCK_STREAM, Endpoint, address_text
+from .address import (
+    AF_INET,
+    AF_INET6,
+    AF_NETLINK,
+    AF_UNIX,
+    ALL_HOSTS,
+    LOOPBACK6,
+    SOCK_STREAM,
+    Endpoint,
+    address_text,
+    is_multicast,
+)
 from .endings import Endings
 from .hosts import OWN4, OWN6
 from .ports import Ports
@@ -52,6 +63,7 @@ class Network:
         self._segment: Segment | None = None
         self.mode = "virtual"  # or "none", or "host"
         self.policy: Policy | None = None
+        self.members: dict[tuple[bytes, int], int] = {}  # multicast groups by interface: how many sockets have joined
         self.member: Member | None = None
         self.sockets: dict[tuple[int, int], Sock] = {}
         self.tcp, self.udp, self.udplite = Ports(self), Ports(self), Ports(self)
@@ -289,6 +301,20 @@ class Network:
                     best, found = score, sock
             if found is None or not self.gone(found):
                 return found
+
+    def group_receivers(self, where: Endpoint, source: Endpoint, index: int) -> list[InetSock]:
+        """Who gets a datagram that came by an interface for a multicast group or a broadcast address."""
+        several = is_multicast(where.host)
+        if several and (where.host, index) not in self.members and where.host not in ALL_HOSTS:
+            return []
+        return [
+            sock
+            for sock in self.udp.holders(where.port)
+            if sock.accepts(where.host)
+            and (sock.peer is None or sock.peer == source)
+            and (not several or sock.groups.hears(where.host, index, source.host))
+            and not self.gone(sock)
+        ]
 
     def close_services(self) -> None:
         """The sandbox ends: end what Python serves.  Without the sandbox's lock, for which a handler may be waiting."""

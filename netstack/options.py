@@ -101,9 +101,10 @@ _UDPLITE: dict[int, Option] = {10: Option(8, INT, 0), 11: Option(8, INT, 0)}  # 
 SOL_NETLINK = 270
 #: membership (1, 2), PKTINFO, BROADCAST_ERROR, NO_ENOBUFS, CAP_ACK, EXT_ACK; not GET_STRICT_CHK: dumps are not filtered
 _NETLINK: dict[int, Option] = {n: Option(0, INT if n < 3 else BOOL) for n in (1, 2, 3, 4, 5, 10, 11)}
-_MEMBERSHIPS = {
-    IPPROTO_IP: (35, 36, 37, 38, 39, 40, 42, 43, 44, 45, 46, 47, 48),
-    IPPROTO_IPV6: (20, 21, 27, 28, 42, 45),
+#: groups.py's: the interface, joining and leaving
+_GROUPS = {
+    IPPROTO_IP: frozenset((32, *range(35, 41), *range(42, 48))),
+    IPPROTO_IPV6: frozenset((17, 20, 21, *range(42, 48))),
 }
 _SNDBUF_MIN, _SNDBUF_MAX = 4608, 212992  # SOCK_MIN_SNDBUF, wmem_max
 #: tcp_wmem[1], tcp_rmem[1]: what a TCP socket starts with
@@ -155,9 +156,12 @@ def set_option(t: Task, sock: Sock, level: int, name: int, data: bytes | None, l
         sock.options[level, name] = data.rstrip(b"\0")
         return True
     option = table.get(name)
+    if name in _GROUPS.get(level, ()):
+        from .groups import set_group_option
+
+        set_group_option(sock, level, name, data)
+        return True
     if option is None:
-        if name in _MEMBERSHIPS.get(level, ()):
-            return True  # every group is this one machine
         raise err(errno.ENOPROTOOPT)
     if level == IPPROTO_IP and 1 <= len(data) < 4:
         value = data[0]
@@ -214,7 +218,7 @@ def _set_socket(t: Task, sock: Sock, name: int, data: bytes) -> bool:
         raise err(errno.ENOPROTOOPT)
     if name == SO_BINDTODEVICE:
         device = data[:15].split(b"\0", 1)[0]
-        if device not in (b"", b"lo"):
+        if device not in (b"", b"lo", b"eth0"):
             raise err(errno.ENODEV)
         sock.options[SOL_SOCKET, name] = device
         return True
@@ -276,6 +280,10 @@ def get_option(t: Task, sock: Sock, level: int, name: int, room: int) -> bytes |
         return _I.pack(65536)
     if level == IPPROTO_IP and name == 4:
         return b""  # IP_OPTIONS
+    if name in _GROUPS.get(level, ()):
+        from .groups import interface_option
+
+        return interface_option(sock, level, name)
     option = table.get(name)
     if option is None:
         raise err(errno.ENOPROTOOPT)
@@ -334,14 +342,14 @@ def _tcp_info(sock: Sock) -> bytes:
     return bytes(info)
 
 
-def ancillary(receiver: Sock, sender: Sock, host: bytes) -> bytes:
+def ancillary(receiver: Sock, sender: Sock, host: bytes, index: int = 1) -> bytes:
     """The control messages that `receiver` asked for about a datagram to `host`, whole (ip_cmsg_recv,
-    ip6_datagram_recv_ctl): where it went, its time to live, its class."""
+    ip6_datagram_recv_ctl): where it went and by which interface, its time to live, its class."""
     out = b""
     for level, wanted, kind in _ANCILLARY.get(receiver.family, ()):
         if not any(receiver.options.get((level, wanted), b"")):
             continue
-        out += _control(level, kind, _about(level, kind, sender, host))
+        out += _control(level, kind, _about(level, kind, sender, host, index))
     return out
 
 
@@ -356,12 +364,12 @@ def _control(level: int, kind: int, data: bytes) -> bytes:
     return struct.pack("<Qii", 16 + len(data), level, kind) + data + bytes(-len(data) % 8)
 
 
-def _about(level: int, kind: int, sender: Sock, host: bytes) -> bytes:
+def _about(level: int, kind: int, sender: Sock, host: bytes, index: int) -> bytes:
     if (level, kind) == (IPPROTO_IP, 8):
-        return struct.pack("<i4s4s", 1, host[-4:], host[-4:])
+        return struct.pack("<i4s4s", index, host[-4:], host[-4:])
     if (level, kind) == (IPPROTO_IPV6, 50):
         mapped = bytes(10) + b"\xff\xff" + host if len(host) == 4 else host
-        return mapped + struct.pack("<i", 1)
+        return mapped + struct.pack("<i", index)
     if (level, kind) == (IPPROTO_IP, 1):
         return sender.options.get((IPPROTO_IP, 1), bytes(4))[:1]
     if level == IPPROTO_IP:

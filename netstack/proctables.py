@@ -191,9 +191,23 @@ def sockstat6_table(net: Network) -> bytes:
     ).encode()
 
 
+def _igmp(net: Network) -> bytes:
+    from .groups import igmp_table
+
+    return igmp_table(net)
+
+
+def _igmp6(net: Network) -> bytes:
+    from .groups import igmp6_table
+
+    return igmp6_table(net)
+
+
 #: by the file's name
 TABLES: dict[str, Callable[[Network], bytes]] = {
     "dev": dev_table,
+    "igmp": _igmp,
+    "igmp6": _igmp6,
     "if_inet6": if_inet6_table,
     "ipv6_route": ipv6_route_table,
     "netlink": netlink_table,

@@ -13,9 +13,10 @@ import struct
 from functools import partial
 
 from . import dns
-from .address import AF_INET6, Endpoint, address_text, err, parse_inet
+from .address import AF_INET6, Endpoint, address_text, err, is_multicast, parse_inet
 from .hosts import Hosts, on_segment
-from .lan import TcpService
+from .interfaces import ETH0, on_broadcast
+from .lan import TcpService, UdpService
 from .listener import PEER, peer_message
 from .options import ancillary
 from .services import Service, stream_factory
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .capture import Capture
     from .egress import Egress
     from .hosts import Host, StreamService
+    from .inet import InetSock
     from .network import Network
     from .publish import PublishedDatagrams, PublishedStream
     from .sock import Receiver
@@ -54,9 +56,10 @@ class Wire:
         segment.net.loop.add(self._reader.fileno(), self._ready, select.EPOLLIN)
 
     @staticmethod
-    def address(dest: Endpoint) -> bytes:
-        """A control message by which the reader knows where a datagram was sent to."""
-        packed = dest.pack(AF_INET6).ljust(32, b"\0")
+    def address(dest: Endpoint, ttl: int = 0, loop: bool = False) -> bytes:
+        """A control message by which the reader knows where a datagram was sent to; if to a group, with the interface
+        as its scope, how far, and whether it comes back."""
+        packed = dest.pack(AF_INET6) + bytes((ttl, loop, 0, 0))
         return _CONTROL.pack(_CONTROL.size + len(packed), _DEST_LEVEL, 0) + packed
 
     def _ready(self, _events: int) -> None:
@@ -70,7 +73,11 @@ class Wire:
             size, _, address, _, control = PEER.unpack_from(packet)
             source = parse_inet(AF_INET6, address[:size])
             dest = parse_inet(AF_INET6, control[_CONTROL.size : _CONTROL.size + 28])
-            self._segment.arrived(packet[PEER.size :], source, dest)
+            ttl, loop = control[_CONTROL.size + 28 : _CONTROL.size + 30]
+            if dest.scope:
+                self._segment.arrived_for_group(packet[PEER.size :], source, dest, ttl, bool(loop))
+            else:
+                self._segment.arrived(packet[PEER.size :], source, dest)
 
     def close(self) -> None:
         self._segment.net.loop.remove(self._reader.fileno())
@@ -235,6 +242,25 @@ class Segment:
             self.capture.datagram(source, dest, data)
         self._through_weather("to", dest.host, partial(self._take, data, source, dest))
 
+    def arrived_for_group(self, data: bytes, source: Endpoint, dest: Endpoint, ttl: int, loop: bool) -> None:
+        """A guest's datagram for several: for this machine's sockets, and all other hosts' on the network."""
+        if loop:
+            self._put_to_group(source, dest, data)
+        if dest.scope != ETH0 or not ttl:
+            return
+        if self.capture is not None:
+            self.capture.datagram(source, dest, data)
+        for host in list(self.hosts.by_name.values()):
+            service = host.udp.get(dest.port)
+            address = host.v4 if len(dest.host) == 4 else host.v6
+            if service is None or address is None:
+                continue
+            if not isinstance(service, UdpService):  # another machine knows its members itself
+                if is_multicast(dest.host) and dest.host not in host.groups:
+                    continue
+                dest = Endpoint(address, dest.port)
+            self._through_weather("to", address, partial(service, data, source, dest))
+
     def _through_weather(self, way: str, host: bytes, arrives: Callable[[], None]) -> None:
         """A datagram to or from a host arrives as often, and as late, as the weather there has it."""
         if self.climate.fair:
@@ -261,10 +287,23 @@ class Segment:
     def _put(self, source: Endpoint, dest: Endpoint, data: bytes) -> None:
         if self.capture is not None:
             self.capture.datagram(source, dest, data)
-        found = self.net.datagram_receiver(self.net.udp, dest, source)
-        if found is None or found.end is None or found.shut & 1:
+        if is_multicast(dest.host) or on_broadcast(dest.host, self.net.own):
+            self._put_to_group(source, Endpoint(dest.host, dest.port, 0, ETH0), data)
             return
-        header = peer_message(source.pack(found.family), control=ancillary(found, found, dest.host))
+        found = self.net.datagram_receiver(self.net.udp, dest, source)
+        if found is not None:
+            self._give(found, source, dest, data)
+
+    def _put_to_group(self, source: Endpoint, dest: Endpoint, data: bytes) -> None:
+        for found in self.net.group_receivers(dest, source, dest.scope):
+            self._give(found, source, dest, data)
+
+    def _give(self, found: InetSock, source: Endpoint, dest: Endpoint, data: bytes) -> None:
+        """Into a socket's queue, if there is room."""
+        if found.end is None or found.shut & 1:
+            return
+        control = ancillary(found, found, dest.host, dest.scope or ETH0)
+        header = peer_message(source.pack(found.family), control=control)
         try:
             found.end.send(header + data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         except OSError:

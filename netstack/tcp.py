@@ -73,6 +73,8 @@ class TcpSock(InetSock):
         self.error = 0
         where = asked = self.destination(raw)
         allowed = False
+        if self.is_group(where.host):
+            raise err(errno.ENETUNREACH)
         if self.net.policy is not None:
             where, allowed = self.net.policy.decide("connect", t, self, where)
         self.shown = asked if where is not asked else None
@@ -185,7 +187,7 @@ class TcpSock(InetSock):
     def prepare(self, t: Task, where: Endpoint) -> socket.socket:
         """Have an address and a port to connect to `where` from; the end of the pair that the peer is to get."""
         self.autobind(t)
-        self.set_source(where)
+        self.local.host = self.source_for(where).host  # the address that the answer comes back to
         if self.end is None:  # closed, or connected by another thread, while this one waited
             raise err(errno.EISCONN if self.state == CONNECTED else errno.EBADF)
         return self.end

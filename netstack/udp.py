@@ -16,6 +16,7 @@ from .sock import CONNECTED, FRESH
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..kernel.task import FdRef, Task
+    from .groups import Outgoing
     from .sock import Receiver
 
 DATAGRAM_MAX = {AF_INET: 65507, AF_INET6: 65527}  # what fits into an IP packet behind the UDP header
@@ -35,10 +36,11 @@ class UdpSock(InetSock):
             self.unbind()
             return 0
         where = self.destination(raw)
-        if self.net.policy is None and self.leaves(where):
+        several = self.is_group(where.host)
+        if self.net.policy is None and not several and self.leaves(where):
             self.net.segment.check_route(where)
         self.autobind(t)
-        self.set_source(where)
+        self.local.host = (self._outgoing(where).source if several else self.source_for(where)).host
         self.peer = where
         self.state = CONNECTED
         return 0
@@ -65,6 +67,10 @@ class UdpSock(InetSock):
         if self.net.policy is not None:
             where, allowed = self.net.policy.decide("datagram", t, self, where)
         self.autobind(t)
+        if self.is_group(where.host):
+            wire, out = self.net.segment.wire, self._outgoing(where)
+            dest = Endpoint(where.host, where.port, 0, out.index)
+            return wire, out.source.pack(AF_INET6), wire.address(dest, out.ttl, out.loop)
         source = self.source_for(where)
         if self.leaves(where):
             return self.net.segment.route(self, where, source, allowed)
@@ -75,6 +81,11 @@ class UdpSock(InetSock):
         if found is None or found.shut & 1:
             return None
         return found, source.pack(found.family), ancillary(found, self, where.host)
+
+    def _outgoing(self, where: Endpoint) -> Outgoing:
+        from .groups import Outgoing
+
+        return Outgoing(self, where)
 
     def refuse(self) -> None:
         """ECONNREFUSED for the next receiving call; its message wakes who waits already."""

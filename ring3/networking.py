@@ -179,11 +179,21 @@ class Net:
         service = Service(self._segment, f"{name}:{port}", factory, context)
         return self._enter(name, port, "tcp", service)
 
-    def serve_udp(self, name: str, port: int, handler: Callable[[bytes, Any], Any]) -> Served:
-        """Answer datagrams: ``handler(data, (address, port))`` returns the answer, or None; it may be async."""
+    def serve_udp(
+        self, name: str, port: int, handler: Callable[[bytes, Any], Any], *, group: str = ""
+    ) -> Served:
+        """Answer datagrams: ``handler(data, (address, port))`` returns the answer, or None; it may be async. It gets
+        broadcasts too, and what is sent to the multicast ``group``, if one is given. Raises UsageError."""
+        from .netstack.address import is_multicast, parse_address
         from .netstack.services import DatagramHandler
 
-        return self._enter(name, port, "udp", DatagramHandler(self._segment, f"{name}:{port}", handler))
+        joined = parse_address(group)
+        if group and (joined is None or not is_multicast(joined)):
+            raise UsageError(f"{group!r} is not the address of a multicast group")
+        served = self._enter(name, port, "udp", DatagramHandler(self._segment, f"{name}:{port}", handler))
+        if joined is not None:
+            served._host.groups.add(joined)
+        return served
 
     def _enter(self, name: str, port: int, kind: str, service: Any) -> Served:
         if not 0 < port < 65536:

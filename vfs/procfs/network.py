@@ -18,13 +18,13 @@ _UDP6 = _INET6 + b" ref pointer drops"
 
 #: those that netstack/proctables.py makes
 LIVE = (
-    "dev", "if_inet6", "ipv6_route", "netlink", "route", "sockstat", "sockstat6", "tcp", "tcp6", "udp", "udp6", "unix",
+    "dev", "if_inet6", "igmp", "igmp6", "ipv6_route", "netlink", "route", "sockstat", "sockstat6", "tcp",
+    "tcp6", "udp", "udp6", "unix",
 )  # fmt: skip
 
 TABLES = {
     "arp": b"IP address       HW type     Flags       HW address            Mask     Device\n",
     "icmp": _UDP[1:].ljust(127) + b"\n",
-    "igmp": b"Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n",
     "packet": b"sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n",
     "protocols": b"protocol  size sockets  memory press maxhdr  slab module     "
     b"cl co di ac io in de sh ss gs se re bi br ha uh gp em\n",
