@@ -71,7 +71,7 @@ def _memfd_dev() -> int:
     """st_dev of all memfds (the kernel's internal tmpfs)."""
     global _memfd_device
     if not _memfd_device:
-        from ..vfs.memdata import new_memfd
+        from ..vfs.memfd import new_memfd
 
         fd = new_memfd()
         _memfd_device = os.fstat(fd).st_dev

@@ -15,7 +15,8 @@ import errno
 import os
 
 from .inode import Inode, OpenContext, SuperBlock, err
-from .memdata import MemData, MemfdPool, is_idle
+from .memdata import MemData, MemfdPool
+from .memfd import is_idle
 from .stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, StatFs, makedev
 from .streams import BadArchive, FileSource
 

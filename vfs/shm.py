@@ -18,7 +18,8 @@ from __future__ import annotations
 import errno
 import os
 
-from .memdata import MemData, MemfdPool, is_idle_own, read_all, write_all
+from .memdata import MemData, MemfdPool
+from .memfd import is_idle_own, read_all, write_all
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:

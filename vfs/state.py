@@ -62,7 +62,7 @@ class Blob:
         if data.stat()[0] <= _SMALL:
             self._bytes = data.read()
             return
-        from .memdata import new_memfd
+        from .memfd import new_memfd
 
         self._fd = new_memfd()
         copy_file(data.fd(), self._fd, None)

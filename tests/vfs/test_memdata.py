@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from ring3.vfs import attrops, dirops
-from ring3.vfs.memdata import MemData, MemfdPool, is_idle, new_memfd
+from ring3.vfs.memdata import MemData, MemfdPool
+from ring3.vfs.memfd import is_idle, new_memfd
 from ring3.vfs.memfs import MemFile, MemoryFS
 from ring3.vfs.vfs import Vfs
 
