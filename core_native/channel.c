@@ -201,8 +201,18 @@ s64 receive_fds(struct thread *t, int *fds, u32 want, u32 *flags)
 	return result;
 }
 
+/* A file was opened that may be kept open when the guest closes it. */
+static void note_kept(struct thread *t, const struct call *c, int fd)
+{
+	struct ring3_slot *s = t->slot;
+	u32 i = c->nr == NR_openat;
+	const u8 *path = slot_data(t) + s->in_off[i];
+	u32 cwd = *path == '/' ? 0 : s->cwd;
+	kept_note(t->proc, &(struct kept_key){s->hash, c->a[i + 1], cwd, s->context, s->in_len[i], path}, fd, s->r_result);
+}
+
 /* ACT_FD: install one descriptor, with the flags that came with it. */
-static s64 install_fd(struct thread *t)
+static s64 install_fd(struct thread *t, const struct call *c)
 {
 	int fd = -1;
 	u32 flags;
@@ -217,6 +227,8 @@ static s64 install_fd(struct thread *t)
 		sys(NR_fcntl, fd, F_SETFD, 0);
 	if (flags & FD_CTTY)
 		sys(NR_ioctl, fd, 0x540e /* TIOCSCTTY */, 0); /* a session leader's first terminal: tty_open() */
+	if (flags & FD_KEEP)
+		note_kept(t, c, fd);
 	return fd;
 }
 
@@ -263,7 +275,7 @@ s64 ask_finish(struct thread *t, struct call *c, s64 action)
 	case ACT_NATIVE:
 		return native(t, c);
 	case ACT_FD:
-		return install_fd(t);
+		return install_fd(t, c);
 	case ACT_NET:
 		if (c->a[0] < FD_TABLE)
 			t->proc->fd_class[c->a[0]] = s->r_result;

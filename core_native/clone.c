@@ -110,6 +110,8 @@ static void become_process(struct thread *t, int sock, int chan, u64 token, u64 
 	struct proc *p = t->proc;
 	p->pid = sys(NR_getpid);
 	p->rx_lock = 0;
+	p->kept_lock = 0;
+	p->kept_stopped = (flags & CLONE_FILES) != 0;
 	p->initial = 0;
 	t->tid = p->pid;
 	if (!(flags & CLONE_FILES))
@@ -325,6 +327,17 @@ static s64 clone_process(struct thread *t, struct call *c, struct clone_args *a)
 	return r;
 }
 
+/* A child that gets a copy of the descriptors must not get what is kept; nor is anything kept where a table is shared. */
+static s64 clone_apart(struct thread *t, struct call *c, struct clone_args *a)
+{
+	int shared = (a->flags & CLONE_FILES) != 0;
+	kept_stop(t->proc);
+	s64 r = clone_process(t, c, a);
+	if (r < 0 || (r > 0 && !shared))
+		kept_start(t->proc);
+	return r;
+}
+
 static s64 do_clone(struct thread *t, struct call *c, struct clone_args *a)
 {
 	if (a->flags & CLONE_NEW_OTHER)
@@ -341,7 +354,7 @@ static s64 do_clone(struct thread *t, struct call *c, struct clone_args *a)
 		block_all();
 		return t->pending ? -ERESTARTSYS : clone_thread(t, c, a);
 	}
-	return clone_process(t, c, a);
+	return clone_apart(t, c, a);
 }
 
 s64 fn_clone(struct thread *t, struct call *c)

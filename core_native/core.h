@@ -83,6 +83,23 @@ struct gift {
 	struct ring3_gift known;
 };
 
+/* What a file was opened by (kept.c): hash and numbers as in answers.c. */
+struct kept_key {
+	u32 hash, flags, cwd, context, length;
+	const u8 *path;
+};
+
+/* A descriptor that is kept when the guest has closed it. */
+enum { MAX_KEPT = 16 };
+struct kept {
+	int fd;   /* the core's own; 0: an empty entry */
+	int lent; /* the guest's, -1: it has none */
+	u32 epoch;
+	u8 class;
+	struct kept_key key;
+	u8 path[256];
+};
+
 struct proc {
 	u32 rx_lock; /* receiving descriptors, moving the core's own */
 	u32 initial; /* started by init: its parent is nobody */
@@ -96,6 +113,8 @@ struct proc {
 	struct sighand sighand;
 	u32 ngifts, gifts_epoch, gifts_context;
 	struct gift gifts[RING3_MAX_GIFTS];
+	u32 kept_lock, kept_stopped, kept_turn, nkept;
+	struct kept kept[MAX_KEPT];
 	u8 fd_class[FD_TABLE];
 	struct mailbox mailboxes[RING3_SLOT_COUNT];
 };
@@ -292,6 +311,12 @@ static inline u64 bit_of(const u64 *words, u64 n)
 	return words[n / 64] >> n % 64 & 1;
 }
 
+/* Of the answers, and what else counts until anybody changes a name or an attribute. */
+static inline u32 current_epoch(void)
+{
+	return __atomic_load_n(&world()->epoch, __ATOMIC_ACQUIRE);
+}
+
 /* May a hook, a native hook, a trace or a count want to hear of this call? */
 static inline int somebody_listens(s64 nr)
 {
@@ -300,12 +325,25 @@ static inline int somebody_listens(s64 nr)
 		return (w->hook_enter[nr / 64] | w->native_calls[nr / 64]) >> nr % 64 & 1;
 	return w->hook_flags & HOOK_UNKNOWN || w->native_beyond;
 }
+
 /* gifts.c */
 void gifts_take_over(struct thread *t, const struct ring3_plan *plan, const int *files);
 void gifts_drop(struct proc *p);
 int gift_owns(struct proc *p, int fd);
 int gift_open(struct thread *t, const u8 *path, u32 length, u32 flags, s64 *result);
 int gift_image(struct thread *t, int fd, u64 offset);
+
+/* kept.c */
+void kept_drop(struct proc *p);
+void kept_stop(struct proc *p);
+void kept_start(struct proc *p);
+void kept_never(struct proc *p);
+int kept_owns(struct proc *p, int fd);
+void kept_leave(struct proc *p, int fd);
+void kept_used(struct proc *p, const struct call *c, const u8 *kinds, u32 argc);
+int kept_close(struct proc *p, int fd, s64 *result);
+int kept_open(struct proc *p, const struct kept_key *key, s64 *result);
+void kept_note(struct proc *p, const struct kept_key *key, int fd, u32 epoch);
 
 /* answers.c */
 int answer_known(struct thread *t, struct call *c, const u8 *kinds, u32 argc, s64 *result);

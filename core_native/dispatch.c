@@ -21,7 +21,7 @@ int is_core_fd(struct thread *t, int fd)
 	struct proc *p = t->proc;
 	if (fd < 0)
 		return 0;
-	return fd == p->sock || fd == p->exe || (unlikely(p->ngifts && fd >= (int)p->soft_nofile) && gift_owns(p, fd));
+	return fd == p->sock || fd == p->exe || (unlikely((p->ngifts || p->nkept) && fd >= (int)p->soft_nofile) && (gift_owns(p, fd) || kept_owns(p, fd)));
 }
 
 /* The call exactly as the guest made it; -ERESTARTSYS when a signal is recorded first. */
@@ -324,9 +324,11 @@ static inline s64 run_described(struct thread *t, struct call *c, const struct s
 	switch (d->lane) {
 	case LANE_CORE:
 		return functions[d->fn](t, c);
-	case LANE_KERNEL:
-		return kernel_lane(t, c, d);
 	}
+	if (unlikely(t->proc->nkept))
+		kept_used(t->proc, c, d->kind, d->argc);
+	if (d->lane == LANE_KERNEL)
+		return kernel_lane(t, c, d);
 	if (d->remember && answer_known(t, c, d->kind, d->argc, &result))
 		return result;
 	return supervise(t, c, REQ_CALL);

@@ -29,8 +29,11 @@ static void same_class(struct thread *t, int from, s64 to)
 s64 fn_close(struct thread *t, struct call *c)
 {
 	int fd = (int)c->a[0];
+	s64 result;
 	if (is_core_fd(t, fd))
 		return -EBADF;
+	if (kept_close(t->proc, fd, &result))
+		return result;
 	ends(t, fd);
 	forget(t, fd);
 	/* close(2) must not be started twice: it is never restarted, also where a signal is recorded. */
@@ -45,6 +48,7 @@ s64 fn_close_range(struct thread *t, struct call *c)
 	if (flags & 2) /* CLOSE_RANGE_UNSHARE */
 		return -EINVAL;
 	gifts_drop(t->proc);
+	kept_drop(t->proc);
 	u32 own[2] = {t->proc->sock, t->proc->exe};
 	if (own[0] > own[1]) {
 		u32 swap = own[0];
@@ -70,6 +74,7 @@ s64 fn_dup(struct thread *t, struct call *c)
 	int fd = (int)c->a[0];
 	if (is_core_fd(t, fd))
 		return -EBADF;
+	kept_leave(t->proc, fd);
 	s64 r = native(t, c);
 	same_class(t, fd, r);
 	return r;
@@ -80,6 +85,8 @@ s64 fn_dup2(struct thread *t, struct call *c)
 	int from = (int)c->a[0], to = (int)c->a[1];
 	if (is_core_fd(t, from) || is_core_fd(t, to))
 		return -EBADF;
+	kept_leave(t->proc, from);
+	kept_leave(t->proc, to);
 	if (from != to)
 		ends(t, to);
 	s64 r = native(t, c);
@@ -89,11 +96,21 @@ s64 fn_dup2(struct thread *t, struct call *c)
 }
 s64 fn_dup3(struct thread *t, struct call *c) { return fn_dup2(t, c); }
 
+/* What is kept must not be in the way of what a fcntl(2) does. */
+static void make_way(struct proc *p, int fd, int command)
+{
+	if (command == F_SETLK || command == F_SETLKW)
+		kept_never(p);
+	else if (command != F_GETFD && command != F_SETFD && command != F_GETFL)
+		kept_leave(p, fd);
+}
+
 s64 fn_fcntl(struct thread *t, struct call *c)
 {
 	int fd = (int)c->a[0];
 	if (is_core_fd(t, fd))
 		return -EBADF;
+	make_way(t->proc, fd, (int)c->a[1]);
 	switch ((int)c->a[1]) {
 	case F_DUPFD:
 	case F_DUPFD_CLOEXEC: {
@@ -146,6 +163,8 @@ s64 fn_ioctl(struct thread *t, struct call *c)
 		return -EBADF;
 	if (request == 0x5450 || request == 0x5451) /* FIONCLEX, FIOCLEX */
 		return native(t, c);
+	if (request == 0x5421 || request == 0x5452) /* FIONBIO, FIOASYNC */
+		kept_leave(t->proc, fd);
 	if (request == 0x541b && (fd_bits(t, fd) & CLASS_DATAGRAM)) /* FIONREAD */
 		return net_fionread(fd, c->a[2]);
 	if (fd_class(t, fd) == FD_PLACEHOLDER || request >> 8 == 0x89 || is_flags_request(request))
@@ -212,6 +231,7 @@ static s64 nofile_limit(struct thread *t, const struct rlimit_ *set, struct rlim
 		return -EPERM;
 	struct proc *p = t->proc;
 	gifts_drop(p);
+	kept_drop(p);
 	u64 want = set->cur < seen.max ? set->cur : seen.max;
 	lock(&p->rx_lock);
 	if (set->max < seen.max) {

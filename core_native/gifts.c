@@ -59,7 +59,7 @@ int gift_open(struct thread *t, const u8 *path, u32 length, u32 flags, s64 *resu
 {
 	struct proc *p = t->proc;
 	if (likely(!p->ngifts) || p->gifts_context != t->slot->context ||
-	    p->gifts_epoch != __atomic_load_n(&world()->epoch, __ATOMIC_ACQUIRE))
+	    p->gifts_epoch != current_epoch())
 		return 0;
 	for (u32 i = 0; i < p->ngifts; i++) {
 		struct gift *g = &p->gifts[i];

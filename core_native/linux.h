@@ -72,6 +72,9 @@ enum {
 #define F_SETOWN 8
 #define F_DUPFD_CLOEXEC 1030
 #define F_NOTIFY 1026
+#define SEEK_SET 0
+#define F_SETLK 6
+#define F_SETLKW 7
 #define F_SETLEASE 1024
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000

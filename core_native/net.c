@@ -401,12 +401,22 @@ s64 fn_sendto(struct thread *t, struct call *c)
 	return (bits & CLASS_SOCKET) || c->a[4] ? send(t, c) : native(t, c);
 }
 
+/* A message may hand descriptors to another process. */
+static void before_message(struct proc *p, u64 message)
+{
+	struct msghdr_ hdr;
+	if (!copy_in(&hdr, message, sizeof hdr) && hdr.controllen)
+		kept_drop(p);
+}
+
 s64 fn_sendmsg(struct thread *t, struct call *c)
 {
 	int fd = (int)c->a[0];
 	struct msghdr_ hdr;
 	if (is_core_fd(t, fd))
 		return -EBADF;
+	if (unlikely(t->proc->nkept))
+		before_message(t->proc, c->a[1]);
 	u32 bits = fd_bits(t, fd);
 	if ((bits & CLASS_MASK) == FD_PLACEHOLDER && !(bits & CLASS_SOCKET))
 		return supervise(t, c, REQ_CALL);

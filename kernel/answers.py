@@ -26,6 +26,7 @@ import os
 import struct
 
 from ..vfs.hostwatch import LIFETIME
+from . import kept
 from .handlers import Out
 from .layout import ANSWERS, ANSWERS_OFFSET, OFFSETS, SIZES
 from .paths import record
@@ -178,7 +179,9 @@ class Answers:
         elif path is None:
             return
         elif shape.opens:
-            self._kernel.gifts.opened(task, name, request.args[shape.keys[0]], path.inode)
+            flags = request.args[shape.keys[0]]
+            self._kernel.gifts.opened(task, name, flags, path.inode)
+            kept.opened(task, name, flags, path.inode, result)
             return
         elif isinstance(result, Out):
             value, data = result.ret, result.writes[0][1] if result.writes else b""
@@ -212,8 +215,7 @@ class Answers:
     ) -> None:
         if len(name) > _MAX_PATH or len(data) > _MAX_OUT:
             return
-        context, cwd = self.place(task.creds, task.fs)
-        self._set_place(task, context, cwd)
+        context, cwd = self.put_place(task)
         cwd_key = cwd if relative else 0
         keys = [request.args[i] & 0xFFFFFFFF for i in shape.keys] + [0, 0]
         first = (request.raw[-1] + context * 0x9E3779B1 + cwd_key * 0x85EBCA6B & 0xFFFFFFFF) % ANSWERS
@@ -252,6 +254,12 @@ class Answers:
         view[path : path + len(name)] = name
         view[at + _AT["out"] : at + _AT["out"] + len(data)] = data
         _U32.pack_into(view, at, seq + 2 & 0xFFFFFFFF)
+
+    def put_place(self, task: Task) -> tuple[int, int]:
+        """Tell the task's slot its context and its working directory."""
+        context, cwd = self.place(task.creds, task.fs)
+        self._set_place(task, context, cwd)
+        return context, cwd
 
     def place(self, creds: Credentials, fs: FsStruct) -> tuple[int, int]:
         """The context and the working directory of a task as numbers, for its slot."""

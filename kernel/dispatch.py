@@ -410,13 +410,15 @@ class Dispatcher:
                 flags |= CONSTANTS["FD_SUPERVISED"] | known << CONSTANTS["FD_CLASS_SHIFT"]
             elif self.kernel.images.is_rewritable(install.fd, st):
                 flags |= CONSTANTS["FD_REWRITABLE_FILE"]
+            elif install.keep:
+                flags |= CONSTANTS["FD_KEEP"]
             channel.send_fds(task.slot, [install.fd], flags)
         except OSError as e:
             channel.reply(task.slot, task.request, -(e.errno or errno.EIO))
             return
         finally:
             install.drop()
-        channel.reply(task.slot, task.request, 0, ch.ACT_FD)
+        channel.reply(task.slot, task.request, install.keep, ch.ACT_FD)
         if install.then is not None:
             install.then()
 

@@ -62,10 +62,11 @@ class InstallFd:
     """The guest gets a copy of the supervisor's descriptor `fd` at its lowest free number.
 
     `cloexec` as O_CLOEXEC; `ctty`: make it the controlling terminal, if the guest leads a session without one; `close`:
-    the supervisor's copy is closed when it is sent; `then(...)` runs afterwards.
+    the supervisor's copy is closed when it is sent; `then(...)` runs afterwards. `keep`: while this epoch of the answers
+    lasts, the core may keep it when the guest closes it (kernel/kept.py); 0: it may not.
     """
 
-    __slots__ = ("close", "cloexec", "ctty", "fd", "then")
+    __slots__ = ("close", "cloexec", "ctty", "fd", "keep", "then")
 
     def __init__(
         self,
@@ -80,6 +81,7 @@ class InstallFd:
         self.ctty = ctty
         self.close = close
         self.then = then
+        self.keep = 0
 
     def drop(self) -> None:
         """The guest will not take it."""

@@ -308,6 +308,7 @@ CONSTANTS: dict[str, int] = {
     "CLASS_LISTENER": 8,
     "CLASS_DATAGRAM": 16,
     "CLASS_TCP": 32,  # also of a native one: an AF_INET or AF_INET6 stream
+    "CLASS_KEPT": 64,  # of a native one: core_native/kept.c has it too
     # messages, guest to supervisor
     "MSG_RING": 1,
     "MSG_CANCEL": 2,
@@ -324,6 +325,7 @@ CONSTANTS: dict[str, int] = {
     "FD_CTTY": 4,
     "FD_CLASS_SHIFT": 8,  # above it: the class, when FD_SUPERVISED
     "FD_REWRITABLE_FILE": 8,
+    "FD_KEEP": 16,  # it may be kept when the guest closes it; `result` is the epoch
     # spawn and event kinds and flags
     "SPAWN_START": 1,
     "SPAWN_NEW_SESSION": 1,

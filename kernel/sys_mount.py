@@ -83,6 +83,8 @@ def held(kernel: Kernel, wanted: set[tuple[int, int]]) -> Iterator[tuple[int, in
         except OSError:
             continue
         for name in names:
+            if int(name) >= process.core_fd_min:
+                continue  # the core's own: none is what keeps a mount busy
             try:
                 st = os.stat(f"/proc/{process.pid}/fd/{name}")
             except OSError:

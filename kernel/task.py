@@ -182,6 +182,7 @@ class Process:
         self.pending_exec: Any = None
         self.gifts: list[tuple[bytes, int]] = []  # what was opened ahead for its program, and what it asked for itself
         self.first_opens: dict[tuple[bytes, int], None] | None = None
+        self.opened: set[tuple[bytes, int]] = set()  # by name and flags: kept.py
         self.dumpable = 1
         self.trapped: dict[int, Place] = {}  # sites that trapped, by their place in the core's table
 

@@ -274,6 +274,9 @@ class CowNode(MemoryAttributes, HostNode):
             return self.data.is_unused()
         return super().is_settled() if self.lower else self.kind in (S_IFDIR, S_IFLNK) and read_by_now(self)
 
+    def may_stay_open(self) -> bool:
+        return super().may_stay_open() if self.data is None else self.nlink > 0 and self.data.is_small()
+
     def touched(self, now: int) -> None:
         self.own_attributes()
         self.ctime = now

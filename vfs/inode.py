@@ -301,6 +301,11 @@ class Inode:
         directory or a symlink change nothing either, that is. In doubt, as by default, it does not."""
         return False
 
+    def may_stay_open(self) -> bool:
+        """Of a regular file: may a descriptor for reading, which its user has closed, stay open for a while? Where nobody
+        can tell, that is; as by default, files of the host's that nobody has open for writing in here."""
+        return not self.reads_show and self.is_settled()
+
     # -- directory operations --------------------------------------------------------------------------------
 
     def lookup(self, name: bytes) -> Inode | None:

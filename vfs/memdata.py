@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     _T = TypeVar("_T")
 
 _KEEP_SIZE = 1 << 20  # idle files above this stay memfds unless descriptors run out
+_SMALL = 2048  # blocks of 512 bytes
 _last_mark = 1  # ns after the epoch: see MemData.watch_writes()
 
 
@@ -270,6 +271,10 @@ class MemData:
     def live(self) -> bool:
         """Is there a memfd now?"""
         return self._fd >= 0
+
+    def is_small(self) -> bool:
+        """Does it cost little if the bytes stay when they are deleted?"""
+        return self.stat()[1] <= _SMALL
 
     def is_unused(self) -> bool:
         """Does nobody but us have the bytes open, by descriptor or mapping?"""

@@ -208,6 +208,10 @@ class MemFile(MemInode):
     def is_settled(self) -> bool:
         return bool(self.data.is_unused())
 
+    def may_stay_open(self) -> bool:
+        # Where there is a limit, what is deleted has to be free at once.
+        return self.nlink > 0 and self.sb.shm is None and self.data.is_small()
+
     def getattr(self) -> Stat:
         if self.lost:
             self.settle()

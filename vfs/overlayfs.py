@@ -236,6 +236,9 @@ class OverlayNode(Inode):
     def is_settled(self) -> bool:
         return self.real.is_settled()
 
+    def may_stay_open(self) -> bool:
+        return self.real.may_stay_open()
+
     # -- attributes ------------------------------------------------------------------------------------------
 
     def take(self) -> None:
