@@ -62,8 +62,8 @@ class InstallFd:
     """The guest gets a copy of the supervisor's descriptor `fd` at its lowest free number.
 
     `cloexec` as O_CLOEXEC; `ctty`: make it the controlling terminal, if the guest leads a session without one; `close`:
-    the supervisor's copy is closed when it is sent; `then(...)` runs afterwards. `keep`: while this epoch of the answers
-    lasts, the core may keep it when the guest closes it (kernel/kept.py); 0: it may not.
+    the supervisor's copy is closed when it is sent; `then(...)` runs afterwards. `keep`: the epoch of the answers in
+    which the core may keep it when the guest closes it (kernel/kept.py); 0: it may not.
     """
 
     __slots__ = ("close", "cloexec", "ctty", "fd", "keep", "then")

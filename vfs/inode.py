@@ -302,8 +302,8 @@ class Inode:
         return False
 
     def may_stay_open(self) -> bool:
-        """Of a regular file: may a descriptor for reading, which its user has closed, stay open for a while? Where nobody
-        can tell, that is; as by default, files of the host's that nobody has open for writing in here."""
+        """Of a regular file: may a descriptor for reading stay open a while when its user has closed it? Where nobody
+        can tell, that is: as by default, files of the host's that nobody has open for writing in here."""
         return not self.reads_show and self.is_settled()
 
     # -- directory operations --------------------------------------------------------------------------------
