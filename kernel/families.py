@@ -8,6 +8,7 @@ from . import (  # noqa: F401
     sys_copy,
     sys_dir,
     sys_exec,
+    sys_fileattr,
     sys_handle,
     sys_ids,
     sys_inotify,

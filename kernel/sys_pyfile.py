@@ -21,7 +21,7 @@ from ..vfs.perm import owner_or_capable
 from ..vfs.stat import S_IFDIR, S_IFREG
 from .filesize import check_size, room
 from .handlers import NATIVE, InstallFd, Out, syscall
-from .iflags import FLAG_COMMANDS, flags_ioctl
+from .sys_fileattr import FLAG_COMMANDS, flags_ioctl
 from .sys_lock import COMMANDS as LOCK_COMMANDS
 from .sys_lock import record_lock
 

@@ -27,6 +27,9 @@ _CAPABLE = FS_IMMUTABLE_FL | FS_APPEND_FL
 INHERITED = FS_NODUMP_FL | FS_NOATIME_FL
 #: of FS_IOC_FSGETXATTR, by flag (fileattr_fill_flags())
 _XFLAGS = {FS_IMMUTABLE_FL: 0x8, FS_APPEND_FL: 0x10, FS_NODUMP_FL: 0x80, FS_NOATIME_FL: 0x40}
+_XFLAG_EXTSIZE, _XFLAG_EXTSZINHERIT = 0x800, 0x1000
+#: the above, those that only tell (FS_XFLAGS_RDONLY_MASK), and those that mean nothing without a size
+_XFLAGS_TAKEN = 0x8 | 0x10 | 0x40 | 0x80 | 0x2 | 0x80000000 | _XFLAG_EXTSIZE | _XFLAG_EXTSZINHERIT | 0x10000
 _STATX = {
     FS_IMMUTABLE_FL: STATX_ATTR_IMMUTABLE,
     FS_APPEND_FL: STATX_ATTR_APPEND,
@@ -56,8 +59,8 @@ def get(inode: Inode) -> int:
     return inode.iflags
 
 
-def put(vfs: Vfs, who: Caller, path: Path, flags: int) -> None:
-    """FS_IOC_SETFLAGS: EROFS, ENOTTY, EPERM, EOPNOTSUPP as vfs_fileattr_set() and tmpfs in their order."""
+def put(vfs: Vfs, who: Caller, path: Path, flags: int, xflags: int = 0, sizes: bool = False) -> None:
+    """FS_IOC_SETFLAGS: EROFS, ENOTTY, EPERM, EINVAL, EOPNOTSUPP as vfs_fileattr_set() and tmpfs in their order."""
     vfs.want_write(path)
     inode = path.inode
     old = get(inode)
@@ -65,14 +68,15 @@ def put(vfs: Vfs, who: Caller, path: Path, flags: int) -> None:
         raise err(errno.EPERM)
     if (flags ^ old) & _CAPABLE and not who.creds.capable(CAP_LINUX_IMMUTABLE):
         raise err(errno.EPERM)
-    if flags & ~_MODIFIABLE:
+    if xflags & (_XFLAG_EXTSIZE if inode.is_dir else _XFLAG_EXTSZINHERIT):
+        raise err(errno.EINVAL)
+    if flags & ~_MODIFIABLE or sizes or xflags & ~_XFLAGS_TAKEN:
         raise err(errno.EOPNOTSUPP)
     inode.set_iflags(flags, now_ns())
     vfs.mounts.walks.clear()
 
 
-def put_extended(vfs: Vfs, who: Caller, path: Path) -> None:
-    """FS_IOC_FSSETXATTR, which tmpfs has not: the errors on the way to it."""
-    vfs.want_write(path)
-    get(path.inode)
-    raise err(errno.EOPNOTSUPP if owner_or_capable(who.creds, path.inode) else errno.EPERM)
+def put_extended(vfs: Vfs, who: Caller, path: Path, xflags: int, sizes: bool) -> None:
+    """FS_IOC_FSSETXATTR; `sizes`: an extent size or a project is asked for."""
+    flags = sum(flag for flag, bit in _XFLAGS.items() if xflags & bit)
+    put(vfs, who, path, flags, xflags, sizes)

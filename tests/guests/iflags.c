@@ -146,6 +146,38 @@ static void harmless(void) {
     OK(rmdir("d"));
 }
 
+struct file_attributes { uint64_t xflags; uint32_t extsize, nextents, projid, cowextsize; };
+enum { FILE_GETATTR = 468, FILE_SETATTR = 469 };
+
+static void calls_by_path(void) {
+    struct file_attributes a = {.xflags = FS_XFLAG_NODUMP};
+    make("f");
+    if (syscall(FILE_SETATTR, AT_FDCWD, "f", &a, sizeof a, 0) < 0 && errno == ENOSYS && !under_ring3()) {
+        OK(unlink("f")); /* before Linux 6.17 */
+        return;
+    }
+    EQ(flags_of("f"), FS_NODUMP_FL);
+    a.xflags = 0;
+    EQ(syscall(FILE_GETATTR, AT_FDCWD, "f", &a, sizeof a, 0), 0);
+    EQ(a.xflags & FS_XFLAG_NODUMP, FS_XFLAG_NODUMP);
+    int fd = OK(open("f", O_RDONLY));
+    a = (struct file_attributes){0};
+    EQ(syscall(FILE_SETATTR, fd, "", &a, sizeof a, AT_EMPTY_PATH), 0);
+    EQ(flags_of("f"), 0);
+    FAILS(syscall(FILE_SETATTR, fd, "", &a, sizeof a, 0), ENOENT);
+    FAILS(syscall(FILE_GETATTR, AT_FDCWD, "f", &a, sizeof a - 1, 0), EINVAL);
+    FAILS(syscall(FILE_GETATTR, AT_FDCWD, "f", &a, 5000, 0), E2BIG);
+    a.xflags = FS_XFLAG_EXTSZINHERIT;
+    FAILS(syscall(FILE_SETATTR, AT_FDCWD, "f", &a, sizeof a, 0), EINVAL);
+    a.xflags = 1ULL << 40;
+    FAILS(syscall(FILE_SETATTR, AT_FDCWD, "f", &a, sizeof a, 0), EINVAL);
+    close(fd);
+    OK(symlink("f", "l"));
+    FAILS(syscall(FILE_GETATTR, AT_FDCWD, "l", &a, sizeof a, AT_SYMLINK_NOFOLLOW), EOPNOTSUPP);
+    OK(unlink("l"));
+    OK(unlink("f"));
+}
+
 static void supported(void) {
     make("f");
     int fd = OK(open("f", O_RDONLY));
@@ -158,4 +190,4 @@ static void supported(void) {
     OK(unlink("f"));
 }
 
-MAIN(CASE(supported), CASE(immutable), CASE(append_only), CASE(harmless))
+MAIN(CASE(supported), CASE(immutable), CASE(append_only), CASE(harmless), CASE(calls_by_path))
