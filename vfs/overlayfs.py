@@ -290,6 +290,17 @@ class OverlayNode(Inode):
         except OSError:
             return False
 
+    @property
+    def has_iflags(self) -> bool:  # type: ignore[override]
+        return (self.upper or self.sb.layers[0].root).has_iflags
+
+    @property
+    def iflags(self) -> int:  # type: ignore[override]
+        return self.real.iflags
+
+    def set_iflags(self, flags: int, now: int) -> None:
+        self.copy_up().set_iflags(flags, now)
+
     def write_opened(self, lost: int) -> None:
         if self.upper is not None:
             self.upper.write_opened(lost)

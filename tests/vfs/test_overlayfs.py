@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ring3.vfs import attrops, dirops
+from ring3.vfs import attrops, dirops, inodeflags
 from ring3.vfs.inode import Inode, OpenContext, SuperBlock
 from ring3.vfs.memfs import MemoryFS
 from ring3.vfs.openfile import OpenDir, SeqFile
@@ -133,6 +133,22 @@ def test_copy_up_keeps_the_identity() -> None:
     assert reader.read() == b"lower"  # "Non-standard behavior" of overlayfs
     reader.close()
     assert TreePath(Vfs(lower), "/f").read_bytes() == b"lower"
+
+
+def test_flags_of_inodes_copy_up() -> None:
+    lower = layer({"f": b"x", "fixed": b"y"})
+    vfs = Vfs(lower)
+    vfs.lookup(vfs.local, None, b"/fixed").inode.set_iflags(inodeflags.FS_IMMUTABLE_FL, 0)
+    box = Box(lower)
+    with pytest.raises(PermissionError):
+        (box.root / "fixed").unlink()
+    path = box.vfs.lookup(box.vfs.local, None, b"/f")
+    inodeflags.put(box.vfs, box.vfs.local, path, inodeflags.FS_APPEND_FL)
+    assert inodeflags.get(path.inode) == inodeflags.FS_APPEND_FL
+    assert [str(p) for p in box.upper().walk()] == ["/f"]
+    with pytest.raises(PermissionError):
+        (box.root / "f").write_bytes(b"z")
+    assert vfs.lookup(vfs.local, None, b"/f").inode.iflags == 0
 
 
 def test_hard_links_across_the_copy_up() -> None:
