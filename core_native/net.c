@@ -270,6 +270,8 @@ static s64 receive(struct thread *t, struct call *c)
 	struct msghdr_ hdr = {.iov = (u64)vectors(t), .iovlen = m.iovlen + 1, .control = m.control, .controllen = m.controllen};
 	u64 args[6] = {c->a[0], (u64)&hdr, m.flags, 0, 0, 0};
 	r = safe_syscall(NR_recvmsg, args, &t->pending);
+	if (r == 0 && ((m.flags & MSG_DONTWAIT) || (sys(NR_fcntl, c->a[0], F_GETFL) & O_NONBLOCK)))
+		return -EAGAIN; /* after shutdown(SHUT_RD) only who waits hears of the end */
 	if (r < (s64)sizeof peer)
 		return r < 0 ? r : 0;
 	if (peer.error)

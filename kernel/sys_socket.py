@@ -174,7 +174,7 @@ def sys_listen(t: Task, fd: FdRef, backlog: int) -> Result:
     """listen(2)"""
     sock = find(t, fd)
     if sock is None:
-        raise err(errno.EINVAL)
+        return NATIVE
     before = sock.state
     sock.listen(t, backlog)
     if before != LISTENING:
@@ -204,7 +204,9 @@ def _never_writable(t: Task, fd: FdRef, sock: Sock) -> None:
 def sys_accept(t: Task, fd: FdRef, *_rest: int) -> Result:
     """accept(2): the core takes connections from a listener's pair itself, once it knows that it is one."""
     sock = find(t, fd)
-    if sock is None or (sock.connects and sock.state != LISTENING):
+    if sock is None:
+        return NATIVE  # the host knows why not
+    if sock.connects and sock.state != LISTENING:
         raise err(errno.EINVAL)
     if not sock.connects:
         raise err(errno.EOPNOTSUPP)

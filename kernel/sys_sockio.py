@@ -15,6 +15,7 @@ import struct
 from ..netstack.address import AF_UNIX, SOCK_STREAM, err
 from ..netstack.interfaces import IFREQ, KNOWN, SIOCGIFCONF, interface_ioctl, interface_list
 from ..netstack.listener import peer_message
+from ..netstack.sock import MSG_OOB, socket_of
 from .handlers import HANDLERS, NATIVE, NATIVE_FD, NetCall, Out, Via, socket_call, syscall
 from .layout import CONSTANTS
 from .sys_socket import find
@@ -25,23 +26,40 @@ if TYPE_CHECKING:
     from .handlers import Result
     from .task import FdRef, Task
 
-_MSG_OOB, _MSG_NOSIGNAL, _MSG_FASTOPEN = 1, 0x4000, 0x20000000
+_MSG_NOSIGNAL, _MSG_FASTOPEN = 0x4000, 0x20000000
 _FIONREAD, _TIOCOUTQ, _SIOCATMARK = 0x541B, 0x5411, 0x8905
+_MSGHDR_ANSWERS = ((8, 4), (40, 8), (48, 4))  # msg_namelen, msg_controllen and msg_flags of struct msghdr
 _OWNER = (0x8901, 0x8902, 0x8903, 0x8904)  # FIOSETOWN, SIOCSPGRP, FIOGETOWN, SIOCGPGRP
 _EVERY_FILE = (0x5421, 0x5450, 0x5451, 0x5452)  # FIONBIO, FIONCLEX, FIOCLEX, FIOASYNC
 
 
-@socket_call("read", "readv", "recvfrom", "recvmsg", "recvmmsg")
-def sock_receive(t: Task, fd: FdRef, *_rest: object) -> Result:
+@socket_call("recvfrom")
+def sock_recvfrom(
+    t: Task, fd: FdRef, _buffer: int, _size: int, flags: int, address: int, length: int
+) -> Result:
+    """recvfrom(2)"""
+    done: Result = sock_receive(t, fd, flags=flags)
+    return Out(0, [(length, bytes(4))]) if done == 0 and address else done
+
+
+@socket_call("recvmsg")
+def sock_recvmsg(t: Task, fd: FdRef, message: int, flags: int) -> Result:
+    """recvmsg(2)"""
+    done: Result = sock_receive(t, fd, flags=flags)
+    if done != 0:
+        return done
+    return Out(0, [(message + where, bytes(size)) for where, size in _MSGHDR_ANSWERS])
+
+
+@socket_call("read", "readv", "recvmmsg")
+def sock_receive(t: Task, fd: FdRef, *_rest: object, flags: int = 0) -> Result:
     """Receiving: a connected socket's is the host kernel's, a datagram's the core's; else there is an error."""
     sock = find(t, fd)
     if sock is None or sock.native:
         return NATIVE_FD
     if not sock.connects:
         return NetCall(t.sandbox.net.descriptor_class(fd.dev, fd.ino))
-    if sock.shut & 1 and sock.family == AF_UNIX:
-        return 0
-    sock.check_stream_connected(False)
+    sock.check_stream_connected(False, flags)
     return 0
 
 
@@ -54,17 +72,20 @@ def sys_sendto(
     if address is None or not 0 <= length <= 128:
         raise err(errno.EINVAL)
     if sock is None:
-        raise err(errno.EISCONN)  # one of a socketpair(2), with an address
+        if _pair_type(t, fd) == SOCK_STREAM:
+            raise err(errno.EISCONN)  # one of a socketpair(2), with an address
+        return NATIVE_FD
     if not sock.connects:
         return _send_datagram(t, sock, size, flags, address or None)
     if sock.native:
         if address and sock.family == AF_UNIX and sock.type == SOCK_STREAM:
             raise err(errno.EISCONN)
         return NATIVE_FD
-    if flags & _MSG_FASTOPEN or (address and sock.family == AF_UNIX and sock.type == SOCK_STREAM):
+    local_stream = sock.family == AF_UNIX and sock.type == SOCK_STREAM
+    if flags & _MSG_FASTOPEN or (local_stream and (address or (flags & MSG_OOB and not size))):
         raise err(errno.EOPNOTSUPP)
     try:
-        sock.check_stream_connected(True)
+        sock.check_stream_connected(True, flags)
     except BrokenPipeError:
         if not flags & _MSG_NOSIGNAL:
             return Out(-errno.EPIPE, flags=CONSTANTS["ACT_SIGPIPE"])
@@ -72,9 +93,15 @@ def sys_sendto(
     return 0
 
 
+def _pair_type(t: Task, fd: FdRef) -> int:
+    """The type of a socketpair(2), which only the host knows."""
+    with socket_of(t.host_fd(fd.fd)) as copy:
+        return copy.type
+
+
 def _send_datagram(t: Task, sock: Sock, size: int, flags: int, address: bytes | None) -> Result:
-    if flags & _MSG_OOB:
-        raise err(errno.EOPNOTSUPP)
+    if flags & MSG_OOB:
+        sock.check_urgent(t, address)
     found = sock.route(t, address, size)
     if found is None:
         return size
@@ -116,6 +143,8 @@ def socket_ioctl(t: Task, fd: FdRef, command: int, argument: int) -> Result:
             return NATIVE
         raise err(errno.ENOTTY)
     if fd.mode & 0o170000 != 0o140000:
+        raise err(errno.ENOTTY)
+    if command == _SIOCATMARK and sock is not None and sock.family != AF_UNIX and not sock.connects:
         raise err(errno.ENOTTY)
     if command in (_SIOCATMARK, *_OWNER):
         return NATIVE

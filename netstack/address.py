@@ -65,7 +65,7 @@ class Endpoint:
         """As a socket of `family` shows it: struct sockaddr_in or sockaddr_in6."""
         if family == AF_INET:
             return _U16.pack(AF_INET) + _IN.pack(self.port, self.host[-4:])
-        host = _MAPPED + self.host if len(self.host) == 4 and any(self.host) else self.host.rjust(16, b"\0")
+        host = _MAPPED + self.host if len(self.host) == 4 else self.host
         return _U16.pack(AF_INET6) + _IN6.pack(self.port, self.flow, host) + _U32.pack(self.scope)
 
     def __str__(self) -> str:

@@ -205,6 +205,14 @@ def _keep(t: Task, sock: Sock, level: int, name: int, option: Option, value: int
 
 def _set_socket(t: Task, sock: Sock, name: int, data: bytes) -> bool:
     """SOL_SOCKET's special ones; False where the table says enough."""
+    if name == SO_BINDTODEVICE:
+        device = data[:15].split(b"\0", 1)[0]
+        if device not in (b"", b"lo", b"eth0"):
+            raise err(errno.ENODEV)
+        sock.options[SOL_SOCKET, name] = device
+        return True
+    if len(data) < 4:
+        raise err(errno.EINVAL)
     if name in (
         SO_TYPE,
         SO_ERROR,
@@ -216,14 +224,6 @@ def _set_socket(t: Task, sock: Sock, name: int, data: bytes) -> bool:
         SO_PEERGROUPS,
     ):
         raise err(errno.ENOPROTOOPT)
-    if name == SO_BINDTODEVICE:
-        device = data[:15].split(b"\0", 1)[0]
-        if device not in (b"", b"lo", b"eth0"):
-            raise err(errno.ENODEV)
-        sock.options[SOL_SOCKET, name] = device
-        return True
-    if len(data) < 4:
-        raise err(errno.EINVAL)
     if name == SO_LINGER:
         if len(data) < 8:
             raise err(errno.EINVAL)
@@ -267,7 +267,12 @@ def get_option(t: Task, sock: Sock, level: int, name: int, room: int) -> bytes |
         if name in _NATIVE or name == SO_ERROR:
             _check_family(sock, name)
             return None
-    table = _table(sock, level)
+    try:
+        table = _table(sock, level)
+    except OSError:
+        if sock.family == AF_INET:
+            raise err(errno.EOPNOTSUPP) from None  # ip_getsockopt(); the others say ENOPROTOOPT here too
+        raise
     if level == IPPROTO_TCP and name == TCP_CONGESTION:
         return sock.options.get((level, name), b"cubic").ljust(16, b"\0")
     if level == IPPROTO_TCP and name == TCP_INFO:

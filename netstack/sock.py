@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 
 FRESH, LISTENING, CONNECTED, CLOSED, TIME_WAIT = range(5)
+MSG_OOB = 1
 Creds = tuple[int, int, int]
 NOBODY: Creds = (0, 0xFFFFFFFF, 0xFFFFFFFF)  # SO_PEERCRED before there is a peer
 
@@ -127,7 +128,11 @@ class Sock:
         """Every descriptor is closed, or the socket is no more: give back names and ports."""
         self.state = CLOSED
 
-    def check_stream_connected(self, sending: bool) -> None:
+    def check_urgent(self, t: Task, raw: bytes | None) -> None:
+        """The error of MSG_OOB with a datagram for `raw` (None: for the connected peer)."""
+        raise err(errno.EOPNOTSUPP)
+
+    def check_stream_connected(self, sending: bool, flags: int = 0) -> None:
         """The error of reading from or writing to what is not connected."""
         raise err(errno.ENOTCONN)
 

@@ -14,7 +14,7 @@ from .address import AF_UNSPEC, Endpoint, err, family_of
 from .inet import InetSock
 from .listener import Backlog, peer_message
 from .options import ABORT, HOSTED, SO_LINGER, SOL_SOCKET, apply_inherited
-from .sock import CONNECTED, FRESH, LISTENING, identity, socket_of
+from .sock import CONNECTED, FRESH, LISTENING, MSG_OOB, identity, socket_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,17 +30,25 @@ if TYPE_CHECKING:
 class TcpSock(InetSock):
     """A stream socket."""
 
-    __slots__ = ("_asked", "_refused", "connecting", "published")
+    __slots__ = ("_asked", "_left", "_refused", "connecting", "published")
 
     def __init__(self, net: Network, family: int, kind: int, protocol: int) -> None:
         super().__init__(net, family, kind, protocol)
         self._asked = False  # connect(2) said EINPROGRESS: the next one tells the end of it
         self._refused = False  # a connection that was not waited for failed
+        self._left: Endpoint | None = None  # getsockname(2) after that tells what was given back already
         self.connecting = False  # one that was not waited for is in the making
         self.published: PublishedStream | None = None
 
+    def bind(self, t: Task, raw: bytes) -> None:
+        super().bind(t, raw)
+        self._left = None
+
+    def sockname(self) -> bytes:
+        return (self._left or self.local).pack(self.family)
+
     def listen(self, t: Task, backlog: int) -> None:
-        if self.state == CONNECTED:
+        if self.state == CONNECTED or self.connecting or self._refused:  # not SS_UNCONNECTED
             raise err(errno.EINVAL)
         if self.backlog is not None:
             self.backlog.resize(backlog)
@@ -68,7 +76,7 @@ class TcpSock(InetSock):
         if self.connecting:
             raise err(errno.EALREADY)
         if self._refused:  # SS_CONNECTING, although the socket is closed
-            self._refused = False
+            self._refused, self._left = False, None
             raise err(self.take_error() or errno.ECONNABORTED)
         self.error = 0
         where = asked = self.destination(raw)
@@ -86,6 +94,10 @@ class TcpSock(InetSock):
         except OSError as e:
             if not nonblock or e.errno != errno.ECONNREFUSED:
                 raise
+            self.autobind(t)
+            self.local.host = self.source_for(where).host
+            self._left = Endpoint(self.local.host, self.local.port)
+            self.unbind()
             return self.fail_later(errno.ECONNREFUSED)
         if not done:
             return self._wait(t, where)
@@ -214,17 +226,27 @@ class TcpSock(InetSock):
             if self._attempt(t, where, False):
                 return 0
 
-    def check_stream_connected(self, sending: bool) -> None:
+    def check_stream_connected(self, sending: bool, flags: int = 0) -> None:
+        if flags & MSG_OOB and not sending and self.state != LISTENING:
+            raise err(errno.EINVAL)  # tcp_recv_urg()
         if self.connecting:
             raise err(errno.EAGAIN)
         if self.error:
             raise err(self.take_error())
+        if (self.shut & 1 or self._refused) and not sending and self.state != LISTENING:
+            return  # the end; a reset shuts both ways (tcp_done())
         raise err(errno.EPIPE if sending else errno.ENOTCONN)
 
     def shutdown(self, how: int) -> int:
         if self.state == FRESH:
+            self.shut |= how + 1  # all the same (inet_shutdown())
             raise err(errno.ENOTCONN)
-        return 0 if self.state == LISTENING and how == 1 else super().shutdown(how)
+        if self.state == LISTENING:
+            if how != 1:
+                super().shutdown(how)
+                self.shut = 0  # as new (tcp_disconnect())
+            return 0
+        return super().shutdown(how)
 
     def released(self) -> None:
         super().released()

@@ -46,27 +46,25 @@ class UdpSock(InetSock):
         return 0
 
     def route(self, t: Task, raw: bytes | None, size: int) -> tuple[Receiver, bytes, bytes] | None:
-        if self.shut & 2:
-            raise err(errno.EPIPE)
-        if self.error:
-            raise err(self.take_error())
+        self.autobind(t)  # whatever comes of it (inet_send_prepare())
         if raw is None and self.peer is None:
             raise err(errno.EDESTADDRREQ)
-        if size > DATAGRAM_MAX[self.family]:
-            raise err(errno.EMSGSIZE)
         if raw is not None:
-            if self.family == AF_INET6 and family_of(raw) == AF_INET and len(raw) >= 16:
-                raw = Endpoint(raw[4:8], int.from_bytes(raw[2:4], "big")).pack(AF_INET6)
-            where = self.destination(raw)
+            where = self._meant(raw)
         else:
             assert self.peer is not None
             where = self.peer
         if not where.port:
             raise err(errno.EINVAL)
+        if size > DATAGRAM_MAX[self.family]:
+            raise err(errno.EMSGSIZE)
+        if self.error:  # the last two are sock_alloc_send_pskb()'s
+            raise err(self.take_error())
+        if self.shut & 2:
+            raise err(errno.EPIPE)
         allowed = False
         if self.net.policy is not None:
             where, allowed = self.net.policy.decide("datagram", t, self, where)
-        self.autobind(t)
         if self.is_group(where.host):
             wire, out = self.net.segment.wire, self._outgoing(where)
             dest = Endpoint(where.host, where.port, 0, out.index)
@@ -86,6 +84,19 @@ class UdpSock(InetSock):
         from .groups import Outgoing
 
         return Outgoing(self, where)
+
+    def check_urgent(self, t: Task, raw: bytes | None) -> None:
+        """udpv6_sendmsg() does not look at it, udp_sendmsg() does, also for IPv4 on an IPv6 socket."""
+        self.autobind(t)
+        where = self.peer if raw is None else self._meant(raw)
+        if self.family == AF_INET or (where is not None and len(where.host) == 4):
+            raise err(errno.EOPNOTSUPP)
+
+    def _meant(self, raw: bytes) -> Endpoint:
+        """Where a datagram's address leads."""
+        if self.family == AF_INET6 and family_of(raw) == AF_INET and len(raw) >= 16:
+            raw = Endpoint(raw[4:8], int.from_bytes(raw[2:4], "big")).pack(AF_INET6)
+        return self.destination(raw)
 
     def refuse(self) -> None:
         """ECONNREFUSED for the next receiving call; its message wakes who waits already."""

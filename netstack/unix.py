@@ -95,6 +95,12 @@ class UnixSock(Sock):
         self._inode = (inode.sb.dev, inode.ino)
         self.net.bound_inodes[self._inode] = self
 
+    def _find_address(self, t: Task, raw: bytes) -> UnixSock:
+        """`_find` by an address as a program gives it; EINVAL for one without a name (unix_validate_addr())."""
+        if len(raw) <= 2:
+            raise err(errno.EINVAL)
+        return self._find(t, parse_unix(raw))
+
     def _find(self, t: Task, name: bytes) -> UnixSock:
         """unix_find_other(): who has this name.  Raises ECONNREFUSED, EPROTOTYPE, or what the path walk raises."""
         if name[:1] == b"\0":
@@ -115,7 +121,7 @@ class UnixSock(Sock):
 
     def refuse_connect(self, t: Task, raw: bytes) -> None:
         """connect(2) of a socket that has been connected all along, one of a socketpair(2)."""
-        if self._find(t, parse_unix(raw)).state == LISTENING:
+        if self._find_address(t, raw).state == LISTENING:
             raise err(errno.EISCONN)
         raise err(errno.ECONNREFUSED)
 
@@ -190,7 +196,7 @@ class UnixSock(Sock):
             self.peer = self.peer_name = None
             self.state = FRESH
             return 0
-        other = self._find(t, parse_unix(raw))
+        other = self._find_address(t, raw)
         if other.peer is not None and other.peer is not self:
             raise err(errno.EPERM)
         self.peer, self.peer_name = other, other.name
@@ -201,7 +207,7 @@ class UnixSock(Sock):
         if self.shut & 2:
             raise err(errno.EPIPE)
         if raw is not None:
-            other = self._find(t, parse_unix(raw))
+            other = self._find_address(t, raw)
         elif self.peer is None:
             raise err(errno.ENOTCONN)
         elif self.peer.end is None or self.net.gone(self.peer):
@@ -216,7 +222,7 @@ class UnixSock(Sock):
             raise err(errno.EPIPE)
         return other, pack_unix(self.name) if self.name else b"", b""
 
-    def check_stream_connected(self, sending: bool) -> None:
+    def check_stream_connected(self, sending: bool, flags: int = 0) -> None:
         if sending or self.type != SOCK_STREAM:
             raise err(errno.ENOTCONN)
         raise err(errno.EINVAL)  # unix_stream_read_generic()

@@ -73,7 +73,7 @@ def flat(suite):
         else: yield t
 from test import support
 from test.support import os_helper
-support.use_resources = []
+support.use_resources = ["network"] if suite_name in ("test_socketserver",) else []
 with os_helper.temp_cwd("suite-work"):
     loaded = unittest.defaultTestLoader.loadTestsFromName("test." + suite_name)
     left = unittest.TestSuite()
