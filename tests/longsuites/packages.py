@@ -156,7 +156,7 @@ sh ./runtest -v $(ls | sed -n 's/\.tests$//p; t; /^[a-z0-9]*$/p' | sort -u | gre
 for t in test/{lock*,pager*,journal*,wal*,io*,shared*,temp{db,file}*,nolock,exclusive*,syscall,oserror}.test \
     test/{symlink*,filectrl,mmap*,stat,bigfile*,sync*,trunc*}.test; do
     echo "$t" | grep -Eq -- "$ONLY" || continue
-    echo "@@FILE $(basename "$t")"; timeout -k 5 300 ./testfixture "$t" --verbose=1 2>&1
+    printf '\n@@FILE %s\n' "$(basename "$t")"; timeout -k 5 900 ./testfixture "$t" --verbose=1 2>&1
 done""",
         r"^(?P<name>[\w.-]+)\.\.\. *(?P<result>Ok|Omitted|$)",
         {"Ok": "PASS", "Omitted": "SKIP", "": "FAIL"},
