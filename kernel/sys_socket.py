@@ -17,7 +17,10 @@ from ..netstack.address import (
     AF_INET,
     AF_INET6,
     AF_NETLINK,
+    AF_PACKET,
     AF_UNIX,
+    IPPROTO_ICMP,
+    IPPROTO_ICMPV6,
     IPPROTO_TCP,
     IPPROTO_UDP,
     IPPROTO_UDPLITE,
@@ -44,6 +47,9 @@ if TYPE_CHECKING:
 _NATIVE_FD = CONSTANTS["ACT_NATIVE_FD"]
 _SOCK_CLOEXEC, _SOCK_NONBLOCK = os.O_CLOEXEC, os.O_NONBLOCK
 _AF_MAX, _SOCK_MAX, _IPPROTO_MAX = 46, 11, 263
+_SOCK_PACKET = 10
+#: ICMP's datagram sockets
+_PINGS = ((AF_INET, SOCK_DGRAM, IPPROTO_ICMP), (AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6))
 _PROTOCOLS = {SOCK_STREAM: IPPROTO_TCP, SOCK_DGRAM: IPPROTO_UDP}
 _CAP_NET_RAW = 13
 _ADDRESS_MAX = 128  # sizeof(struct sockaddr_storage)
@@ -82,10 +88,14 @@ def _check_kind(t: Task, family: int, kind: int, protocol: int) -> tuple[int, in
     if not 0 <= protocol < _IPPROTO_MAX:
         raise err(errno.EINVAL)
     if kind == SOCK_RAW:
-        if not t.creds.capable(_CAP_NET_RAW):
-            raise err(errno.EPERM)
-        t.sandbox.log_once("socket(SOCK_RAW): sandboxes have no raw sockets yet; refused (EPERM)")
-        raise err(errno.EPERM if protocol else errno.EPROTONOSUPPORT)
+        if not protocol:
+            raise err(errno.EPROTONOSUPPORT)
+        _may_be_raw(t, "a raw socket")
+        return kind, protocol
+    if (family, kind, protocol) in _PINGS:
+        if not t.sandbox.net.raw:  # nobody is in net.ipv4.ping_group_range
+            raise err(errno.EACCES)
+        return kind, protocol
     if kind not in _PROTOCOLS:
         raise err(errno.ESOCKTNOSUPPORT)
     if kind == SOCK_DGRAM and protocol == IPPROTO_UDPLITE:
@@ -93,6 +103,27 @@ def _check_kind(t: Task, family: int, kind: int, protocol: int) -> tuple[int, in
     if protocol not in (0, _PROTOCOLS[kind]):
         raise err(errno.EPROTONOSUPPORT)
     return kind, _PROTOCOLS[kind]
+
+
+def _may_be_raw(t: Task, what: str) -> None:
+    """EPERM without CAP_NET_RAW, or where raw sockets are not allowed."""
+    if not t.creds.capable(_CAP_NET_RAW):
+        raise err(errno.EPERM)
+    if not t.sandbox.net.raw:
+        t.sandbox.log_once(f"{what}: not allowed (--net-raw, box.net.raw = True); refused (EPERM)")
+        raise err(errno.EPERM)
+
+
+def _check_packet(t: Task, kind: int) -> None:
+    """packet_create(): there are none."""
+    if not t.creds.capable(_CAP_NET_RAW):
+        raise err(errno.EPERM)
+    if kind not in (SOCK_DGRAM, SOCK_RAW, _SOCK_PACKET):
+        raise err(errno.ESOCKTNOSUPPORT)
+    t.sandbox.log_once(
+        "socket(AF_PACKET): sandboxes have no packet sockets; refused (EPERM).  --pcap FILE shows what would be seen"
+    )
+    raise err(errno.EPERM)
 
 
 def _check_netlink(t: Task, kind: int, protocol: int) -> tuple[int, int]:
@@ -116,6 +147,8 @@ def sys_socket(t: Task, family: int, kind: int, protocol: int) -> Result:
         raise err(errno.EAFNOSUPPORT)
     if kind >= _SOCK_MAX:
         raise err(errno.EINVAL)
+    if family == AF_PACKET:
+        _check_packet(t, kind)
     if family not in (AF_UNIX, AF_INET, AF_INET6, AF_NETLINK):
         t.sandbox.log_once(f"socket(family {family}): sandboxes do not have it yet; refused (EAFNOSUPPORT)")
         raise err(errno.EAFNOSUPPORT)

@@ -61,7 +61,7 @@ def packet(protocol: int, source: bytes, dest: bytes, segment: bytes) -> bytes:
     return _hardware(dest) + _hardware(source) + struct.pack("!H", kind) + ip + segment
 
 
-def _with_checksum(protocol: int, source: bytes, dest: bytes, segment: bytes, at: int) -> bytes:
+def with_checksum(protocol: int, source: bytes, dest: bytes, segment: bytes, at: int) -> bytes:
     """The segment with the checksum over it and its pseudo header at offset `at`."""
     if len(source) == 4:
         pseudo = source + dest + struct.pack("!BBH", 0, protocol, len(segment))
@@ -92,7 +92,7 @@ class Capture:
         """Add a UDP datagram, in fragments of none: as one packet."""
         segment = struct.pack("!HHHH", source.port, dest.port, 8 + len(data), 0) + data
         self.write(
-            packet(_UDP, source.host, dest.host, _with_checksum(_UDP, source.host, dest.host, segment, 6))
+            packet(_UDP, source.host, dest.host, with_checksum(_UDP, source.host, dest.host, segment, 6))
         )
 
     def close(self) -> None:
@@ -116,7 +116,7 @@ class Flow:
         head = struct.pack(
             "!HHIIBBHHH", source.port, dest.port, self._next[me], acked, 0x50, flags, _WINDOW, 0, 0
         )
-        segment = _with_checksum(_TCP, source.host, dest.host, head + data, 16)
+        segment = with_checksum(_TCP, source.host, dest.host, head + data, 16)
         self._capture.write(packet(_TCP, source.host, dest.host, segment))
         self._next[me] = (self._next[me] + len(data) + bool(flags & (_SYN | _FIN))) & _MASK
 

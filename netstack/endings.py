@@ -44,7 +44,9 @@ class Endings:
     def __init__(self, net: Network, kernel: Kernel) -> None:
         self._net, self._kernel = net, kernel
         self._of_ended: dict[int, int] = {}  # what processes noted that have ended since
-        self.waiting: dict[InetSock, float] = {}  # sockets in TIME_WAIT, and when that ends (time.monotonic())
+        self.waiting: dict[
+            InetSock, float
+        ] = {}  # sockets in TIME_WAIT, and when that ends (time.monotonic())
 
     def process_ended(self, process: Process) -> None:
         """Keep what its core noted."""
@@ -129,10 +131,14 @@ class Endings:
 
 def _peer(ino: int) -> int:
     """The inode number of the other end of a local socket; 0 where the host does not tell."""
-    request = struct.pack("<BBHIIIII", AF_UNIX, 0, 0, 0xFFFFFFFF, ino, _UDIAG_SHOW_PEER, 0xFFFFFFFF, 0xFFFFFFFF)
+    request = struct.pack(
+        "<BBHIIIII", AF_UNIX, 0, 0, 0xFFFFFFFF, ino, _UDIAG_SHOW_PEER, 0xFFFFFFFF, 0xFFFFFFFF
+    )
     head = struct.pack("<IHHII", 16 + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0)
     try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as asking:
+        with socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG
+        ) as asking:
             asking.send(head + request)
             answer = asking.recv(4096)
     except OSError:

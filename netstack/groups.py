@@ -183,7 +183,9 @@ def _interface(net: Network, group: bytes, index: int, address: bytes) -> int:
     Raises ENODEV.
     """
     for device in interfaces(net.own):
-        if (index and device.index == index) or (not index and any(address) and net_of(net, address) == device.index):
+        if (index and device.index == index) or (
+            not index and any(address) and net_of(net, address) == device.index
+        ):
             return device.index
     if not index and not any(address) and net.own is not None and is_multicast(group):
         return ETH0
@@ -255,11 +257,14 @@ class Outgoing:
         if not is_multicast(where.host):
             return on_broadcast(where.host, sock.net.own) or ETH0
         kept = sock.options.get((level, _MULTICAST_IF[level]), bytes(8))
-        bound = 0 if sock.local.wildcard or is_multicast(sock.local.host) else net_of(sock.net, sock.local.host)
+        bound = (
+            0 if sock.local.wildcard or is_multicast(sock.local.host) else net_of(sock.net, sock.local.host)
+        )
         return where.scope or struct.unpack_from("<i", kept)[0] or bound or ETH0
 
 
 # --- tables -------------------------------------------------------------------------------------------------
+
 
 def _members(net: Network, index: int, size: int) -> dict[bytes, int]:
     """The groups of an interface that this machine is in, and how many of its sockets."""
@@ -276,7 +281,10 @@ def igmp_table(net: Network) -> bytes:
     for device in interfaces(net.own):
         groups = _members(net, device.index, 4)
         lines.append(f"{device.index}\t{device.name:<10}: {len(groups):5}      V3\n")
-        lines += [f"\t\t\t\t{host[::-1].hex().upper()} {users:5} 0:00000000\t\t0\n" for host, users in groups.items()]
+        lines += [
+            f"\t\t\t\t{host[::-1].hex().upper()} {users:5} 0:00000000\t\t0\n"
+            for host, users in groups.items()
+        ]
     return "".join(lines).encode()
 
 

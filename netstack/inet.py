@@ -142,13 +142,16 @@ class InetSock(Sock):
         return self.local.pack(self.family)
 
     def peername(self) -> bytes:
-        if self.peer is None or self.state != CONNECTED:
+        if self.peer is None or not self.peer.port or self.state != CONNECTED:
             raise err(errno.ENOTCONN)
         return (self.shown or self.peer).pack(self.family)
 
     def destination(self, raw: bytes) -> Endpoint:
         """Where `raw` leads."""
-        where = parse_inet(self.family, raw)
+        return self.destination_of(parse_inet(self.family, raw))
+
+    def destination_of(self, where: Endpoint) -> Endpoint:
+        """Where an address leads."""
         if where.wildcard:
             # "This host": IPv4 on an IPv6 socket only by its mapped form.
             where = Endpoint(LOOPBACK4 if len(where.host) == 4 else LOOPBACK6, where.port)

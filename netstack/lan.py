@@ -136,6 +136,10 @@ class UdpService:
     def __call__(self, data: bytes, source: Endpoint, dest: Endpoint) -> None:
         self._member.post(lambda: self._member.net.segment.deliver(source, dest, data))
 
+    def to_machine(self, protocol: int, source: Endpoint, dest: Endpoint, payload: bytes) -> None:
+        """A packet of another protocol."""
+        self._member.post(lambda: self._member.net.segment.icmp.arrives(protocol, source, dest, payload))
+
 
 class TcpService:
     """Connections of `net`'s programs to a machine."""

@@ -20,7 +20,10 @@ from .address import (
     AF_NETLINK,
     AF_UNIX,
     ALL_HOSTS,
+    IPPROTO_ICMP,
+    IPPROTO_ICMPV6,
     LOOPBACK6,
+    SOCK_RAW,
     SOCK_STREAM,
     Endpoint,
     address_text,
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from .link import Tap
     from .netlink import NetlinkSock, NetlinkWire
     from .policy import Policy
+    from .raw import RawSock
     from .rtnetlink import Answers
     from .segment import Segment
     from .unix import UnixSock
@@ -66,7 +70,9 @@ class Network:
         self.members: dict[tuple[bytes, int], int] = {}  # multicast groups by interface: how many sockets have joined
         self.member: Member | None = None
         self.sockets: dict[tuple[int, int], Sock] = {}
-        self.tcp, self.udp, self.udplite = Ports(self), Ports(self), Ports(self)
+        self.tcp, self.udp, self.udplite, self.pings = Ports(self), Ports(self), Ports(self), Ports(self)
+        self.raw = False  # are raw sockets allowed?
+        self.raws: dict[RawSock, None] = {}
         self.abstract: dict[tuple[bytes, int], UnixSock] = {}
         self.bound_inodes: dict[tuple[int, int], UnixSock] = {}
         self.netlink_ports: dict[int, NetlinkSock] = {}
@@ -169,7 +175,7 @@ class Network:
 
             sock = NetlinkSock(self, family, kind, protocol)
         else:
-            sock = _inet_class(kind)(self, family, kind, protocol)
+            sock = _inet_class(kind, protocol)(self, family, kind, protocol)
         return sock, self._pair(sock)
 
     def _pair(self, sock: Sock) -> socket.socket:
@@ -335,7 +341,11 @@ class Network:
             self._segment.close()
 
 
-def _inet_class(kind: int) -> type[InetSock]:
+def _inet_class(kind: int, protocol: int) -> type[InetSock]:
+    if kind == SOCK_RAW or protocol in (IPPROTO_ICMP, IPPROTO_ICMPV6):
+        from .raw import RawSock
+
+        return RawSock
     if kind == SOCK_STREAM:
         from .tcp import TcpSock
 

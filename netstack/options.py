@@ -17,10 +17,12 @@ from .address import (
     AF_INET6,
     AF_NETLINK,
     AF_UNIX,
+    IPPROTO_ICMPV6,
     IPPROTO_IP,
     IPPROTO_IPV6,
     IPPROTO_TCP,
     IPPROTO_UDPLITE,
+    SOCK_RAW,
     SOCK_STREAM,
     err,
 )
@@ -97,6 +99,9 @@ _IP6: dict[int, Option] = {
     66: Option(0), 67: Option(0, INT, -1, 255), 70: Option(0), 72: Option(0, INT, 0), 73: Option(0, INT), 74: Option(0),
     76: Option(0, INT), 78: Option(0),
 }  # fmt: skip
+#: IPV6_CHECKSUM; ICMP_FILTER and ICMPV6_FILTER are kept as they are
+_RAW: dict[int, Option] = {7: Option(-1, INT)}
+SOL_RAW, ICMP_FILTER = 255, 1
 _UDPLITE: dict[int, Option] = {10: Option(8, INT, 0), 11: Option(8, INT, 0)}  # UDPLITE_SEND_CSCOV, RECV_CSCOV
 SOL_NETLINK = 270
 #: membership (1, 2), PKTINFO, BROADCAST_ERROR, NO_ENOBUFS, CAP_ACK, EXT_ACK; not GET_STRICT_CHK: dumps are not filtered
@@ -134,6 +139,8 @@ def _table(sock: Sock, level: int) -> dict[int, Option]:
         return _IP
     if level == IPPROTO_IPV6 and sock.family == AF_INET6:
         return _IP6
+    if sock.type == SOCK_RAW and level in (SOL_RAW, IPPROTO_ICMPV6):
+        return _RAW
     raise err(errno.ENOPROTOOPT)
 
 
@@ -154,6 +161,9 @@ def set_option(t: Task, sock: Sock, level: int, name: int, data: bytes | None, l
         if data.rstrip(b"\0") not in (b"cubic", b"reno"):
             raise err(errno.ENOENT)
         sock.options[level, name] = data.rstrip(b"\0")
+        return True
+    if table is _RAW and name == ICMP_FILTER:
+        sock.options[level, name] = data[:32]
         return True
     option = table.get(name)
     if name in _GROUPS.get(level, ()):
@@ -285,6 +295,8 @@ def get_option(t: Task, sock: Sock, level: int, name: int, room: int) -> bytes |
         return _I.pack(65536)
     if level == IPPROTO_IP and name == 4:
         return b""  # IP_OPTIONS
+    if table is _RAW and name == ICMP_FILTER:
+        return sock.options.get((level, name), bytes(4 if level == SOL_RAW else 32))
     if name in _GROUPS.get(level, ()):
         from .groups import interface_option
 

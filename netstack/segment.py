@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .capture import Capture
     from .egress import Egress
     from .hosts import Host, StreamService
+    from .icmp import Icmp
     from .inet import InetSock
     from .network import Network
     from .publish import PublishedDatagrams, PublishedStream
@@ -56,10 +57,12 @@ class Wire:
         segment.net.loop.add(self._reader.fileno(), self._ready, select.EPOLLIN)
 
     @staticmethod
-    def address(dest: Endpoint, ttl: int = 0, loop: bool = False) -> bytes:
+    def address(
+        dest: Endpoint, ttl: int = 0, loop: bool = False, protocol: int = 0, flags: int = 0
+    ) -> bytes:
         """A control message by which the reader knows where a datagram was sent to; if to a group, with the interface
-        as its scope, how far, and whether it comes back."""
-        packed = dest.pack(AF_INET6) + bytes((ttl, loop, 0, 0))
+        as its scope, how far, and whether it comes back; if by a raw socket, which protocol's (see raw.py)."""
+        packed = dest.pack(AF_INET6) + bytes((ttl, loop, protocol, flags))
         return _CONTROL.pack(_CONTROL.size + len(packed), _DEST_LEVEL, 0) + packed
 
     def _ready(self, _events: int) -> None:
@@ -73,11 +76,14 @@ class Wire:
             size, _, address, _, control = PEER.unpack_from(packet)
             source = parse_inet(AF_INET6, address[:size])
             dest = parse_inet(AF_INET6, control[_CONTROL.size : _CONTROL.size + 28])
-            ttl, loop = control[_CONTROL.size + 28 : _CONTROL.size + 30]
-            if dest.scope:
-                self._segment.arrived_for_group(packet[PEER.size :], source, dest, ttl, bool(loop))
+            data = packet[PEER.size :]
+            ttl, loop, protocol, flags = control[_CONTROL.size + 28 : _CONTROL.size + 32]
+            if protocol:
+                self._segment.icmp.sent(data, source, dest, protocol, flags)
+            elif dest.scope:
+                self._segment.arrived_for_group(data, source, dest, ttl, bool(loop))
             else:
-                self._segment.arrived(packet[PEER.size :], source, dest)
+                self._segment.arrived(data, source, dest)
 
     def close(self) -> None:
         self._segment.net.loop.remove(self._reader.fileno())
@@ -96,6 +102,7 @@ class Segment:
         self.worker: Worker = Worker()
         self.connections = 0
         self._wire: Wire | None = None
+        self._icmp: Icmp | None = None
         self._egress: Egress | None = None
         self.climate = Climate()
         self.capture: Capture | None = None
@@ -110,6 +117,15 @@ class Segment:
         if self._wire is None:
             self._wire = Wire(self)
         return self._wire
+
+    @property
+    def icmp(self) -> Icmp:
+        """What raw sockets send and get."""
+        if self._icmp is None:
+            from .icmp import Icmp
+
+            self._icmp = Icmp(self)
+        return self._icmp
 
     def failed(self, what: str, failure: BaseException) -> None:
         """A handler of the user's raised; from any thread."""
@@ -168,6 +184,14 @@ class Segment:
             raise err(errno.EHOSTUNREACH)
         self.net.refused("reaching", where, "ENETUNREACH", "it is not on the sandbox's network")
         raise err(errno.ENETUNREACH)
+
+    def check_host(self, where: Endpoint) -> None:
+        """The same for a raw socket: EPERM for what lies outside, whatever is allowed there."""
+        if self._host_at(where) is None and self._egress is not None and not on_segment(where.host):
+            self.net.refused("a packet to", where, "EPERM", "raw sockets do not reach beyond the sandbox's network")
+            raise err(errno.EPERM)
+        if self._host_at(where) is None:
+            self.check_route(where)
 
     # -- connections
 
@@ -240,7 +264,7 @@ class Segment:
         """A datagram from a guest came over the wire."""
         if self.capture is not None:
             self.capture.datagram(source, dest, data)
-        self._through_weather("to", dest.host, partial(self._take, data, source, dest))
+        self.through_weather("to", dest.host, partial(self._take, data, source, dest))
 
     def arrived_for_group(self, data: bytes, source: Endpoint, dest: Endpoint, ttl: int, loop: bool) -> None:
         """A guest's datagram for several: for this machine's sockets, and all other hosts' on the network."""
@@ -259,9 +283,9 @@ class Segment:
                 if is_multicast(dest.host) and dest.host not in host.groups:
                     continue
                 dest = Endpoint(address, dest.port)
-            self._through_weather("to", address, partial(service, data, source, dest))
+            self.through_weather("to", address, partial(service, data, source, dest))
 
-    def _through_weather(self, way: str, host: bytes, arrives: Callable[[], None]) -> None:
+    def through_weather(self, way: str, host: bytes, arrives: Callable[[], None]) -> None:
         """A datagram to or from a host arrives as often, and as late, as the weather there has it."""
         if self.climate.fair:
             arrives()
@@ -282,7 +306,7 @@ class Segment:
 
     def deliver(self, source: Endpoint, dest: Endpoint, data: bytes) -> None:
         """A datagram from a virtual host to the guest; in the loop's thread.  Nobody there: it is lost."""
-        self._through_weather("from", source.host, partial(self._put, source, dest, data))
+        self.through_weather("from", source.host, partial(self._put, source, dest, data))
 
     def _put(self, source: Endpoint, dest: Endpoint, data: bytes) -> None:
         if self.capture is not None:
@@ -292,13 +316,13 @@ class Segment:
             return
         found = self.net.datagram_receiver(self.net.udp, dest, source)
         if found is not None:
-            self._give(found, source, dest, data)
+            self.give(found, source, dest, data)
 
     def _put_to_group(self, source: Endpoint, dest: Endpoint, data: bytes) -> None:
         for found in self.net.group_receivers(dest, source, dest.scope):
-            self._give(found, source, dest, data)
+            self.give(found, source, dest, data)
 
-    def _give(self, found: InetSock, source: Endpoint, dest: Endpoint, data: bytes) -> None:
+    def give(self, found: InetSock, source: Endpoint, dest: Endpoint, data: bytes) -> None:
         """Into a socket's queue, if there is room."""
         if found.end is None or found.shut & 1:
             return

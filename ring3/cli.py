@@ -161,6 +161,21 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
     return argparse.RawDescriptionHelpFormatter(prog, width=max(width - 2, 11))
 
 
+#: options of the network that run, trace and gdb have alike, and what they mean
+NET_EXTRAS = (
+    ("--pcap", "FILE", "write what goes over the sandbox's network to FILE, for Wireshark"),
+    ("--tls-keys", "FILE", "write the TLS keys of the sandbox's own web sites to FILE, with which Wireshark decrypts"),
+)
+
+
+def add_net_extras(parser: argparse.ArgumentParser, *, brief: bool = False) -> None:
+    """Declare them; `brief`: what they mean is said elsewhere."""
+    for name, metavar, text in NET_EXTRAS:
+        parser.add_argument(name, metavar=metavar, help=f"as ring3 run {name}" if brief else text)
+    text = "allow raw sockets and ICMP's datagram sockets, for ping"
+    parser.add_argument("--net-raw", action="store_true", help="as ring3 run --net-raw" if brief else text)
+
+
 def _run_parser() -> argparse.ArgumentParser:
     parser = _parser("ring3 run", RUN_DESCRIPTION)
     parser.usage = (
@@ -220,7 +235,7 @@ def _run_parser() -> argparse.ArgumentParser:
         default=[],
         help="let the host's clients reach port GUEST at port HOST (0: a free one, told) of 127.0.0.1 or ADDRESS",
     )
-    add("--pcap", metavar="FILE", help="write what goes over the sandbox's network to FILE, for Wireshark")
+    add_net_extras(parser)
     add("-e", "--env", metavar="K[=V]", action="append", default=[], help="set an environment variable")
     add("-w", "--workdir", metavar="DIR", help="the working directory in the world")
     add("-u", "--user", metavar="UID[:GID]", help="who the program is (names of the world work too)")

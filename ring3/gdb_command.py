@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import time
 
+from .cli import add_net_extras
 from .errors import ExecError, Ring3Error, UsageError
 
 TYPE_CHECKING = False
@@ -61,7 +62,7 @@ def parser_of(make: Callable[[str, str], argparse.ArgumentParser]) -> argparse.A
     add("--volume", metavar="HOST:GUEST[:MODE]", action="append", default=[], help="as ring3 run -v")
     add("--net", metavar="MODE", action="append", default=[], help="as ring3 run --net")
     add("--publish", metavar="HOST:GUEST", action="append", default=[], help="as ring3 run -p")
-    add("--pcap", metavar="FILE", help="as ring3 run --pcap")
+    add_net_extras(parser, brief=True)
     add("--tmpfs", metavar="DIR", action="append", default=[], help="mount an empty memory filesystem")
     add("--workdir", metavar="DIR", help="the working directory in the world")
     add("--hostname", metavar="NAME", help="what the world's host is called")

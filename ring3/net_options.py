@@ -25,8 +25,12 @@ def apply(box: Sandbox, options: argparse.Namespace) -> None:
             box.net.mode = mode
         else:
             raise UsageError(f"--net {mode}: there are virtual, none, host and allow=RULE[,RULE]...")
+    if options.net_raw:
+        box.net.raw = True
     if options.pcap is not None:
         box.net.capture(options.pcap)
+    if options.tls_keys is not None:
+        box.net.tls_keys(options.tls_keys)
     for spec in options.publish:
         address, host_port, port, udp = _published(spec)
         got = box.net.publish(port, host_port, address=address, udp=udp)

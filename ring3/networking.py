@@ -250,6 +250,17 @@ class Net:
         with self.lock:
             self._box._kernel.net.set_mode(mode)
 
+    @property
+    def raw(self) -> bool:
+        """May programs with CAP_NET_RAW have raw sockets, and all of them ICMP's datagram sockets, as ping wants them?
+        They reach the sandbox's own network and nothing beyond. By default not: EPERM."""
+        return self._box._kernel.net.raw
+
+    @raw.setter
+    def raw(self, allowed: bool) -> None:
+        with self.lock:
+            self._box._kernel.net.raw = bool(allowed)
+
     def policy(
         self, function: Callable[[Attempted], Any], kinds: Iterable[str] = ("connect", "bind", "datagram")
     ) -> Callable[[Attempted], Any]:
@@ -298,6 +309,17 @@ class Net:
                 self._segment.capture = Capture(open(file, "wb"))
             except OSError as e:
                 raise SandboxError(f"cannot write the capture {os.fspath(file)}: {e.strerror}") from None
+
+    def tls_keys(self, file: str | os.PathLike[str]) -> None:
+        """Append the TLS secrets of the sandbox's own sites (``tls=True``) to a key log file, from now on: with it
+        Wireshark and tshark decrypt a capture (``-o tls.keylog_file:FILE``). Raises SandboxError."""
+        path = os.path.abspath(os.fspath(file))
+        try:
+            with open(path, "a"):
+                pass
+            self.authority.log_keys(path)
+        except OSError as e:
+            raise SandboxError(f"cannot write the TLS keys to {os.fspath(file)}: {e.strerror}") from None
 
     # ---- web sites
 

@@ -179,7 +179,7 @@ def _sandbox(options: argparse.Namespace, trace_file: Any) -> Sandbox:
         from . import mounting
 
         mounting.mount(box, spec)
-    if options.net or options.publish or options.pcap:
+    if options.net or options.publish or options.net_raw or options.pcap or options.tls_keys:
         from .net_options import apply
 
         apply(box, options)

@@ -47,12 +47,19 @@ class Authority:
             raise needs_extra("TLS", e) from None
         self._ca = trustme.CA(organization_name="ring3 sandbox")
         self._contexts: dict[str, ssl.SSLContext] = {}
+        self._keys = ""
 
     @property
     def certificate(self) -> bytes:
         """Its certificate, as PEM."""
         pem: bytes = self._ca.cert_pem.bytes()
         return pem
+
+    def log_keys(self, file: str) -> None:
+        """Have the secrets of every connection written to `file`, as browsers do with SSLKEYLOGFILE."""
+        self._keys = file
+        for context in self._contexts.values():
+            context.keylog_filename = file
 
     def context(self, name: str) -> ssl.SSLContext:
         """A server's TLS, with a certificate for `name`."""
@@ -62,6 +69,8 @@ class Authority:
         if context is None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.set_alpn_protocols(["http/1.1"])
+            if self._keys:
+                context.keylog_filename = self._keys
             self._ca.issue_cert(name).configure_cert(context)
             self._contexts[name] = context
         return context

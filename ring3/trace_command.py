@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 
+from .cli import add_net_extras
 from .errors import ExecError, UsageError
 
 TYPE_CHECKING = False
@@ -90,7 +91,7 @@ def parser_of(make: Callable[[str, str], argparse.ArgumentParser]) -> argparse.A
     add("--volume", metavar="HOST:GUEST[:MODE]", action="append", default=[], help="as ring3 run -v")
     add("--net", metavar="MODE", action="append", default=[], help="as ring3 run --net")
     add("--publish", metavar="HOST:GUEST", action="append", default=[], help="as ring3 run -p")
-    add("--pcap", metavar="FILE", help="as ring3 run --pcap")
+    add_net_extras(parser, brief=True)
     add("--tmpfs", metavar="DIR[:OPTIONS]", action="append", default=[], help="as ring3 run")
     add("--mount", metavar="type=TYPE,...", action="append", default=[], help="as ring3 run")
     add("--image", metavar="FILE[#NAME]", help="as ring3 run")

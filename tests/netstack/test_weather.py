@@ -197,3 +197,40 @@ print(got); a.close(); c.recv(1)
 def test_a_capture_that_cannot_be_written(tmp_path: Path) -> None:
     with ring3.Sandbox() as box, pytest.raises(ring3.SandboxError, match="cannot write the capture"):
         box.net.capture(tmp_path / "no" / "file")
+
+
+TLS_CLIENT = """
+import os, socket, ssl
+context = ssl.create_default_context(cafile=os.environ["SSL_CERT_FILE"])
+for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+    context.minimum_version = context.maximum_version = version
+    s = context.wrap_socket(socket.create_connection(("m.example.com", 443)), server_hostname="m.example.com")
+    s.sendall(b"GET /secret HTTP/1.0\\r\\n\\r\\n")
+    print(s.makefile("rb").read())
+"""
+
+
+async def page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.0 200 OK\r\nContent-Length: 6\r\n\r\nhidden")
+    await writer.drain()
+
+
+def test_a_capture_is_decrypted_with_the_key_log(tmp_path: Path) -> None:
+    if shutil.which("tshark") is None:
+        pytest.skip("tshark is not installed")
+    keys, capture = tmp_path / "keys.log", tmp_path / "net.pcap"
+    with ring3.Sandbox() as box:
+        box.net.serve("m.example.com", 443, page, tls=True)
+        box.net.tls_keys(keys)
+        box.net.capture(capture)
+        assert run(box, TLS_CLIENT).count("hidden") == 2
+        with pytest.raises(ring3.SandboxError):
+            box.net.tls_keys(tmp_path / "no" / "such")
+    command = ["tshark", "-r", str(capture), "-Y", "http", "-T", "fields"]
+    command += ["-e", "http.request.uri", "-e", "http.file_data"]
+    sealed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert not sealed.strip(), sealed
+    option = ["-o", f"tls.keylog_file:{keys}"]
+    opened = subprocess.run([*command, *option], capture_output=True, text=True, check=True).stdout
+    assert opened.count("/secret") == 2 and opened.count("hidden") == 2, opened

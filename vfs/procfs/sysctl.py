@@ -71,7 +71,7 @@ KNOBS = {
     """,
     "net/ipv4": """
         icmp_echo_ignore_all ip_default_ttl=64 ip_forward=0 ip_local_port_range=32768,60999
-        ip_local_reserved_ports ip_nonlocal_bind ip_unprivileged_port_start=1024 ping_group_range
+        ip_local_reserved_ports ip_nonlocal_bind ip_unprivileged_port_start=1024
         tcp_allowed_congestion_control tcp_available_congestion_control tcp_base_mss
         tcp_congestion_control tcp_ecn tcp_fastopen tcp_fin_timeout=60 tcp_keepalive_intvl=75
         tcp_keepalive_probes=9 tcp_keepalive_time=7200 tcp_max_orphans tcp_max_syn_backlog
@@ -115,6 +115,13 @@ def _declare() -> None:
 
 
 _declare()
+
+
+@system_file("sys/net/ipv4/ping_group_range", mode=0o644)
+def _ping_group_range(scope: Scope) -> bytes:
+    """Who may have ICMP's datagram sockets: everybody, or nobody."""
+    kernel = scope.fs.sandbox
+    return b"0\t2147483647\n" if kernel is not None and kernel.net.raw else b"1\t0\n"
 
 
 def _one_line(data: bytes, longest: int) -> bytes:
