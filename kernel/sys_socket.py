@@ -249,7 +249,7 @@ def sys_accept(t: Task, fd: FdRef, *_rest: int) -> Result:
 @socket_call("close")
 def sys_close(t: Task, fd: FdRef) -> Result:
     """close(2) of a connection with SO_LINGER of 0: its core asks before it does so (core_native/tcp.c)."""
-    t.sandbox.net.endings.reset(fd.ino)
+    t.sandbox.net.endings.reset(fd.ino, lambda: t.host_fd(fd.fd))
     return NATIVE
 
 

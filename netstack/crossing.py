@@ -91,5 +91,6 @@ class Crossing:
     def _join(self) -> None:
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         client = Endpoint(self._sock.local.host, self._sock.local.port)
-        self._segment.start_link(self._segment.net.hand_over(self._sock), near, client, self._where)
+        end = self._segment.net.hand_over(self._sock)
+        self._sock.traffic = self._segment.start_link(end, near, client, self._where)
         self._service.connected(far, client, self._where)

@@ -15,6 +15,7 @@ import socket
 
 from .address import AF_INET, AF_INET6, Endpoint, address_text, err, parse_address
 from .hosts import normal
+from .sock import Traffic
 from .zone import AAAA, TTL, A, Record
 
 TYPE_CHECKING = False
@@ -207,11 +208,14 @@ class Egress:
         end.setblocking(False)
         if self._segment.interferes:
             client = Endpoint(sock.local.host, sock.local.port)
-            self._segment.start_link(end, attempt.socket, client, where)
+            sock.traffic = self._segment.start_link(end, attempt.socket, client, where)
             return
         from .relay import relay  # asyncio costs start-up time
 
-        self._segment.worker.start(relay(end, attempt.socket, self._segment.net.endings.poison))
+        sock.traffic = Traffic()
+        self._segment.worker.start(
+            relay(end, attempt.socket, self._segment.net.endings.poison, sock.traffic)
+        )
 
     # -- datagrams
 

@@ -12,16 +12,18 @@ peer's end.
 from __future__ import annotations
 
 import os
+import select
 import socket
 import struct
 import time
 
 from .address import AF_UNIX
+from .holders import sockets_of
 from .sock import TIME_WAIT, identity, socket_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ..kernel.sandbox import Kernel
     from ..kernel.task import Process
@@ -35,6 +37,7 @@ TIMEWAIT_LEN = 60
 WAITING_MAX, NOTED_MAX = 4096, 4096
 _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST = 4, 20, 1
 _UDIAG_SHOW_PEER, _UNIX_DIAG_PEER = 4, 2
+_FIRST_LOOK, _LAST_LOOK = 0.001, 16.0  # seconds
 _MSG = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 
 
@@ -44,6 +47,7 @@ class Endings:
     def __init__(self, net: Network, kernel: Kernel) -> None:
         self._net, self._kernel = net, kernel
         self._of_ended: dict[int, int] = {}  # what processes noted that have ended since
+        self._kept: set[socket.socket] = set()  # closed by the guest, until somebody has accepted their peers
         self.waiting: dict[
             InetSock, float
         ] = {}  # sockets in TIME_WAIT, and when that ends (time.monotonic())
@@ -90,17 +94,38 @@ class Endings:
 
     # -- resets
 
-    def reset(self, ino: int) -> None:
-        """One descriptor of the socket `ino` is about to be closed: if it is the last, have that reset its peer."""
+    def reset(self, ino: int, take: Callable[[], int]) -> None:
+        """One descriptor of the socket `ino` is about to be closed: if it is the last, have that reset its peer.
+        `take()` gives a copy of it; that is kept while the peer waits to be accepted."""
         if len(list(self._holders(ino))) < 2:
-            self._put(_peer(ino))
+            peer = _peer(ino)
+            if peer and not self._put(peer):
+                self._later(socket_of(take()), peer, _FIRST_LOOK)
+
+    def _later(self, copy: socket.socket, peer: int, delay: float) -> None:
+        """Look again after `delay` seconds whether somebody has accepted `peer`, and then less and less often."""
+        self._kept.add(copy)
+
+        def look() -> None:
+            self._kept.discard(copy)
+            if copy.fileno() >= 0 and not self._put(peer) and delay < _LAST_LOOK and not _hung_up(copy):
+                self._later(copy, peer, 2 * delay)
+            else:
+                copy.close()
+
+        self._net.loop.call_later(delay, look)
+
+    def close(self) -> None:
+        """The sandbox ends."""
+        for copy in self._kept:
+            copy.close()
 
     def poison(self, end: socket.socket) -> None:
         """Have closing `end`, one of our own, reset its peer.  From any thread."""
         self._put(_peer(identity(end.fileno())[1]))
 
-    def _put(self, peer: int) -> None:
-        """Have something unread in the queue that the socket `peer` sends to.  Nothing, if nobody has taken it yet."""
+    def _put(self, peer: int) -> bool:
+        """Have something unread in the queue that the socket `peer` sends to.  False: nobody has taken it yet."""
         for pid, number in self._holders(peer) if peer else ():
             try:
                 copy = os.dup(number) if pid == os.getpid() else self._kernel.processes[pid].take_fd(number)
@@ -111,22 +136,20 @@ class Endings:
                     end.send(b"\0", _MSG)
                 except OSError:
                     pass  # it has shut its side down, or there is something unread anyway
-            return
+            return True
+        return False
 
     def _holders(self, ino: int) -> Iterator[tuple[int, int]]:
         """Descriptors of the socket `ino`, here and in the sandbox's processes: pid and number."""
-        what = f"socket:[{ino}]"
-        for pid in (os.getpid(), *list(self._kernel.processes)):
-            try:
-                numbers = os.listdir(f"/proc/{pid}/fd")
-            except OSError:
-                continue
-            for number in numbers:
-                try:
-                    if os.readlink(f"/proc/{pid}/fd/{number}") == what:
-                        yield pid, int(number)
-                except OSError:
-                    continue
+        for pid, number, found in sockets_of((os.getpid(), *list(self._kernel.processes))):
+            if found == ino:
+                yield pid, number
+
+
+def _hung_up(end: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(end, select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 def _peer(ino: int) -> int:

@@ -16,14 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
+    from .sock import Traffic
+
     class StreamService(Protocol):
         """What takes the connections to one TCP port."""
 
         def room(self) -> bool:
             """May one more connect?"""
 
-        def connected(self, end: socket.socket, client: Endpoint, server: Endpoint) -> None:
-            """Take a connection, and `end` with it."""
+        def connected(self, end: socket.socket, client: Endpoint, server: Endpoint) -> Traffic:
+            """Take a connection, and `end` with it; what is counted of it."""
 
     #: gets a datagram, where it came from and where it went to
     DatagramService = Callable[[bytes, Endpoint, Endpoint], None]

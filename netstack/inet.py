@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from time import monotonic
 
 from .address import (
     AF_INET,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from .groups import Groups
     from .network import Network
     from .ports import Ports
+    from .sock import Traffic
 
 CAP_NET_BIND_SERVICE = 10
 IPPROTO_IPV6 = 41
@@ -43,7 +45,7 @@ UNPRIVILEGED = 1024
 class InetSock(Sock):
     """An AF_INET or AF_INET6 socket (tcp.py, udp.py).  `local.port` is 0 until it has one."""
 
-    __slots__ = ("_groups", "chosen", "local", "peer", "shown")
+    __slots__ = ("_groups", "chosen", "local", "peer", "shown", "traffic")
 
     def __init__(self, net: Network, family: int, kind: int, protocol: int) -> None:
         super().__init__(net, family, kind, protocol)
@@ -51,6 +53,7 @@ class InetSock(Sock):
         self.peer: Endpoint | None = None
         self.chosen = (False, False)  # bind(2) chose the address, the port (SOCK_BINDADDR_LOCK, SOCK_BINDPORT_LOCK)
         self._groups: Groups | None = None
+        self.traffic: Traffic | None = None  # where its bytes pass through Python
         self.shown: Endpoint | None = None  # what getpeername(2) tells where a policy has led elsewhere
 
     def _nowhere(self) -> Endpoint:
@@ -125,6 +128,7 @@ class InetSock(Sock):
         if self.net.policy is not None:
             where, _ = self.net.policy.decide("bind", t, self, where)
         self.uid = t.creds.euid
+        self.since = monotonic()
         before, self.local = self.local, Endpoint(where.host, 0, 0, where.scope)
         try:
             self.ports.bind(self, where.port)
@@ -135,7 +139,7 @@ class InetSock(Sock):
 
     def autobind(self, t: Task) -> None:
         if not self.local.port:
-            self.uid = t.creds.euid
+            self.uid, self.since = t.creds.euid, monotonic()
             self.ports.claim(self, self.ports.free())
 
     def sockname(self) -> bytes:

@@ -198,5 +198,5 @@ class Attempt:
         if self._near is None:
             end.close()
         else:
-            self._net.segment.start_link(end, self._near, self.client, self.where)
+            sock.traffic = self._net.segment.start_link(end, self._near, self.client, self.where)
         return sock.established(self.where, nonblock)

@@ -9,6 +9,7 @@ import asyncio
 import socket
 
 from .relay import both_ways
+from .sock import Traffic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Link:
         poison: Callable[[socket.socket], None],
     ) -> None:
         self._weather, self._dice, self._flow, self._poison = weather, dice, flow, poison
-        self._moved = 0
+        self.traffic = Traffic()
 
     async def run(self, end: socket.socket, far: socket.socket) -> None:
         """Until both ways are done; what breaks on one side breaks on the other."""
@@ -94,19 +95,22 @@ class Link:
                 sink.shutdown(socket.SHUT_WR)
                 return
             limit = self._weather().reset_after
-            if limit and self._moved + len(data) >= limit:
-                data = data[: max(0, limit - self._moved)]
+            if limit and self._moved() + len(data) >= limit:
+                data = data[: max(0, limit - self._moved())]
                 if data:
                     await loop.sock_sendall(sink, data)
                 raise Reset
-            self._moved += len(data)
+            self.traffic.add(outward, len(data))
             if self._flow is not None:
                 self._flow.data(outward, data)
             await loop.sock_sendall(sink, data)
 
+    def _moved(self) -> int:
+        return self.traffic.sent + self.traffic.received
+
     def _stuck(self) -> bool:
         weather = self._weather()
-        return weather.cut or bool(weather.stall_after and self._moved >= weather.stall_after)
+        return weather.cut or bool(weather.stall_after and self._moved() >= weather.stall_after)
 
 
 async def _or_failed(waiting: Coroutine[Any, Any, None], delivery: asyncio.Future[None]) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+from time import monotonic
 
 from ..kernel.layout import CONSTANTS
 from .address import (
@@ -37,6 +38,7 @@ from .sock import CLOSED, CONNECTED, FRESH, LISTENING, Sock, identity
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from ..kernel.loop import Loop
     from ..kernel.sandbox import Kernel
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from .raw import RawSock
     from .rtnetlink import Answers
     from .segment import Segment
+    from .table import Teller
     from .unix import UnixSock
 
 _HUP = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
@@ -78,6 +81,7 @@ class Network:
         self.netlink_ports: dict[int, NetlinkSock] = {}
         self._netlink_wire: NetlinkWire | None = None
         self.endings = Endings(self, kernel)
+        self._teller: Teller | None = None
         self._connected = 0
         self._sweep_at = _SWEEP_MIN
 
@@ -157,9 +161,26 @@ class Network:
 
         return Tap(self._segment, Endpoint(client.host, client.port), Endpoint(server.host, server.port))
 
+    def name_of(self, address: bytes) -> str:
+        """What a host is called, "" if nobody knows."""
+        return self._segment.name_of(address) if self._segment is not None else ""
+
+    def connections(self) -> list[dict[str, Any]]:
+        """The live table of IP sockets; see table.py."""
+        from .table import connections
+
+        return connections(self, self._kernel)
+
+    def _be_told(self) -> None:
+        """There is something to ask for from outside."""
+        if self._teller is None:
+            from .table import Teller
+
+            self._teller = Teller(self, self._kernel)
+
     def refused(self, what: str, where: Endpoint, errname: str, why: str) -> None:
         """Tell the user of an attempt that led nowhere: where to, by name if it has one."""
-        name = self._segment.name_of(where.host) if self._segment is not None else ""
+        name = self.name_of(where.host)
         self.log_once(f"{what} {f'{name}:{where.port} ({where})' if name else where}: {why}; refused ({errname})")
 
     # -- a socket's life -------------------------------------------------------------------------------------
@@ -176,6 +197,7 @@ class Network:
             sock = NetlinkSock(self, family, kind, protocol)
         else:
             sock = _inet_class(kind, protocol)(self, family, kind, protocol)
+            self._be_told()
         return sock, self._pair(sock)
 
     def _pair(self, sock: Sock) -> socket.socket:
@@ -248,6 +270,7 @@ class Network:
 
     def connected(self, sock: Sock) -> None:
         """`sock` (with its ident) is connected: remember it until it is swept."""
+        sock.since = monotonic()
         sock.state = CONNECTED
         self.sockets[sock.ident] = sock
         self._connected += 1
@@ -333,8 +356,11 @@ class Network:
             if sock.state != CLOSED:
                 self.release(sock)
         self.sockets.clear()
+        self.endings.close()
         if self._netlink_wire is not None:
             self._netlink_wire.close()
+        if self._teller is not None:
+            self._teller.close()
         if self.member is not None:
             self.member.close()
         if self._segment is not None:

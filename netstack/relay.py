@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any
 
+    from .sock import Traffic
+
 _CHUNK = 1 << 18
 _LINGER_NONE = struct.pack("ii", 1, 0)  # struct linger
 
@@ -46,13 +48,17 @@ async def both_ways(
         end.close()
 
 
-async def relay(end: socket.socket, outside: socket.socket, poison: Callable[[socket.socket], None]) -> None:
-    """Move bytes both ways until both are done."""
-    await both_ways(end, outside, _pump(end, outside), _pump(outside, end), poison)
+async def relay(
+    end: socket.socket, outside: socket.socket, poison: Callable[[socket.socket], None], traffic: Traffic
+) -> None:
+    """Move bytes both ways until both are done, and count them."""
+    outward, inward = _pump(end, outside, traffic, True), _pump(outside, end, traffic, False)
+    await both_ways(end, outside, outward, inward, poison)
 
 
-async def _pump(source: socket.socket, sink: socket.socket) -> None:
+async def _pump(source: socket.socket, sink: socket.socket, traffic: Traffic, outward: bool) -> None:
     loop = asyncio.get_running_loop()
     while data := await loop.sock_recv(source, _CHUNK):
+        traffic.add(outward, len(data))
         await loop.sock_sendall(sink, data)
     sink.shutdown(socket.SHUT_WR)

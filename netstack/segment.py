@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .inet import InetSock
     from .network import Network
     from .publish import PublishedDatagrams, PublishedStream
-    from .sock import Receiver
+    from .sock import Receiver, Traffic
     from .tcp import TcpSock
     from .udp import UdpSock
 
@@ -221,7 +221,7 @@ class Segment:
             from .crossing import Crossing
 
             return Crossing(self, sock, where, service).begin(t, fd)
-        service.connected(self.net.hand_over(sock), Endpoint(sock.local.host, sock.local.port), where)
+        sock.traffic = service.connected(self.net.hand_over(sock), Endpoint(sock.local.host, sock.local.port), where)
         return sock.established(where, fd.nonblock)
 
     @property
@@ -233,8 +233,10 @@ class Segment:
         """What the weather knows a host as: its name, else its address."""
         return self.name_of(address) or address_text(address)
 
-    def start_link(self, end: socket.socket, far: socket.socket, client: Endpoint, server: Endpoint) -> None:
-        """Move a connection's bytes in the worker, through weather and capture."""
+    def start_link(
+        self, end: socket.socket, far: socket.socket, client: Endpoint, server: Endpoint
+    ) -> Traffic:
+        """Move a connection's bytes in the worker, through weather and capture; what is counted of them."""
         from .capture import Flow
         from .link import Link
 
@@ -242,6 +244,7 @@ class Segment:
         flow = Flow(self.capture, client, server) if self.capture is not None else None
         link = Link(lambda: self.climate.at(name), self.climate.dice(name), flow, self.net.endings.poison)
         self.worker.start(link.run(end, far))
+        return link.traffic
 
     # -- datagrams
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 
 from .address import Endpoint, address_text
+from .sock import Traffic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +30,27 @@ class GuestSocket(socket.socket):
 
     client: Endpoint
     server: Endpoint
+    traffic: Traffic
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        data = super().recv(size, flags)
+        self.traffic.sent += len(data)
+        return data
+
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        count = super().recv_into(buffer, nbytes, flags)
+        self.traffic.sent += count
+        return count
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        count = super().send(data, flags)
+        self.traffic.received += count
+        return count
+
+    def sendmsg(self, buffers: Any, *rest: Any) -> int:
+        count = super().sendmsg(buffers, *rest)
+        self.traffic.received += count
+        return count
 
     def getpeername(self) -> tuple[Any, ...]:
         return name_tuple(self.client)
@@ -70,13 +92,14 @@ class Service:
         )
         return False
 
-    def connected(self, end: socket.socket, client: Endpoint, server: Endpoint) -> None:
-        """A guest is connected: `end` is ours from now on."""
+    def connected(self, end: socket.socket, client: Endpoint, server: Endpoint) -> Traffic:
+        """A guest is connected: `end` is ours from now on.  What is counted of it."""
         sock = GuestSocket(fileno=end.detach())
-        sock.client, sock.server = client, server
+        sock.client, sock.server, sock.traffic = client, server, Traffic()
         sock.setblocking(False)
         self._segment.connections += 1
         self._segment.worker.start(self._serve(sock))
+        return sock.traffic
 
     async def _serve(self, sock: GuestSocket) -> None:
         import asyncio

@@ -37,12 +37,27 @@ Creds = tuple[int, int, int]
 NOBODY: Creds = (0, 0xFFFFFFFF, 0xFFFFFFFF)  # SO_PEERCRED before there is a peer
 
 
+class Traffic:
+    """Bytes of a connection that pass through Python: `sent` by the guest, and `received`."""
+
+    __slots__ = ("received", "sent")
+
+    def __init__(self) -> None:
+        self.sent = self.received = 0
+
+    def add(self, outward: bool, count: int) -> None:
+        if outward:
+            self.sent += count
+        else:
+            self.received += count
+
+
 class Sock:
     """See the module's text.  `family`, `type` and `protocol` as socket(2) was given them."""
 
     __slots__ = (
         "__weakref__", "backlog", "end", "error", "family", "hosted", "ident", "net", "options", "peer_creds",
-        "protocol", "send_timeout", "shut", "state", "stuffed", "type", "uid",
+        "protocol", "send_timeout", "shut", "since", "state", "stuffed", "type", "uid",
     )  # fmt: skip
 
     def __init__(self, net: Network, family: int, kind: int, protocol: int) -> None:
@@ -59,6 +74,7 @@ class Sock:
         self.stuffed = 0  # SO_SNDBUF of a listener, whose own is made small
         self.shut = 0  # bit 0: no more is received, bit 1: no more is sent
         self.uid = 0
+        self.since = 0.0  # when it got its port, or was connected (time.monotonic())
         self.hosted = False  # the guest's descriptor is a TCP socket of the host's (publish.py)
 
     @property

@@ -114,7 +114,7 @@ class TcpSock(InetSock):
                 with socket_of(t.host_fd(fd.fd)) as copy:
                     copy.setsockopt(SOL_SOCKET, SO_LINGER, ABORT)
             else:
-                self.net.endings.reset(self.ident[1])
+                self.net.endings.reset(self.ident[1], lambda: t.host_fd(fd.fd))
         end = self.net.renew(self)
         end.setblocking(not fd.nonblock)
         apply_inherited(end, self.options)

@@ -7,6 +7,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .api import DEVNULL, PIPE, STDOUT, CalledProcessError, CompletedProcess, TimeoutExpired, run
+    from .connection import Connection
     from .errors import (
         CoreBuildError,
         ExecError,
@@ -33,6 +34,7 @@ _LAZY = {
     "Sandbox": "sandbox",
     "Popen": "process",
     "Lan": "networking",
+    "Connection": "connection",
     "Ring3Error": "errors",
     "CoreBuildError": "errors",
     "UnsupportedHost": "errors",
@@ -54,6 +56,7 @@ __all__ = [
     "PIPE",
     "STDOUT",
     "Sandbox",
+    "Connection",
     "Lan",
     "Popen",
     "Ring3Error",

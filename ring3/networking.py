@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
+    from .connection import Connection
     from .mock import Mock
     from .netstack.hosts import Host
     from .netstack.policy import Attempted
@@ -276,6 +277,13 @@ class Net:
             net = self._box._kernel.net
             net.policy = Policy(net, function, frozenset(kinds))
         return function
+
+    def connections(self) -> list[Connection]:
+        """What the sandbox's programs are connected to now, and where they listen; see ``Connection``."""
+        from .connection import Connection
+
+        with self.lock:
+            return [Connection(**row) for row in self._box._kernel.net.connections()]
 
     # ---- weather, captures
 
