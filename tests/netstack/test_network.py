@@ -42,8 +42,8 @@ def host_sockets() -> int:
     return sum(what.startswith("socket:") for what in fd_snapshot().values())
 
 
-#: the sockets of the channel that is kept for the next fork
-SPARE = 2
+#: the sockets of the channel that is kept for the next fork, and the one by which `ring3 net` asks
+SPARE = 3
 
 
 def until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:

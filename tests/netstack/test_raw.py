@@ -181,7 +181,7 @@ def test_ping_reaches_hosts_machines_and_itself(tmp_path: Path) -> None:
             "other.example.com",
             "10.0.0.2",
         ):
-            assert "3 packets transmitted, 3 received, 0% packet loss" in ping(box, "-c3", "-i0.01", where)
+            assert "3 packets transmitted, 3 received, 0% packet loss" in ping(box, "-c3", "-i0.01", "-W30", where)
         box.net.weather("web.example.com", cut=True)
         assert "1 packets transmitted, 0 received" in ping(box, "-c1", "-W0.1", "web.example.com")
     if shutil.which("tshark") is not None:
