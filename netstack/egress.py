@@ -206,16 +206,26 @@ class Egress:
         end = self._segment.net.hand_over(sock)
         sock.established(where, sock.connecting)
         end.setblocking(False)
-        if self._segment.interferes:
+        segment, outside = self._segment, attempt.socket
+        if segment.interferes:
             client = Endpoint(sock.local.host, sock.local.port)
-            sock.traffic = self._segment.start_link(end, attempt.socket, client, where)
+            near = outside
+            if segment.recorder is not None:
+                near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+            sock.traffic = segment.start_link(end, near, client, where)
+            if segment.recorder is None:
+                return
+            end = far
+        traffic = Traffic()
+        sock.traffic = sock.traffic or traffic
+        end.setblocking(False)
+        if segment.recorder is not None:
+            name = self.name_of(where.host) or address_text(where.host)
+            segment.worker.start(segment.recorder.converse(end, outside, (name, where.port), traffic))
             return
         from .relay import relay  # asyncio costs start-up time
 
-        sock.traffic = Traffic()
-        self._segment.worker.start(
-            relay(end, attempt.socket, self._segment.net.endings.poison, sock.traffic)
-        )
+        segment.worker.start(relay(end, outside, segment.net.endings.poison, traffic))
 
     # -- datagrams
 

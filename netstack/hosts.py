@@ -61,6 +61,7 @@ class Hosts:
         self.by_name: dict[str, Host] = {}
         self.by_address: dict[bytes, Host] = {}
         self._next = _FIRST
+        self.on_loopback = False  # is there one at an address of the sandbox's own loopback?
         self.gateway = Host("gateway.ring3.internal", GATEWAY4, GATEWAY6)
         self.enter(self.gateway)
 
@@ -69,6 +70,7 @@ class Hosts:
         self.by_name[host.name] = host
         for address in host.addresses:
             self.by_address[address] = host
+            self.on_loopback |= Endpoint(address, 0).loopback
 
     def get(self, name: str) -> Host | None:
         """The host called `name` (without regard to case, or to a dot at its end)."""

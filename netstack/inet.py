@@ -173,7 +173,7 @@ class InetSock(Sock):
         """Is `where` another machine's, or a resolver's that this one stands for, or the host's loopback, allowed?"""
         if not self.net.owns(where.host):
             return True
-        if where.port != NAMESERVER and not self.net.has_egress or self.net.has_taker(self, where):
+        if where.port != NAMESERVER and not self.net.has_elsewhere or self.net.has_taker(self, where):
             return False
         return self.net.segment.stands_in(where)
 

@@ -137,6 +137,11 @@ class Network:
         return self._segment is not None and self._segment.has_egress
 
     @property
+    def has_elsewhere(self) -> bool:
+        """May something else than this machine's programs answer at its own addresses?"""
+        return self._segment is not None and (self._segment.has_egress or self._segment.hosts.on_loopback)
+
+    @property
     def hostname(self) -> str:
         return self._kernel.hostname
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .inet import InetSock
     from .network import Network
     from .publish import PublishedDatagrams, PublishedStream
+    from .recording import Recorder
     from .sock import Receiver, Traffic
     from .tcp import TcpSock
     from .udp import UdpSock
@@ -106,6 +107,7 @@ class Segment:
         self._egress: Egress | None = None
         self.climate = Climate()
         self.capture: Capture | None = None
+        self.recorder: Recorder | None = None
         self.published: list[PublishedStream | PublishedDatagrams] = []
         gateway = self.hosts.gateway
         self._dns = Service(self, "the resolver", stream_factory(self, "the resolver", self.resolver.stream))
@@ -164,7 +166,8 @@ class Segment:
 
     def stands_in(self, where: Endpoint) -> bool:
         """Does something else answer at an address of the sandbox's own where no program listens?"""
-        return self.is_nameserver(where) or self._allows(where)
+        host = self.hosts.by_address.get(where.host)
+        return self.is_nameserver(where) or self._allows(where) or (host is not None and where.port in host.tcp)
 
     def is_nameserver(self, where: Endpoint) -> bool:
         """Does the guest's resolv.conf send queries there?"""
@@ -347,5 +350,7 @@ class Segment:
             self._egress.close()
         if self.capture is not None:
             self.capture.close()
+        if self.recorder is not None:
+            self.recorder.close()
         if self._wire is not None:
             self._wire.close()

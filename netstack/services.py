@@ -142,6 +142,12 @@ def stream_factory(
 ) -> Callable[[], asyncio.StreamReaderProtocol]:
     """Protocols for an asyncio stream callback, as asyncio.start_server() takes one."""
 
+    def reset(writer: asyncio.StreamWriter) -> None:
+        end = writer.get_extra_info("socket")
+        if end is not None and end.fileno() >= 0:
+            segment.net.endings.poison(end)
+        writer.transport.abort()
+
     def factory() -> asyncio.StreamReaderProtocol:
         import asyncio
 
@@ -151,10 +157,10 @@ def stream_factory(
                 if result is not None:
                     await result
             except ConnectionError:
-                writer.transport.abort()
+                reset(writer)
             except Exception as e:
                 segment.failed(what, e)
-                writer.transport.abort()
+                reset(writer)
             else:
                 if result is not None:
                     writer.close()

@@ -231,7 +231,9 @@ def _run_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         help="virtual (the default): a network of the sandbox's own; none: lo alone; host: all that the host reaches; "
-        "allow=RULE[,RULE]...: virtual, and these hosts (HOST[:PORT], CIDR[:PORT], *.DOMAIN, *)",
+        "allow=RULE[,RULE]...: virtual, and these hosts (HOST[:PORT], CIDR[:PORT], *.DOMAIN, *); record=FILE: write "
+        "down what is said to them; replay=FILE: have it said again, without a network; open-tls=PORT[,PORT]...: "
+        "record TLS to these ports in clear",
     )
     add(
         "-p",

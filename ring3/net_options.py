@@ -15,16 +15,26 @@ if TYPE_CHECKING:
     from .sandbox import Sandbox
 
 
+_OTHERS = "record=FILE, replay=FILE and open-tls=PORT[,PORT]..."
+
+
 def apply(box: Sandbox, options: argparse.Namespace) -> None:
     """Set up the network that the options ask for. Raises UsageError, SandboxError."""
+    opened = _opened(options.net)
     for mode in options.net:
         kind, equals, rules = mode.partition("=")
         if kind == "allow" and equals:
             box.net.allow(*[rule.strip() for rule in rules.split(",") if rule.strip()])
+        elif kind == "record" and rules:
+            box.net.record_to(rules, open_tls=opened)
+        elif kind == "replay" and rules:
+            box.net.replay(rules)
+        elif kind == "open-tls" and rules:
+            continue
         elif mode in ("virtual", "none", "host"):
             box.net.mode = mode
         else:
-            raise UsageError(f"--net {mode}: there are virtual, none, host and allow=RULE[,RULE]...")
+            raise UsageError(f"--net {mode}: there are virtual, none, host, allow=RULE[,RULE]..., {_OTHERS}")
     if options.net_raw:
         box.net.raw = True
     if options.pcap is not None:
@@ -36,6 +46,14 @@ def apply(box: Sandbox, options: argparse.Namespace) -> None:
         got = box.net.publish(port, host_port, address=address, udp=udp)
         if not host_port:
             complain(f"port {port} of the sandbox is {address}:{got} of the host")
+
+
+def _opened(modes: list[str]) -> list[int]:
+    """The ports of --net open-tls=PORT[,PORT]."""
+    texts = [text for mode in modes if mode.startswith("open-tls=") for text in mode[9:].split(",")]
+    if not all(text.isdecimal() for text in texts):
+        raise UsageError(f"--net open-tls={','.join(texts)}: those are no ports")
+    return [int(text) for text in texts]
 
 
 def _published(spec: str) -> tuple[str, int, int, bool]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .netstack.policy import Attempted
     from .netstack.segment import Segment
     from .netstack.services import StreamHandler
+    from .replay import Replay
     from .sandbox import Sandbox
     from .tls import Authority
 
@@ -328,6 +329,30 @@ class Net:
             self.authority.log_keys(path)
         except OSError as e:
             raise SandboxError(f"cannot write the TLS keys to {os.fspath(file)}: {e.strerror}") from None
+
+    # ---- record and replay
+
+    def record_to(self, file: str | os.PathLike[str], *, open_tls: Iterable[int] = ()) -> None:
+        """Write down what programs and the hosts outside (``allow``) say to each other over TCP, from now on.
+
+        TLS is recorded as it is, which cannot be replayed; but to the ports of ``open_tls`` it ends here: the guest
+        speaks with the sandbox's own authority, and ring3 with the real host, whose certificate it checks. Raises
+        SandboxError, UsageError.
+        """
+        from .replay import start_recording
+
+        start_recording(self, file, open_tls)
+
+    def replay(self, file: str | os.PathLike[str]) -> Replay:
+        """Have the hosts of a record answer as they did then, without a network. HTTP requests are found by method,
+        target, Host and body; anything else a program has to say as it was recorded. Each is answered once. What
+        differs is refused: the connection is reset, the log tells, and ``refused`` of the result has it.
+
+        Raises SandboxError for a file that is no record, UsageError when a host is there already.
+        """
+        from .replay import start_replay
+
+        return start_replay(self, file)
 
     # ---- web sites
 
