@@ -166,7 +166,7 @@ class Segment:
 
     def stands_in(self, where: Endpoint) -> bool:
         """Does something else answer at an address of the sandbox's own where no program listens?"""
-        host = self.hosts.by_address.get(where.host)
+        host = self._host_at(where)
         return self.is_nameserver(where) or self._allows(where) or (host is not None and where.port in host.tcp)
 
     def is_nameserver(self, where: Endpoint) -> bool:
@@ -216,6 +216,8 @@ class Segment:
         self.check_route(where, allowed)
         service = self._service(where)
         if service is None:
+            if not allowed and not self._allows(where):
+                raise err(errno.ENETUNREACH)  # whatever check_route() came to think: nothing leaves without a rule
             return self.egress.connect(sock, t, where, fd)
         sock.prepare(t, where)
         if isinstance(service, TcpService):
@@ -285,11 +287,12 @@ class Segment:
             address = host.v4 if len(dest.host) == 4 else host.v6
             if service is None or address is None:
                 continue
+            to = dest
             if not isinstance(service, UdpService):  # another machine knows its members itself
                 if is_multicast(dest.host) and dest.host not in host.groups:
                     continue
-                dest = Endpoint(address, dest.port)
-            self.through_weather("to", address, partial(service, data, source, dest))
+                to = Endpoint(address, dest.port)
+            self.through_weather("to", address, partial(service, data, source, to))
 
     def through_weather(self, way: str, host: bytes, arrives: Callable[[], None]) -> None:
         """A datagram to or from a host arrives as often, and as late, as the weather there has it."""

@@ -51,6 +51,8 @@ for where in ("239.255.255.250", "10.0.255.255", "255.255.255.255"):
     s.sendto(b"who", (where, 1900))
     answers = sorted(s.recvfrom(99) for _ in range(1 if where[0] == "2" and where[1] == "3" else 2))
     print([(data.decode(), who[0]) for data, who in answers])
+s.sendto(b"last", ("10.0.1.1", 1900))
+print(s.recv(99))
 """
 
 
@@ -63,6 +65,7 @@ def test_hosts_in_python_answer_from_their_own_addresses(tmp_path: Path) -> None
             "[('tv who', '10.0.1.1')]",
             "[('lamp who', '10.0.1.2'), ('tv who', '10.0.1.1')]",
             "[('lamp who', '10.0.1.2'), ('tv who', '10.0.1.1')]",
+            "b'tv last'",
         ]
         with pytest.raises(ring3.UsageError):
             box.net.serve_udp("tv.example.com", 1901, lambda data, _: data, group="10.0.0.1")
