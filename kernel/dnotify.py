@@ -12,7 +12,6 @@ import errno
 import fcntl
 import os
 import struct
-from weakref import WeakKeyDictionary
 
 from ..vfs.inode import err
 from ..vfs.notify import (
@@ -92,19 +91,22 @@ class Watcher:
         """The mark of an open file description."""
         return next((mark for wd, mark in self.by_wd.items() if self.fds[wd][1] is file), None)
 
+    def closed(self, file: OpenFile) -> None:
+        """Nobody has the file open any more."""
+        mark = self.of(file)
+        if mark is not None:
+            self.notify.drop(mark, event=True)
+
     def add(self, fd: int, file: OpenFile, mask: int) -> None:
         """Watch the directory, which the process calls `fd`."""
         self.fds[self.last_wd + 1] = fd, file
         self.notify.add(self, file.path, mask)
 
 
-_watchers: WeakKeyDictionary[Process, Watcher] = WeakKeyDictionary()
-
-
 def request(t: Task, fd: int, file: OpenFile, argument: int) -> int:
     """fcntl_dirnotify()"""
     vfs = t.sandbox.vfs
-    watcher = _watchers.get(t.process)
+    watcher = t.process.watcher
     known = watcher.of(file) if watcher is not None else None
     mask = 0
     for bit, events in _EVENTS.items():
@@ -119,7 +121,7 @@ def request(t: Task, fd: int, file: OpenFile, argument: int) -> int:
     if vfs.notify is None:
         vfs.notify = Notify(vfs)
     if watcher is None:
-        watcher = _watchers[t.process] = Watcher(vfs.notify, t.process)
+        watcher = t.process.watcher = Watcher(vfs.notify, t.process)
     if known is None:
         watcher.add(fd, file, mask | (0 if argument & _MULTISHOT else IN_ONESHOT))
     else:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..vfs.mount import Namespace, Path
     from ..vfs.vfs import Vfs
     from .channel import Channel
+    from .dnotify import Watcher
     from .loop import Running
     from .sandbox import Kernel
     from .traps import Place
@@ -177,6 +178,7 @@ class Process:
         self.environ = b""
         self.auxv = b""
         self.mm: MmLayout | None = None
+        self.watcher: Watcher | None = None  # of F_NOTIFY
         self.main_creds = creds
         self.tasks: dict[int, Task] = {}  # by slot
         self.pending_exec: Any = None

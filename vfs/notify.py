@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         last_wd: int
 
         def put(self, wd: int, mask: int, cookie: int, name: bytes) -> None: ...
+        def closed(self, file: OpenFile) -> None: ...
 
 # include/uapi/linux/inotify.h
 IN_ACCESS, IN_MODIFY, IN_ATTRIB, IN_CLOSE_WRITE, IN_CLOSE_NOWRITE, IN_OPEN = 1, 2, 4, 8, 16, 32
@@ -151,6 +152,9 @@ class Group(PollFile):
             for m in self.by_wd.values()
         ]
         return "".join(lines)
+
+    def closed(self, file: OpenFile) -> None:
+        """Another file is closed."""
 
     def release(self) -> None:
         for mark in list(self.by_wd.values()):
@@ -315,6 +319,8 @@ class Notify:
 
     def closed(self, file: OpenFile) -> None:
         """The last descriptor of a file that Python serves is closed."""
+        for mark in list(self.marks.get(key_of(file.inode), ())):
+            mark.group.closed(file)
         if self.marks and not isinstance(file, Group) and not file.flags & os.O_PATH:
             self.on(file.path, IN_CLOSE_WRITE if file.writable else IN_CLOSE_NOWRITE)
 
