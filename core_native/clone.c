@@ -178,6 +178,7 @@ static void inherit(struct thread *nt, struct thread *t, u64 flags)
 {
 	nt->vmask = t->vmask;
 	filters_inherit(nt, t);
+	nt->no_new_privs = t->no_new_privs;
 	for (int i = 0; i < 4; i++)
 		nt->creds[i] = t->creds[i];
 	if (flags & CLONE_VFORK)
@@ -190,6 +191,20 @@ static void inherit(struct thread *nt, struct thread *t, u64 flags)
 	*nt->sighand = *t->sighand;
 	unlock(&t->sighand->lock);
 	nt->sighand->lock = 0;
+}
+
+/* clone(2) has one place for the pidfd and the parent's copy of the tid; who wants both gets the latter from us. */
+static s64 clone_both(const struct clone_args *args, void (*child)(struct thread *), struct thread *arg)
+{
+	struct clone_args one = *args;
+	int both = (one.flags & CLONE_PIDFD) && (one.flags & CLONE_PARENT_SETTID);
+	if (both)
+		one.flags &= ~CLONE_PARENT_SETTID;
+	s64 r = clone_call(&one, child, arg);
+	u32 tid = r;
+	if (both && r > 0)
+		copy_out(args->parent_tid, &tid, 4);
+	return r;
 }
 
 /* The kernel's clone for a child on a core stack of its own. */
@@ -206,7 +221,7 @@ static s64 clone_sharing(struct thread *t, struct call *c, struct clone_args *a,
 	s->chan = chan;
 	host.stack = ALIGN_DOWN((u64)nt, THREAD_SIZE) + PAGE;
 	host.stack_size = (u64)s - 64 - host.stack;
-	return clone_call(&host, sizeof host, child_entry, (struct thread *)s);
+	return clone_both(&host, child_entry, (struct thread *)s);
 }
 
 static s64 clone_thread(struct thread *t, struct call *c, struct clone_args *a)
@@ -274,7 +289,7 @@ static s64 clone_copy(struct thread *t, struct call *c, struct clone_args *a, in
 	struct clone_args host = *a;
 	host.stack = host.stack_size = 0;
 	host.flags &= ~CLONE_CLEAR_SIGHAND;
-	s64 r = clone_call(&host, sizeof host, NULL, NULL);
+	s64 r = clone_both(&host, NULL, NULL);
 	if (r)
 		return r;
 	forget_siblings(t);
@@ -416,7 +431,9 @@ s64 fn_clone3(struct thread *t, struct call *c)
 		return -EOPNOTSUPP;
 	if ((a.flags & (CSIGNAL & ~CLONE_NEWTIME)) || (a.flags & CLONE_DETACHED) || a.exit_signal > 64)
 		return -EINVAL;
-	if (!a.stack != !a.stack_size)
+	if (!a.stack != !a.stack_size || a.flags >> 34)
+		return -EINVAL;
+	if ((a.flags & (CLONE_THREAD | CLONE_PARENT)) && a.exit_signal)
 		return -EINVAL;
 	if ((a.flags & CLONE_SIGHAND) && (a.flags & CLONE_CLEAR_SIGHAND))
 		return -EINVAL;

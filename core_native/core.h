@@ -145,6 +145,7 @@ struct thread {
 	u32 creds[4];
 	u32 guarded;    /* it has seccomp filters or is in strict mode (seccomp.c) */
 	u32 strict;
+	u32 no_new_privs; /* prctl(PR_SET_NO_NEW_PRIVS) */
 	struct filter *filters;
 	u32 dispatch; /* the guest's own Syscall User Dispatch is on */
 	u64 dispatch_start, dispatch_size, dispatch_selector;
@@ -223,7 +224,7 @@ void signal_entry(void);
 s64 safe_syscall(s64 nr, const u64 *args, const u32 *pending);
 s64 copy_bytes(void *to, const void *from, u64 n);
 s64 copy_string(char *to, const char *from, u64 max);
-s64 clone_call(struct clone_args *args, u64 size, void (*child)(struct thread *), struct thread *arg);
+s64 clone_call(const struct clone_args *args, void (*child)(struct thread *), struct thread *arg);
 __attribute__((noreturn)) void sigreturn_to(struct ucontext_ *uc);
 __attribute__((noreturn)) void enter_guest(u64 entry, u64 sp);
 __attribute__((noreturn)) void exit_thread(u32 *state, int status);
@@ -418,6 +419,7 @@ u64 map_vdso(int exe, u64 host);
 
 /* main.c, init.c */
 __attribute__((noreturn)) void guest_main(int argc, char **argv, u64 stack_top);
+u32 lock_down(int exe, u64 kept); /* lockdown.c */
 __attribute__((noreturn)) void init_main(int argc, char **argv);
 
 #define DECLARE(f) s64 fn_##f(struct thread *t, struct call *c);

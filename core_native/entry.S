@@ -221,24 +221,42 @@ copy_fault:
 	mov $-14, %rax
 	ret
 
-/* s64 clone_call(args, size, child, arg): clone3; a child with a stack of its own runs child(arg) on it. */
+/*
+ * s64 clone_call(args, child, arg): clone; a child with a stack of its own runs child(arg) on it.  (Not clone3, whose flags
+ * no filter can see.)  A child without one goes on as its parent does.
+ */
 	.globl clone_call
 clone_call:
-	mov %rdx, %r8
-	mov %rcx, %r9
-	mov 40(%rdi), %r10		/* args->stack */
-	mov $435, %eax
+	push %rbx
+	push %r12
+	mov %rdi, %rax
+	mov %rsi, %r9
+	mov %rdx, %rbx
+	mov (%rax), %rdi		/* args->flags */
+	or 32(%rax), %rdi		/* args->exit_signal */
+	mov 24(%rax), %rdx		/* args->parent_tid */
+	test $0x1000, %edi		/* CLONE_PIDFD */
+	je 1f
+	mov 8(%rax), %rdx		/* args->pidfd */
+1:	mov 16(%rax), %r10		/* args->child_tid */
+	mov 56(%rax), %r8		/* args->tls */
+	mov 40(%rax), %rsi		/* args->stack */
+	mov %rsi, %r12
+	add 48(%rax), %rsi		/* args->stack_size */
+	mov $56, %eax
 	syscall
 	test %rax, %rax
-	jne 1f
-	test %r10, %r10
-	je 1f
+	jne 2f
+	test %r12, %r12
+	je 2f
 	xor %ebp, %ebp
-	mov %r9, %rdi
+	mov %rbx, %rdi
 	and $-16, %rsp
-	call *%r8
+	call *%r9
 	ud2
-1:	ret
+2:	pop %r12
+	pop %rbx
+	ret
 
 /* Return into the guest through the signal frame whose ucontext this is. */
 	.globl sigreturn_to

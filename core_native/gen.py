@@ -23,13 +23,17 @@ def _load(name: str) -> ModuleType:
 
 def sources() -> list[str]:
     """Paths of the Python files whose contents decide the headers (part of the build's cache key)."""
-    return [os.path.join(_KERNEL, "layout.py"), os.path.join(_KERNEL, "table.py"), os.path.abspath(__file__)]
+    parts = [os.path.join(_KERNEL, f"{name}.py") for name in ("layout", "lockdown", "table")]
+    return [*parts, os.path.abspath(__file__)]
 
 
 def write_headers(directory: str) -> None:
-    """Write `gen_layout.h`, `gen_layout_asm.h` and `gen_table.h` into `directory`."""
+    """Write `gen_layout.h`, `gen_layout_asm.h`, `gen_table.h` and `gen_lockdown.h` into `directory`."""
     for name in ("layout", "table"):
         with open(os.path.join(directory, f"gen_{name}.h"), "w", encoding="ascii") as out:
             out.write(_load(name).c_header())
+    numbers = {name: call.nr for name, call in _load("table").BY_NAME.items()}
+    with open(os.path.join(directory, "gen_lockdown.h"), "w", encoding="ascii") as out:
+        out.write(_load("lockdown").c_header(numbers))
     with open(os.path.join(directory, "gen_layout_asm.h"), "w", encoding="ascii") as out:
         out.write(_load("layout").asm_header())

@@ -23,17 +23,21 @@ static void reap(void)
 		report(EVENT_EXITED, 0, pid, status);
 }
 
-/* Kill every descendant: children are killed, theirs become ours, until there is none. */
-static void end_all(void)
+/* The list of our children, opened while paths can be. */
+static int open_children(void)
 {
 	char path[64] = "/proc/self/task/", *at = format_number(path + 16, sys(NR_gettid));
 	memcpy(at, "/children", 10);
+	return sys(NR_open, path, O_CLOEXEC, 0);
+}
+
+/* Kill every descendant: children are killed, theirs become ours, until there is none. */
+static void end_all(int children)
+{
 	for (;;) {
 		char text[4096];
-		int status, fd = sys(NR_open, path, O_CLOEXEC, 0);
-		s64 n = fd < 0 ? 0 : sys(NR_read, fd, text, sizeof text - 1);
-		if (fd >= 0)
-			sys(NR_close, fd);
+		int status;
+		s64 n = sys(NR_pread64, children, text, sizeof text - 1, 0);
 		text[n > 0 ? n : 0] = 0;
 		for (char *s = text; *s;) {
 			s64 pid = parse_number(s);
@@ -124,7 +128,7 @@ static void spawn_guest(const struct ring3_spawn *spawn, const int *fds)
 	struct clone_args args;
 	memset(&args, 0, sizeof args);
 	args.exit_signal = SIGCHLD;
-	s64 pid = clone_call(&args, sizeof args, NULL, NULL);
+	s64 pid = clone_call(&args, NULL, NULL);
 	if (pid == 0)
 		become_guest(spawn, fds);
 	report(EVENT_STARTED, spawn->token, pid, pid < 0 ? (int)pid : 0);
@@ -163,7 +167,6 @@ static int serve(int sfd)
 void init_main(int argc, char **argv)
 {
 	u64 all = ~0UL;
-	(void)argc, (void)argv;
 	sys(NR_rt_sigprocmask, SIG_SETMASK, &all, NULL, 8);
 	sys(NR_close_range, 5, ~0U, 0);
 	for (int fd = 0; fd < 3; fd++)
@@ -172,6 +175,9 @@ void init_main(int argc, char **argv)
 	sys(NR_prctl, PR_SET_NAME, "ring3-init");
 	for (int fd = 0; fd < 3; fd++) /* so that no received descriptor is a standard one */
 		sys(NR_open, "/dev/null", 2 | O_CLOEXEC, 0);
+	int children = open_children();
+	if (argc > 2)
+		report(EVENT_LOCKED, 0, 0, lock_down(EXE, parse_number(argv[2])));
 	int sfd = sys(NR_signalfd4, -1, &all, 8, 02004000 /* SFD_CLOEXEC | SFD_NONBLOCK */);
 	struct pollfd_ wait[2] = {{CONTROL, 1, 0}, {sfd, 1, 0}};
 	for (;;) {
@@ -181,7 +187,7 @@ void init_main(int argc, char **argv)
 		if (wait[0].revents && !serve(sfd))
 			break;
 	}
-	end_all();
+	end_all(children);
 	sys(NR_exit_group, 0);
 	__builtin_unreachable();
 }

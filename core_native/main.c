@@ -195,6 +195,7 @@ void guest_main(int argc, char **argv, u64 stack_top)
 			t->sighand->act[sig].handler = SIG_IGN;
 			t->sighand->known |= SIGBIT(sig);
 		}
+	t->no_new_privs = plan->no_new_privs;
 	filters_restore(t, parse_number(argv[7]));
 	if (((struct ring3_world *)WORLD_ADDR)->page_zero)
 		map_page_zero();

@@ -86,12 +86,18 @@ s64 fn_prctl(struct thread *t, struct call *c)
 	case 29: case 30: /* TIMERSLACK */
 	case 33: case 34: /* MCE_KILL */
 	case 36: case 37: /* CHILD_SUBREAPER */
-	case 38: case 39: /* NO_NEW_PRIVS */
 	case 40:	  /* GET_TID_ADDRESS */
 	case 41: case 42: /* THP_DISABLE */
 	case 25: case 26: /* TSC */
 	case 0x53564d41:  /* SET_VMA */
 		return native(t, c);
+	case 38: /* SET_NO_NEW_PRIVS: on the host it is set, the guest's own is virtual */
+		if (c->a[1] != 1 || c->a[2] || c->a[3] || c->a[4])
+			return -EINVAL;
+		t->no_new_privs = 1;
+		return supervise(t, c, REQ_CALL);
+	case 39: /* GET_NO_NEW_PRIVS */
+		return c->a[1] || c->a[2] || c->a[3] || c->a[4] ? -EINVAL : (s64)t->no_new_privs;
 	case 59: /* SYSCALL_USER_DISPATCH */
 		return user_dispatch_prctl(t, c);
 	case 22: /* SECCOMP */

@@ -265,7 +265,7 @@ static s64 set_filter(struct thread *t, u64 flags, u64 program)
 		return -EFAULT;
 	if (!head.length || head.length > MAX_INSNS || !head.insns)
 		return -EINVAL;
-	if (t->creds[1] != 0 && sys(NR_prctl, 39 /* GET_NO_NEW_PRIVS */, 0, 0, 0, 0) != 1)
+	if (t->creds[1] != 0 && !t->no_new_privs)
 		return -EACCES;
 	struct filter *f = filter_new(head.length);
 	if (!f)

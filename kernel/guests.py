@@ -135,7 +135,7 @@ class Guests:
             )
             return
         child.parent = parent.parent if flags & _CLONE_PARENT else parent
-        for name in ("exe", "comm", "cmdline", "environ", "auxv", "mm", "dumpable", "trapped"):
+        for name in ("exe", "comm", "cmdline", "environ", "auxv", "mm", "dumpable", "no_new_privs", "trapped"):
             setattr(child, name, getattr(parent, name))
         assert child.channel is not None
         if not flags & _CLONE_FS:

@@ -76,13 +76,21 @@ class Child:
 class Init:
     """One sandbox's init process.
 
-    Arguments: `core` the path of its executable; `started(token, pid, errno)` is called in the loop's thread when a
-    program was started or could not be (pid < 0); `died()` when somebody else ended init.  Raises OSError if it cannot
-    be executed.
+    Arguments: `core` the path of its executable; `kept` the capabilities that guests' processes keep on the host, as
+    bits, None for no lock-down at all; `started(token, pid, errno)` is called in the loop's thread when a
+    program was started or could not be (pid < 0); `died()` when somebody else ended init; `locked(LOCKED_*)` when it is
+    locked down.  Raises OSError if it cannot be executed.
     """
 
-    def __init__(self, core: str, started: Callable[[int, int, int], None], died: Callable[[], None]) -> None:
-        self._on_started, self._on_died = started, died
+    def __init__(
+        self,
+        core: str,
+        kept: int | None,
+        started: Callable[[int, int, int], None],
+        died: Callable[[], None],
+        locked: Callable[[int], None],
+    ) -> None:
+        self._on_started, self._on_died, self._on_locked = started, died, locked
         self._children: dict[int, Child] = {}
         self._closing = False
         self._asking = threading.Lock()
@@ -96,12 +104,19 @@ class Init:
         high = [_above_standard(theirs.fileno()), _above_standard(exe)]
         try:
             actions = [(os.POSIX_SPAWN_DUP2, high[0], 3), (os.POSIX_SPAWN_DUP2, high[1], 4)]
-            self.pid = os.posix_spawn(core, ["ring3-init", "init"], {}, file_actions=actions)
+            self.pid = os.posix_spawn(
+                core, ["ring3-init", "init", *([] if kept is None else [str(kept)])], {}, file_actions=actions
+            )
         finally:
             theirs.close()
             os.close(exe)
             for fd in high:
                 os.close(fd)
+
+    def lockdown(self) -> int:
+        """Wait for what the lock-down has come to: LOCKED_*.  To be asked before watch()."""
+        data = self._control.recv(_EVENT.size)
+        return _EVENT.unpack(data)[3] if len(data) == _EVENT.size else 0
 
     def watch(self, loop: Loop) -> None:
         """Hear of init's events in `loop`."""
@@ -166,6 +181,8 @@ class Init:
             self._group_signals.add((status, pid))
         elif kind == CONSTANTS["EVENT_WITNESSED"]:
             self._witnessed.set()
+        elif kind == CONSTANTS["EVENT_LOCKED"]:
+            self._on_locked(status)
         elif kind == CONSTANTS["EVENT_EXITED"]:
             child = self._children.pop(pid, None)
             if child is not None:

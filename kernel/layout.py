@@ -173,7 +173,7 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("creds", "u32", 4),
         ("initial", "u32", 1),
         ("native_hook", "u32", 1),  # the program has the native hook
-        ("pad", "u32", 1),
+        ("no_new_privs", "u32", 1),
         ("stop", "u32", 1),  # stop (SIGSTOP) before the first instruction, for a debugger
         # What the host's tools are told of the process (PR_SET_MM_MAP): the auxiliary vector in the stack image, ...
         ("auxv", "u64", 1),
@@ -337,6 +337,13 @@ CONSTANTS: dict[str, int] = {
     "SPAWN_WITNESS": 2,  # no program: which signals has init seen?  EVENT_SIGNAL for each, then EVENT_WITNESSED
     "EVENT_SIGNAL": 3,  # pid: who sent it, status: its number
     "EVENT_WITNESSED": 4,
+    "EVENT_LOCKED": 5,  # status: LOCKED_*
+    # what the lock-down has come to (core_native/lockdown.c)
+    "LOCKED_FILTER": 1,  # the seccomp filter
+    "LOCKED_RIGHTS": 2,  # no capability, and no way to one
+    "LOCKED_PATHS": 4,  # Landlock: no path, no port
+    "LOCKED_SCOPE": 8,  # Landlock: no signal to others, no abstract socket of others
+    "LOCKED_ROOT": 16,  # an empty root directory
 }
 
 

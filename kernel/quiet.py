@@ -24,7 +24,7 @@ kill tkill tgkill wait4 waitid getpgid getsid setpgid setsid getpriority setprio
 sched_getaffinity sched_setaffinity sched_getscheduler sched_setscheduler sched_getparam sched_setparam
 getuid geteuid getgid getegid getresuid getresgid getgroups capget
 setuid setgid setreuid setregid setresuid setresgid setfsuid setfsgid setgroups capset
-getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr
+getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr prctl
 """
 _ATTRIBUTES = """
 write pwrite64 writev pwritev pwritev2 sendfile splice tee copy_file_range mmap

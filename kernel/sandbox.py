@@ -33,11 +33,16 @@ if TYPE_CHECKING:
     from .sys_shm import SharedMemory
 
 
+_CAP_SYS_RAWIO = 1 << 17  # to map page zero (vm.mmap_min_addr)
+
+
 class Kernel:
     """See the module's text.
 
     Arguments: `vfs` the tree; `hostname` for uname(2); `log` gets one line per thing the user should know; `core` the
-    path of the guest core; `trace` a callable that gets one line per call, or None; `rewrite` one of images.MODES.
+    path of the guest core; `trace` a callable that gets one line per call, or None; `rewrite` one of images.MODES;
+    `lockdown`: guests' processes may ask the host for nothing but what kernel/lockdown.py lists; `require` the least
+    that it has to come to, one of locklevels.LEVELS.
     """
 
     def __init__(
@@ -49,6 +54,8 @@ class Kernel:
         core: str | None = None,
         trace: Any = None,
         rewrite: str = "detour",
+        lockdown: bool = True,
+        require: str = "none",
     ) -> None:
         self.vfs = vfs
         self.log = log
@@ -60,6 +67,7 @@ class Kernel:
         self.hostname = hostname or uts.nodename
         self.domainname = "(none)"
         self._core = core
+        self._lockdown, self._require = lockdown, require
         self._trace = trace
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -107,14 +115,38 @@ class Kernel:
             from ..core_native.build import core_path
 
             self._core = core_path()
-        self._init = Init(self._core, self._started, self._init_died)
+        kept = (_CAP_SYS_RAWIO if self.images.page_zero else 0) if self._lockdown else None
+        self._init = Init(self._core, kept, self._started, self._init_died, self._locked)
         self.init_pid, self.core_ident = self._init.pid, self._init.core_ident
+        if self._require != "none":
+            self._check_level()
         self._make_world()
         self._init.watch(self.loop)
         self._thread = threading.Thread(
             target=self.loop.run, args=(self.guests.watch,), name="ring3", daemon=True
         )
         self._thread.start()
+
+    def _locked(self, bits: int) -> None:
+        """Init says what the lock-down has come to."""
+        from .locklevels import LEVELS, lacks
+
+        if LEVELS["filter"] & ~bits:
+            self.log(f"lock-down: the host refuses {' and '.join(lacks(bits, 'filter'))}")
+
+    def _check_level(self) -> None:
+        """Raises SandboxError where the host gives less than is required."""
+        from .locklevels import LEVELS, lacks, level_of
+
+        bits = self._init.lockdown() if self._lockdown else 0
+        if LEVELS[self._require] & ~bits:
+            from ..errors import SandboxError
+
+            self._init.end()
+            raise SandboxError(
+                f"the lock-down comes to {level_of(bits)} here, and {self._require} is required: there is not "
+                + ", nor ".join(lacks(bits, self._require))
+            )
 
     def _make_world(self) -> None:
         self.world, self.world_fd = make_world(self.init_pid)

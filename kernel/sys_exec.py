@@ -230,7 +230,7 @@ def commit_exec(
     if pending.gifts_epoch != process.sandbox.answers.epoch:
         pending.close_gifts()  # something has changed meanwhile
     files, gifts = _with_gifts(plan.files, pending.gifts)
-    packed = pack_plan(plan, creds, process.initial, process.stop_at_start, gifts, pending.gifts_epoch)
+    packed = pack_plan(plan, creds, process, gifts, pending.gifts_epoch)
     process.stop_at_start = False
     _become(process, pending, plan)
     try:
@@ -273,7 +273,7 @@ def _with_gifts(files: list[int], gifts: list[Gift]) -> tuple[list[int], list[by
 
 
 def pack_plan(
-    plan: Plan, creds: Credentials, initial: bool, stop: bool, gifts: list[bytes], gifts_epoch: int
+    plan: Plan, creds: Credentials, process: Process, gifts: list[bytes], gifts_epoch: int
 ) -> bytes:
     """The plan as the core reads it: struct ring3_plan, segments, zero ranges, gifts, the stack image."""
     at = OFFSETS["ring3_plan"]
@@ -284,8 +284,9 @@ def pack_plan(
     struct.pack_into("<3I", head, at["ngifts"], len(gifts), gifts_off, gifts_epoch)
     struct.pack_into("<5Q", head, at["entry"], plan.entry, plan.sp, plan.brk, stack_off, len(plan.stack))
     head[at["comm"] : at["comm"] + 16] = plan.comm[:15].ljust(16, b"\0")
-    struct.pack_into("<5I", head, at["creds"], creds.uid, creds.euid, creds.gid, creds.egid, initial)
-    struct.pack_into("<3I", head, at["native_hook"], plan.native_hook, 0, stop)
+    struct.pack_into("<5I", head, at["creds"], creds.uid, creds.euid, creds.gid, creds.egid, process.initial)
+    flags = plan.native_hook, process.no_new_privs, process.stop_at_start
+    struct.pack_into("<3I", head, at["native_hook"], *flags)
     if plan.auxv:
         auxv = plan.sp + 8 * (len(plan.argv) + len(plan.envp) + 3)  # behind argc and both vectors with their NULLs
         struct.pack_into("<5Q", head, at["auxv"], auxv, len(plan.auxv), plan.arg_start, plan.arg_end, plan.env_end)

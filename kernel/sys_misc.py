@@ -24,6 +24,9 @@ def sys_prctl(t: Task, option: int, a: int, b: int, c: int, d: int) -> Result:
     process = t.process
     if option == 3:  # PR_GET_DUMPABLE
         return process.dumpable
+    if option == 38:  # PR_SET_NO_NEW_PRIVS, of a thread: the core knows of which
+        process.no_new_privs = True
+        return 0
     if option == 4:  # PR_SET_DUMPABLE: virtual, or the supervisor could not look into the guest any more
         if a not in (0, 1):
             raise err(errno.EINVAL)

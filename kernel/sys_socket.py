@@ -265,6 +265,17 @@ def give_back(value: bytes, address: int, room: tuple[int, bytes | None]) -> Out
     return Out(0, [*writes, (where, struct.pack("<i", len(value)))])
 
 
+@syscall("socketpair")
+def sys_socketpair(t: Task, family: int, kind: int, protocol: int, pair: int) -> Result:
+    """socketpair(2) of another family than AF_UNIX, which comes to no pair on Linux: its errno is the host's."""
+    try:
+        for one in socket.socketpair(family, kind, protocol):
+            one.close()
+    except OSError as e:
+        raise err(e.errno or errno.EOPNOTSUPP) from None
+    raise err(errno.EOPNOTSUPP)
+
+
 @syscall("getsockname")
 def sys_getsockname(t: Task, fd: FdRef, address: int, room: tuple[int, bytes | None]) -> Result:
     """getsockname(2)"""

@@ -6,13 +6,14 @@ Layer: the pretend kernel, a family of system calls. May touch: the vfs.
 from __future__ import annotations
 
 import errno
+import os
 
 from ..vfs import attrops, dirops
 from ..vfs.inode import err
 from ..vfs.inodeflags import STATX_MASK, statx_attributes
 from ..vfs.perm import SimpleCreds
 from ..vfs.stat import STATX_ATTR_MOUNT_ROOT, STATX_MNT_ID_UNIQUE, Stat
-from .handlers import NATIVE, Out, syscall
+from .handlers import NATIVE, NativeResult, Out, syscall
 from .paths import (
     AT_EACCESS,
     AT_EMPTY_PATH,
@@ -23,6 +24,7 @@ from .paths import (
     place,
     record,
 )
+from .table import BY_NAME
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 _STATX_RESERVED = 0x80000000
 _ST_VALID = 0x20
+_FSTAT = BY_NAME["fstat"].nr
 
 
 @syscall("stat")
@@ -58,6 +61,17 @@ def _stat_fd(t: Task, fd: FdRef) -> Stat | None:
         return None  # a host file that was removed or moved meanwhile; the descriptor itself still works
 
 
+def _host_stat(t: Task, fd: FdRef) -> Stat:
+    """What the host kernel knows of a descriptor."""
+    from ..vfs.anon import from_host
+
+    host = t.host_fd(fd.fd)
+    try:
+        return from_host(os.fstat(host))
+    finally:
+        os.close(host)
+
+
 @syscall("fstat")
 def sys_fstat(t: Task, fd: FdRef, buf: int) -> Result:
     """fstat(2)"""
@@ -70,7 +84,8 @@ def sys_newfstatat(t: Task, dirfd: FdRef | None, path: bytes | None, buf: int, f
     """fstatat(2)"""
     if not path and flags & AT_EMPTY_PATH and dirfd is not None:  # vfs_fstat(): other flags do not matter
         st = _stat_fd(t, dirfd)
-        return NATIVE if st is None else Out(0, [(buf, st.pack())])
+        # No call with a path is made on the host: fstat(2) says the same.
+        return NativeResult(nr=_FSTAT, args=[dirfd.fd, buf]) if st is None else Out(0, [(buf, st.pack())])
     if flags & ~(AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH):
         raise err(errno.EINVAL)
     return Out(0, [(buf, place(t, dirfd, path, flags).inode.getattr().pack())])
@@ -83,10 +98,8 @@ def sys_statx(t: Task, dirfd: FdRef | None, path: bytes | None, flags: int, mask
         raise err(errno.EINVAL)
     if not path and flags & AT_EMPTY_PATH and dirfd is not None:  # do_statx_fd(): other flags do not matter
         known = record(t, dirfd)
-        st = _stat_fd(t, dirfd)
-        if known is None or st is None:
-            return NATIVE
-        where = known.path
+        where = t.sandbox.vfs.path_of_fd(t, dirfd.fd) if known is None else known.path
+        st = _stat_fd(t, dirfd) or _host_stat(t, dirfd)
     elif flags & ~(AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC_TYPE):
         raise err(errno.EINVAL)
     else:

@@ -186,6 +186,7 @@ class Process:
         self.first_opens: dict[tuple[bytes, int], None] | None = None
         self.opened: set[tuple[bytes, int]] = set()  # by name and flags: kept.py
         self.dumpable = 1
+        self.no_new_privs = False  # has one of its threads said so (prctl(2)), or the process that it comes from?
         self.trapped: dict[int, Place] = {}  # sites that trapped, by their place in the core's table
 
     @property
@@ -203,12 +204,6 @@ class Process:
     def core_fd_min(self) -> int:
         """Descriptors from here on are the core's (both lie side by side above the soft limit)."""
         return min((fd for fd in self.core_fds if fd > 2), default=1 << 30)
-
-    @property
-    def no_new_privs(self) -> bool:
-        """Has it called prctl(PR_SET_NO_NEW_PRIVS)? Where ring3 itself runs with that, which all inherit, nobody can
-        tell, and set-id bits count."""
-        return _says_no_new_privs(f"/proc/{self.pid}/status") and not _says_no_new_privs("/proc/self/status")
 
     @property
     def brk_range(self) -> tuple[int, int] | None:
@@ -242,14 +237,6 @@ class Process:
         except OSError:
             return False
         return True
-
-
-def _says_no_new_privs(path: str) -> bool:
-    try:
-        with open(path, "rb") as status:
-            return b"\nNoNewPrivs:\t1\n" in status.read()
-    except OSError:
-        return False
 
 
 def pidfd_getfd(pidfd: int, fd: int) -> int:

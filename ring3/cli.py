@@ -258,6 +258,18 @@ def _run_parser() -> argparse.ArgumentParser:
         "that can be execute-only (zpoline-unsafe: also where reads of null then go unnoticed); off: every call traps",
     )
     add(
+        "--lockdown",
+        choices=("on", "off"),
+        default="on",
+        help="off: the program's processes keep the caller's rights on the host (docs/lockdown.md)",
+    )
+    add(
+        "--require",
+        choices=("none", "filter", "scoped", "full"),
+        default="none",
+        help="refuse to run where the host allows less lock-down than this (ring3 doctor tells how much)",
+    )
+    add(
         "--native-hook",
         metavar="FILE",
         help="run with a native hook (docs/native-hooks.md) around every call",

@@ -131,6 +131,33 @@ def check_guest() -> Finding:
     return Finding("ok", "a guest", "/bin/true ran")
 
 
+def check_lockdown() -> Finding:
+    """How far the processes of a guest can be locked down: a real init says it."""
+    from .kernel.locklevels import lacks, level_of
+
+    name = "lock-down"
+    try:
+        bits = _lockdown_bits()
+    except (OSError, RuntimeError) as e:
+        return Finding("note", name, f"cannot be tried: {e}")
+    level = level_of(bits)
+    if level == "full":
+        return Finding("ok", name, "full: guests have no rights on the host")
+    return Finding("note", name, f"{level}; there is not {', nor '.join(lacks(bits))} (docs/lockdown.md)")
+
+
+def _lockdown_bits() -> int:
+    from .core_native.build import core_path
+    from .kernel.initproc import Init
+
+    init = Init(core_path(), 0, lambda *_: None, lambda: None, lambda _: None)
+    try:
+        return init.lockdown()
+    finally:
+        init.end()
+        init.close()
+
+
 def check_memfd() -> Finding:
     """memfd_create, and whether its files may be mapped executable (sysctl vm.memfd_noexec)."""
     name = "memfd"
@@ -292,4 +319,5 @@ CHECKS: list[Callable[[], Finding]] = [
     check_descriptors,
     check_terminals,
     check_guest,
+    check_lockdown,
 ]

@@ -156,6 +156,8 @@ def _sandbox(options: argparse.Namespace, trace_file: Any) -> Sandbox:
         cwd=options.workdir,
         trace=trace_file if not options.only else None,
         rewrite=options.rewrite,
+        lockdown=options.lockdown == "on",
+        require=options.require,
         log=_complain,
     )
     if options.native_hook is not None:

@@ -63,6 +63,10 @@ class Sandbox(Hooking):
         cwd: where guests start; the caller's directory if the world has it, else "/".
         rewrite: "detour" rewrites system call sites before they run; "zpoline" does so by way of
             page zero (docs/loader.md); "off" lets every call trap.
+        lockdown: guests' processes have no privilege on the host and may ask it for little (docs/lockdown.md); False
+            is for who looks for the reason of a difference.
+        require: the least level of lock-down that will do: "filter", "scoped" or "full"; SandboxError when the first
+            program starts and the host gives less.
         trace: a writable text file that gets one line for each system call, or a callable that gets the line.
         log: gets one line for each thing that the user should know (a call that is not supported, ...); the
             "ring3" logger by default.
@@ -82,6 +86,8 @@ class Sandbox(Hooking):
         cwd: str | os.PathLike[str] | None = None,
         trace: Any = None,
         rewrite: str = "detour",
+        lockdown: bool = True,
+        require: str = "none",
         log: Callable[[str], None] | None = None,
     ) -> None:
         from .kernel.sandbox import Kernel
@@ -102,7 +108,10 @@ class Sandbox(Hooking):
         self.env: dict[str, str] = dict(env) if env is not None else world.environment(root, self.image)
         self.vfs, self._standard = world.make_vfs(root)
         write = getattr(trace, "write", trace)
-        self._kernel = Kernel(self.vfs, hostname=hostname, log=log or _log, trace=write, rewrite=rewrite)
+        self._kernel = Kernel(
+            self.vfs, hostname=hostname, log=log or _log, trace=write, rewrite=rewrite, lockdown=lockdown,
+            require=require,
+        )  # fmt: skip
         self._standard.bind(self._kernel)
         self.lock = self._kernel.lock
         try:
