@@ -59,7 +59,7 @@ PLAIN = {
         getpriority setpriority ioprio_get ioprio_set""",
     "what the process uses, and random numbers": "getrusage sysinfo getrandom getrlimit setrlimit",
     "sockets that the process holds": """
-        sendto sendmsg recvfrom recvmsg recvmmsg shutdown getsockopt getsockname getpeername""",
+        sendto sendmsg recvfrom recvmsg recvmmsg shutdown getsockopt getsockname getpeername accept accept4""",
 }
 _CLONE_NEW = 0x7E020080 | 0x2000  # CLONE_NEW* and CLONE_PTRACE
 _AT_EMPTY_PATH = 0x1000

@@ -156,7 +156,6 @@ int main(int argc, char **argv) {
         {"connect", SYS_connect, {0, (long)room, 16}},
         {"bind", SYS_bind, {0, (long)room, 16}},
         {"listen", SYS_listen, {0, 1}},
-        {"accept", SYS_accept, {0}},
         {"execve", SYS_execve, {(long)shell, (long)words}},
         {"execveat path", SYS_execveat, {AT_FDCWD, (long)shell, (long)words}},
         {"execveat memfd", SYS_execveat, {memfd, (long)"", (long)words, 0, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW}},
