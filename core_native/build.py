@@ -79,7 +79,7 @@ def source_hash(here: str) -> str:
     names = sorted(n for n in os.listdir(here) if n.endswith(_HASHED))
     paths = [os.path.join(here, n) for n in [*names, "gen.py", "build.py"]]
     paths += [os.path.join(here, "vdso", n) for n in ("vdso.S", "vdso.ld", "vdso.map")]
-    paths += [os.path.join(os.path.dirname(here), "kernel", n) for n in ("table.py", "layout.py")]
+    paths += [os.path.join(os.path.dirname(here), "kernel", n) for n in ("table.py", "layout.py", "lockdown.py")]
     for path in paths:
         try:
             with open(path, "rb", 0) as f:

@@ -21,12 +21,6 @@ def _load(name: str) -> ModuleType:
     return module
 
 
-def sources() -> list[str]:
-    """Paths of the Python files whose contents decide the headers (part of the build's cache key)."""
-    parts = [os.path.join(_KERNEL, f"{name}.py") for name in ("layout", "lockdown", "table")]
-    return [*parts, os.path.abspath(__file__)]
-
-
 def write_headers(directory: str) -> None:
     """Write `gen_layout.h`, `gen_layout_asm.h`, `gen_table.h` and `gen_lockdown.h` into `directory`."""
     for name in ("layout", "table"):
