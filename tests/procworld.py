@@ -70,7 +70,7 @@ class World:
             **popen,
         )
         self.kernel.net = Network(
-            SimpleNamespace(loop=None, log=print, log_once=print, hostname="x", vfs=None)  # type: ignore[arg-type]
+            SimpleNamespace(loop=None, log=print, log_once=print, hostname="x", vfs=None, processes={})  # type: ignore[arg-type]
         )
         self._children.append(child)
         assert child.stdout is not None
