@@ -44,10 +44,10 @@ class Icmp:
 
     def transmit(self, protocol: int, source: Endpoint, dest: Endpoint, payload: bytes) -> None:
         """Send a packet to wherever its destination is."""
+        self._capture(protocol, source, dest, payload)
         if self._net.owns(dest.host):
             self.received(protocol, source, dest, payload)
             return
-        self._capture(protocol, source, dest, payload)
         host = self._segment.hosts.by_address.get(dest.host)
         if host is None or self._net.mode == "none":
             return

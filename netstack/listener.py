@@ -22,6 +22,8 @@ from .sock import LISTENING, Sock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..kernel.loop import Event
     from .network import Network
 
@@ -87,11 +89,12 @@ class Backlog:
             Backlog._unit = _outq(ours)
         return True
 
-    def park(self, message: bytes, end: socket.socket) -> None:
-        """Keep a connection that is established for its client until there is room.  ECONNREFUSED beyond reason."""
+    def park(self, message: bytes, take: Callable[[], socket.socket]) -> None:
+        """Keep a connection that is established for its client until there is room: `take()` gives its end.
+        ECONNREFUSED beyond reason."""
         if len(self.parked) >= PARKED_MAX:
             raise err(errno.ECONNREFUSED)
-        self.parked.append((message, end))
+        self.parked.append((message, take()))
         self._watch(True)
 
     async def room(self, timeout: float, late: int) -> None:

@@ -158,13 +158,18 @@ class Network:
         """Is `host` an address of this machine?"""
         return host in (self.own or ()) or (host[0] == 127 if len(host) == 4 else host == LOOPBACK6)
 
+    @property
+    def captured(self) -> bool:
+        """Is everything written to a capture?"""
+        return self._segment is not None and self._segment.capture is not None
+
     def tap(self, client: Endpoint, server: Endpoint) -> Tap | None:
         """What a connection within this machine goes through while everything is captured."""
-        if self._segment is None or self._segment.capture is None:
+        if not self.captured:
             return None
         from .link import Tap
 
-        return Tap(self._segment, Endpoint(client.host, client.port), Endpoint(server.host, server.port))
+        return Tap(self.segment, Endpoint(client.host, client.port), Endpoint(server.host, server.port))
 
     def name_of(self, address: bytes) -> str:
         """What a host is called, "" if nobody knows."""

@@ -18,9 +18,11 @@ from .listener import peer_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .inet import InetSock
     from .network import Network
     from .segment import Segment
     from .tcp import TcpSock
+    from .udp import UdpSock
 
 _AT_A_TIME = 64
 #: clients of a published datagram port that are remembered
@@ -28,12 +30,12 @@ CLIENTS_MAX = 1024
 _FIRST_PORT = 61000  # of the gateway's, behind which clients of datagram ports stand
 
 
-def host_socket(address: str, port: int, kind: int) -> socket.socket:
-    """A socket of the host, bound.  Raises OSError."""
+def host_socket(address: str, port: int, kind: int, reuse: bool = False) -> socket.socket:
+    """A socket of the host, bound; `reuse`: with SO_REUSEADDR, which a stream socket has anyway.  Raises OSError."""
     family = AF_INET6 if ":" in address else AF_INET
     made = socket.socket(family, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:
-        if kind == socket.SOCK_STREAM:
+        if reuse or kind == socket.SOCK_STREAM:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -59,7 +61,7 @@ def hand_in(net: Network, connection: socket.socket, client: Endpoint, where: En
     message = peer_message(client.pack(listener.family))
     try:
         if not listener.backlog.put(message, connection):
-            listener.backlog.park(message, connection.dup())
+            listener.backlog.park(message, connection.dup)
     except OSError:
         return None
     net.tcp.claim(server, where.port)
@@ -180,10 +182,17 @@ def publish_listener(segment: Segment, sock: TcpSock) -> PublishedStream:
 
     Raises EADDRINUSE, EACCES as listen(2) and bind(2) of the host do.
     """
+    return PublishedStream(segment, _same_port(sock, socket.SOCK_STREAM), sock.local.port)
+
+
+def publish_bound(segment: Segment, sock: UdpSock) -> PublishedDatagrams:
+    """The same for a datagram socket that was bound to a port."""
+    return PublishedDatagrams(segment, _same_port(sock, socket.SOCK_DGRAM), sock.local.port)
+
+
+def _same_port(sock: InetSock, kind: int) -> socket.socket:
     address = "127.0.0.1" if sock.local.loopback else "0.0.0.0"
     try:
-        return PublishedStream(
-            segment, host_socket(address, sock.local.port, socket.SOCK_STREAM), sock.local.port
-        )
+        return host_socket(address, sock.local.port, kind, sock.reuse_address)
     except OSError as e:
         raise err(e.errno or errno.EADDRINUSE) from e

@@ -40,7 +40,7 @@ IP_HDRINCL, IP_TTL, IPV6_UNICAST_HOPS = 3, 2, 16
 PACKET_MAX = {AF_INET: 65515, AF_INET6: 65535}
 ECHO_REQUEST = {AF_INET: 8, AF_INET6: 128}
 ECHO_REPLY = {AF_INET: 0, AF_INET6: 129}
-#: what a packet's way over the wire says of it
+#: what a packet's way over the wire says of it (Wire.address(), `flags`)
 PING, HEADER = 1, 2
 
 

@@ -20,6 +20,7 @@ from .lan import TcpService, UdpService
 from .listener import PEER, peer_message
 from .options import ancillary
 from .services import Service, stream_factory
+from .udp import LOCAL
 from .weather import Climate
 from .worker import Worker
 from .zone import Zone
@@ -62,7 +63,8 @@ class Wire:
         dest: Endpoint, ttl: int = 0, loop: bool = False, protocol: int = 0, flags: int = 0
     ) -> bytes:
         """A control message by which the reader knows where a datagram was sent to; if to a group, with the interface
-        as its scope, how far, and whether it comes back; if by a raw socket, which protocol's (see raw.py)."""
+        as its scope, how far, and whether it comes back; if by a raw socket, which protocol's (see raw.py); or LOCAL,
+        if it stays on the machine and comes by here to be captured."""
         packed = dest.pack(AF_INET6) + bytes((ttl, loop, protocol, flags))
         return _CONTROL.pack(_CONTROL.size + len(packed), _DEST_LEVEL, 0) + packed
 
@@ -79,7 +81,9 @@ class Wire:
             dest = parse_inet(AF_INET6, control[_CONTROL.size : _CONTROL.size + 28])
             data = packet[PEER.size :]
             ttl, loop, protocol, flags = control[_CONTROL.size + 28 : _CONTROL.size + 32]
-            if protocol:
+            if flags == LOCAL:
+                self._segment.put(source, dest, data)
+            elif protocol:
                 self._segment.icmp.sent(data, source, dest, protocol, flags)
             elif dest.scope:
                 self._segment.arrived_for_group(data, source, dest, ttl, bool(loop))
@@ -276,12 +280,12 @@ class Segment:
 
     def arrived_for_group(self, data: bytes, source: Endpoint, dest: Endpoint, ttl: int, loop: bool) -> None:
         """A guest's datagram for several: for this machine's sockets, and all other hosts' on the network."""
+        if self.capture is not None:
+            self.capture.datagram(source, dest, data)
         if loop:
             self._put_to_group(source, dest, data)
         if dest.scope != ETH0 or not ttl:
             return
-        if self.capture is not None:
-            self.capture.datagram(source, dest, data)
         for host in list(self.hosts.by_name.values()):
             service = host.udp.get(dest.port)
             address = host.v4 if len(dest.host) == 4 else host.v6
@@ -315,9 +319,10 @@ class Segment:
 
     def deliver(self, source: Endpoint, dest: Endpoint, data: bytes) -> None:
         """A datagram from a virtual host to the guest; in the loop's thread.  Nobody there: it is lost."""
-        self.through_weather("from", source.host, partial(self._put, source, dest, data))
+        self.through_weather("from", source.host, partial(self.put, source, dest, data))
 
-    def _put(self, source: Endpoint, dest: Endpoint, data: bytes) -> None:
+    def put(self, source: Endpoint, dest: Endpoint, data: bytes) -> None:
+        """A datagram to the sockets of this machine that it is for."""
         if self.capture is not None:
             self.capture.datagram(source, dest, data)
         if is_multicast(dest.host) or on_broadcast(dest.host, self.net.own):

@@ -141,9 +141,7 @@ class TcpSock(InetSock):
         if listener.backlog.put(message, end):
             self._handed_over(link)
         elif park:
-            listener.backlog.park(message, end.dup() if link is not None else self.net.hand_over(self))
-            if link is not None:
-                self._handed_over(link)
+            self._park(listener.backlog, message, link)
         else:
             if link is not None:
                 link.drop()
@@ -153,6 +151,17 @@ class TcpSock(InetSock):
         self.net.connected(server)
         self.net.connected(self)
         return True
+
+    def _park(self, backlog: Backlog, message: bytes, link: Tap | None) -> None:
+        if link is None:
+            backlog.park(message, lambda: self.net.hand_over(self))
+            return
+        try:
+            backlog.park(message, link.near.dup)
+        except OSError:
+            link.drop()
+            raise
+        self._handed_over(link)
 
     def _handed_over(self, link: Tap | None) -> None:
         """The peer has its end: ours is closed, or the link's."""

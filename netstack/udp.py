@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 
-from .address import AF_INET, AF_INET6, AF_UNSPEC, Endpoint, err, family_of
+from .address import AF_INET, AF_INET6, AF_UNSPEC, IPPROTO_UDP, Endpoint, err, family_of
 from .inet import InetSock
 from .listener import peer_message
 from .options import ancillary
@@ -17,15 +17,40 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..kernel.task import FdRef, Task
     from .groups import Outgoing
+    from .network import Network
+    from .publish import PublishedDatagrams
     from .sock import Receiver
 
+LOCAL = 0x80  # see Wire.address()
 DATAGRAM_MAX = {AF_INET: 65507, AF_INET6: 65527}  # what fits into an IP packet behind the UDP header
 
 
 class UdpSock(InetSock):
     """A datagram socket."""
 
-    __slots__ = ()
+    __slots__ = ("published",)
+
+    def __init__(self, net: Network, family: int, kind: int, protocol: int) -> None:
+        super().__init__(net, family, kind, protocol)
+        self.published: PublishedDatagrams | None = None
+
+    def bind(self, t: Task, raw: bytes) -> None:
+        super().bind(t, raw)
+        if self.net.mode == "host" and self.chosen[1] and self.protocol == IPPROTO_UDP:
+            self._publish()
+
+    def _publish(self) -> None:
+        """With the host's network, its port is one of the host's, unless another socket's on it is already."""
+        from .publish import publish_bound
+
+        if any(isinstance(other, UdpSock) and other.published for other in self.ports.holders(self.local.port)):
+            return
+        try:
+            self.published = publish_bound(self.net.segment, self)
+        except OSError:
+            self.chosen = (False, False)
+            self.unbind()
+            raise
 
     def listen(self, t: Task, backlog: int) -> None:
         raise err(errno.EOPNOTSUPP)
@@ -78,6 +103,9 @@ class UdpSock(InetSock):
             self.refuse()
         if found is None or found.shut & 1:
             return None
+        if self.net.captured and self.ports is self.net.udp:
+            wire = self.net.segment.wire
+            return wire, source.pack(AF_INET6), wire.address(where, flags=LOCAL)
         return found, source.pack(found.family), ancillary(found, self, where.host)
 
     def _outgoing(self, where: Endpoint) -> Outgoing:
@@ -105,6 +133,12 @@ class UdpSock(InetSock):
                 self.end.send(peer_message(b"", errno.ECONNREFUSED), 0x4040)  # MSG_DONTWAIT | MSG_NOSIGNAL
             except OSError:
                 pass
+
+    def released(self) -> None:
+        super().released()
+        if self.published is not None:
+            self.published.close()
+            self.published = None
 
     def shutdown(self, how: int) -> int:
         super().shutdown(how)

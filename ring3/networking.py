@@ -242,7 +242,7 @@ class Net:
     @property
     def mode(self) -> str:
         """ "virtual" (the default): the hosts that are made in Python; "none": nothing but lo; "host": all that the
-        host can reach, and every TCP port that a guest listens on is one of the host's."""
+        host can reach, and the TCP ports that guests listen on and the UDP ports that they bind are the host's."""
         return self._box._kernel.net.mode
 
     @mode.setter
@@ -307,8 +307,8 @@ class Net:
             self._segment.climate.set(normal(name), made, seed)
 
     def capture(self, file: str | os.PathLike[str]) -> None:
-        """Write what goes over the network from now on to a pcap file: connections (also those between the sandbox's
-        own programs), and datagrams from and to other hosts. It ends with the sandbox. Raises SandboxError."""
+        """Write what goes over the network from now on to a pcap file: connections, datagrams and pings, also
+        those between the sandbox's own programs. It ends with the sandbox. Raises SandboxError."""
         from .netstack.capture import Capture
 
         with self.lock:

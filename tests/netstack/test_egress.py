@@ -299,6 +299,49 @@ def test_the_mode_none_has_lo_alone() -> None:
             box.net.mode = "bridge"
 
 
+UDP_SERVER = """
+import errno, socket, sys
+port = int(sys.argv[1])
+a = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+a.bind(("0.0.0.0", port))
+try: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).bind(("127.0.0.1", int(sys.argv[2])))
+except OSError as e: print(errno.errorcode[e.errno])
+print("ready", flush=True)
+data, who = a.recvfrom(99)
+a.sendto(data.upper(), who)
+a.close()
+b = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+b.bind(("127.0.0.1", port))
+print("again", flush=True)
+data, who = b.recvfrom(99)
+b.sendto(data + data, who)
+"""
+
+
+def test_the_mode_host_has_datagram_ports() -> None:
+    with contextlib.ExitStack() as stack:
+        free, taken, client = (
+            stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(3)
+        )
+        for s in (free, taken, client):
+            s.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        client.settimeout(TIME_LIMIT)
+        box = stack.enter_context(ring3.Sandbox())
+        box.net.mode = "host"
+        command = [PYTHON, "-I", "-S", "-c", UDP_SERVER, str(port), str(taken.getsockname()[1])]
+        guest = box.popen(command, stdout=ring3.PIPE, text=True)
+        assert guest.stdout is not None
+        assert [guest.stdout.readline() for _ in range(2)] == ["EADDRINUSE\n", "ready\n"]
+        client.sendto(b"from outside", ("127.0.0.1", port))
+        assert client.recv(99) == b"FROM OUTSIDE"
+        assert guest.stdout.readline() == "again\n"
+        client.sendto(b"x", ("127.0.0.1", port))
+        assert client.recv(99) == b"xx"
+        assert guest.wait(TIME_LIMIT) == 0
+
+
 def test_the_mode_host_reaches_and_is_reached() -> None:
     code = """
 import socket, sys

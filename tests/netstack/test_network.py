@@ -5,16 +5,20 @@ Layer: tests. Touches guests of its own, and a listener of the host's that no gu
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 
+import pytest
 from harness import fd_snapshot, my_children
 
 import ring3
 from ring3.netstack.endings import WAITING_MAX
+from ring3.netstack.listener import PARKED_MAX
 from ring3.netstack.network import Network
 
 PYTHON = sys.executable
@@ -275,3 +279,92 @@ def test_a_closed_sandbox_leaves_nothing() -> None:
     gc.collect()
     assert my_children() == children
     assert not {fd: what for fd, what in fd_snapshot().items() if before.get(fd) != what}
+
+
+FLOOD = """
+import collections, socket, sys
+listener = socket.socket()
+listener.bind(("127.0.0.1", 0))
+listener.listen(16)
+told = collections.Counter()
+for i in range(COUNT):
+    s = socket.socket()
+    s.setblocking(False)
+    told[s.connect_ex(listener.getsockname())] += 1
+    s.close()
+print(dict(told), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("count", [3000, pytest.param(100_000, marks=pytest.mark.long)])
+def test_a_flood_of_connections_is_bounded(count: int) -> None:
+    with ring3.Sandbox() as box:
+        box.run(["true"])
+        before = host_sockets()
+        code = FLOOD.replace("COUNT", str(count))
+        guest = box.popen([PYTHON, "-I", "-S", "-c", code], stdin=ring3.PIPE, stdout=ring3.PIPE, text=True)
+        assert guest.stdout is not None and guest.stdin is not None
+        assert guest.stdout.readline() == f"{{115: {count}}}\n"  # EINPROGRESS
+        assert host_sockets() <= before + SPARE + PARKED_MAX + 8
+        net = network(box)
+        with box.lock:
+            net.sweep()
+            assert len(net.sockets) <= PARKED_MAX + 64
+            assert len(net.endings.waiting) <= WAITING_MAX
+        # whoever comes now is served as ever
+        assert "hello" in python(box, ECHO_ONCE)
+        guest.stdin.close()
+        assert guest.wait(60) == 0
+        assert until(lambda: host_sockets() <= before + SPARE), fd_snapshot()
+
+
+ECHO_ONCE = """
+import socket
+s = socket.create_server(("127.0.0.1", 0))
+c = socket.create_connection(s.getsockname())
+c.sendall(b"hello")
+print(s.accept()[0].recv(9))
+"""
+
+HALF = """
+import os, signal, socket
+s = socket.create_server(("127.0.0.1", 0))
+pid = os.fork()
+if not pid:
+    inside, outside = socket.create_connection(s.getsockname()), socket.create_connection(("m.example.com", 7))
+    outside.sendall(b"x")
+    outside.recv(1)
+    inside.sendall(b"ready")
+    signal.pause()
+c, _ = s.accept()
+print(c.recv(9))
+os.kill(pid, signal.SIGKILL)
+os.waitpid(pid, 0)
+print(c.recv(9))
+"""
+
+
+@pytest.mark.parametrize("weather", [{}, {"latency": 0.001}])
+def test_half_open_connections_end(weather: dict[str, float]) -> None:
+    """Of a client that is killed: its server hears the end, in the sandbox and in Python, and nothing is left."""
+    ended = threading.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.read(1))
+        try:
+            await reader.read()
+        finally:
+            ended.set()
+
+    with ring3.Sandbox() as box:
+        box.net.serve("m.example.com", 7, handler)
+        box.net.weather(**weather)
+        counts = []
+        for _ in range(2):
+            ended.clear()
+            assert python(box, HALF) == "b'ready'\nb''\n"
+            assert ended.wait(60)
+            assert until(lambda: not network(box).segment.connections)
+            counts.append(host_sockets())
+        assert until(lambda: host_sockets() <= counts[0]), fd_snapshot()

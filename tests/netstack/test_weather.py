@@ -166,11 +166,16 @@ c.sendall(bytes(4000) + b"inside"); c.shutdown(1)
 got = 0
 while data := a.recv(9999): got += len(data)
 print(got); a.close(); c.recv(1)
+u = socket.socket(2, 2); u.bind(("127.0.0.1", 9999)); v = socket.socket(2, 2); v.connect(u.getsockname())
+v.send(b"query inside"); data, who = u.recvfrom(99); u.sendto(b"answer " + data, who); print(v.recv(99))
+u.close(); v.send(b"nobody")
+try: v.recv(1)
+except OSError as e: print(e.errno)
 """
     with ring3.Sandbox() as box:
         box.net.serve("m.example.com", 7, mirror)
         box.net.capture(file)
-        assert run(box, code) == "4006\n"
+        assert run(box, code) == "4006\nb'answer query inside'\n111\n"
         with pytest.raises(ring3.UsageError):
             box.net.capture(file)
     got = frames(file)
@@ -180,6 +185,7 @@ print(got); a.close(); c.recv(1)
     assert udp4 or any(f[20] == 17 for f in got if f[12:14] == b"\x86\xdd"), "the queries for the name"
     assert any(b"over the net" in f for f in tcp6 + tcp4)
     assert any(f.endswith(b"inside") for f in tcp4)
+    assert [f[42:] for f in udp4 if b"inside" in f] == [b"query inside", b"answer query inside"]
     for frame in tcp4:
         assert checksum(frame[14:34]) == 0
         pseudo = frame[26:34] + struct.pack("!BBH", 0, 6, len(frame) - 34)
