@@ -663,6 +663,13 @@ static void peer_gone(void) {
         EQ(read(c, &b, 1), 0);
         close(c);
     }
+    tcp_pair(&c, &p); // as much as is sent before the reset comes
+    close(p);
+    static char much[16 << 20];
+    ssize_t sent = send(c, much, sizeof much, MSG_NOSIGNAL);
+    CHECK(sent > 0 && sent < (ssize_t)sizeof much);
+    FAILS(send(c, "x", 1, MSG_NOSIGNAL), EPIPE);
+    close(c);
     tcp_pair(&c, &p); // our own doing
     OK(shutdown(c, SHUT_WR));
     FAILS(send(c, "x", 1, MSG_NOSIGNAL), EPIPE);

@@ -36,6 +36,7 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 class Suite:
     """How to build a source package and run (a part of) its tests.
 
+    `package` is the source package; without one the build makes the tree out of what is installed.
     `run` is a bash script for the built tree; $ONLY is a regular expression of wanted tests. `line` finds (name,
     result) or (result, name) in a line of its output; `file` the script that the lines after it belong to. `words`
     are the results in the suite's own words.
@@ -49,6 +50,7 @@ class Suite:
     file: str = r"^@@FILE (\S+)"
     user: bool = False
     minutes: float = 60.0
+    tree: str = ""
 
 
 _AUTOMAKE_WORDS = {word: word for word in ("PASS", "FAIL", "SKIP", "XFAIL", "XPASS", "ERROR")}
@@ -85,6 +87,51 @@ _GIT = {
     "user": True,
     "minutes": 240.0,
 }
+
+#: The tests of Go's network packages, from Debian's golang-src; those of one package end when one of them hangs.
+_GO_BUILD = r"""
+cp -rL "$(go env GOROOT)/src/net" .
+for p in net net/http net/http/{httptest,httputil,cookiejar} net/{rpc,smtp,textproto,mail,url}; do
+    go test -vet=off -c -o $p/it.test $p
+done"""
+_GO_RUN = r"""
+for p in $(find net -name it.test | sort); do
+    echo "$p" | grep -Eq -- "$ONLY" || continue
+    echo "@@FILE $(dirname $p)"
+    (cd $(dirname $p); ./it.test -test.v -test.timeout 15m ${SHORT--test.short} 2>&1 </dev/null)
+done"""
+_GO_WORDS = {"--- PASS": "PASS", "--- FAIL": "FAIL", "--- SKIP": "SKIP"}
+
+#: Debian's node beside another one that may be installed: unpacked, not installed.
+_NODE_BUILD = r"""
+mkdir -p unpacked; cd unpacked
+apt-get download 'nodejs=18*' 'libnode108=18*' libuv1 libc-ares2 libnghttp2-14 libbrotli1 libicu72
+for d in *.deb; do dpkg -x "$d" .; done"""
+_NODE_RUN = r"""
+export LD_LIBRARY_PATH=$PWD/unpacked/usr/lib/x86_64-linux-gnu NODE=$PWD/unpacked/usr/bin/node NODE_TEST_DIR=$TMPDIR
+"$NODE" --version || exit 1
+cd test/parallel
+for t in test-{net,http,dgram,tls,https,http2,dns,cluster,child-process,stream-pipe,pipe}-*.js; do
+    echo "$t" | grep -Eq -- "$ONLY" || continue
+    said=$(timeout -k 5 60 "$NODE" $(sed -n 's,^// Flags: ,,p' $t) $t 2>&1 </dev/null); status=$?
+    case $status:$said in
+    0:1..0*Skipped*) echo "SKIP $t";;
+    0:*) echo "PASS $t";;
+    *) echo "FAIL $t"; echo "$said" | tail -n 15;;
+    esac
+done"""
+#: The servers that are installed, of the source's version; all tests that need no second machine and no hours.
+_REDIS_BUILD = r"""
+for p in redis-server redis-cli redis-benchmark redis-check-aof redis-check-rdb redis-sentinel; do
+    ln -sf "$(command -v $p || command -v redis-server)" src/$p
+done"""
+_REDIS_RUN = r"""
+for t in $(ls tests/unit/*.tcl tests/unit/type/*.tcl tests/integration/*.tcl | sed 's,^tests/,,; s,\.tcl$,,'); do
+    case $t in *convert*|*logging|*block-repl|unit/memefficiency|*ziplist|*large|*dismiss*) continue;; esac
+    echo "$t" | grep -Eq -- "$ONLY" || continue
+    echo "@@FILE $t"
+    timeout -k 5 600 ./runtest --clients 1 --single $t --skip-leaks --timeout 300 2>&1 </dev/null
+done"""
 
 SUITES: dict[str, Suite] = {
     "coreutils": Suite(
@@ -149,6 +196,31 @@ sh ./runtest -v $(ls | sed -n 's/\.tests$//p; t; /^[a-z0-9]*$/p' | sort -u | gre
         r"^(?P<result>PASS|FAIL|SKIP|XFAIL) +(?P<name>\S+)",
         {"PASS": "PASS", "FAIL": "FAIL", "SKIP": "SKIP", "XFAIL": "XFAIL"},
     ),
+    "go-net": Suite(
+        "",
+        _GO_BUILD,
+        _GO_RUN,
+        r"^(?P<result>--- \w+): (?P<name>\S+)",
+        _GO_WORDS,
+        tree="go-net",
+    ),
+    "node": Suite(
+        "nodejs",
+        _NODE_BUILD,
+        _NODE_RUN,
+        r"^(?P<result>PASS|FAIL|SKIP) (?P<name>test-\S+)$",
+        {"PASS": "PASS", "FAIL": "FAIL", "SKIP": "SKIP"},
+        minutes=120.0,
+    ),
+    "redis": Suite(
+        "redis",
+        _REDIS_BUILD,
+        _REDIS_RUN,
+        r"^\[(?P<result>ok|err|exception|ignore|skip)\]: (?P<name>.*?)(?: in tests/.*| \(\d+ ms\))?$",
+        {"ok": "PASS", "err": "FAIL", "exception": "FAIL", "ignore": "SKIP", "skip": "SKIP"},
+        user=True,
+        minutes=120.0,
+    ),
     "sqlite3": Suite(
         "sqlite3",
         "./configure -q --disable-shared && make -s -j$(nproc) testfixture",
@@ -195,11 +267,15 @@ def apt(cache: Path) -> list[str]:
 
 def built(suite: Suite, cache: Path) -> Path:
     """The built tree of the suite's package; fetches and builds it if that was not done before."""
-    tree, mark = cache / suite.package, cache / f"{suite.package}.built"
+    name = suite.package or suite.tree
+    tree, mark = cache / name, cache / f"{name}.built"
     if mark.exists() and mark.read_text() == suite.build:
         return tree
-    command = apt(cache)
-    log = cache / f"{suite.package}.log"
+    log = cache / f"{name}.log"
+    if not suite.package:
+        shutil.rmtree(tree, ignore_errors=True)
+        tree.mkdir()
+    command = apt(cache) if suite.package else []
     with log.open("wb") as out:
         steps: list[tuple[list[str], Path]] = []
         if not tree.exists():
@@ -217,7 +293,7 @@ def built(suite: Suite, cache: Path) -> Path:
         env = {**os.environ, "FORCE_UNSAFE_CONFIGURE": "1"}
         words = ["nice", "bash", "-ec", suite.build]
         if subprocess.run(words, cwd=tree, env=env, stdout=out, stderr=out, check=False).returncode:
-            raise Unusable(f"building {suite.package} failed: see {log}")
+            raise Unusable(f"building {name} failed: see {log}")
     mark.write_text(suite.build)
     return tree
 

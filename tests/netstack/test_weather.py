@@ -240,3 +240,52 @@ def test_a_capture_is_decrypted_with_the_key_log(tmp_path: Path) -> None:
     option = ["-o", f"tls.keylog_file:{keys}"]
     opened = subprocess.run([*command, *option], capture_output=True, text=True, check=True).stdout
     assert opened.count("/secret") == 2 and opened.count("hidden") == 2, opened
+
+
+REPEATED = """
+import socket
+def client(kind, port):
+    s = socket.socket(2, kind)
+    s.setsockopt(1, 2, 1)
+    s.bind(("", port))
+    return s
+for i in range(3):
+    s = client(1, 4000 + i)
+    s.connect(("10.0.1.1", 7))
+    try:
+        s.sendall(bytes(range(256)) * 4)
+        s.shutdown(1)
+        while s.recv(99): pass
+    except OSError:
+        pass
+    s.close()
+u = client(2, 5000)
+for i in range(100):
+    u.sendto(b"%d" % i, ("10.0.1.1", 9))
+fair = client(2, 5001)
+fair.sendto(b"end", ("10.0.1.2", 9))
+print(fair.recv(9))
+"""
+
+
+def test_the_same_seed_gives_the_same_capture(tmp_path: Path) -> None:
+    def once(seed: int, file: Path) -> list[bytes]:
+        with ring3.Sandbox() as box:
+            heard: list[bytes] = []
+            box.net.serve("far.example.com", 7, mirror)
+            box.net.serve_udp("far.example.com", 9, lambda data, _: heard.append(data) or data)  # type: ignore[func-returns-value]
+            box.net.serve_udp("fair.example.com", 9, lambda data, _: data)
+            box.net.capture(file)
+            weather = {"loss": 0.2, "duplicate": 0.1}  # delays would leave the order of answers to the clock
+            box.net.weather("far.example.com", **weather, seed=seed)
+            assert run(box, REPEATED) == "b'end'\n"
+            count = 0
+            while count < len(heard):  # what is still on its way
+                count = len(heard)
+                run(box, "import time; time.sleep(0.05)")
+        # when answers come is the machine's affair, which of them come is not
+        return sorted(frame for frame in frames(file) if frame[23] == 17)
+
+    first = once(5, tmp_path / "1")
+    assert once(5, tmp_path / "2") == first
+    assert once(6, tmp_path / "3") != first
