@@ -52,7 +52,6 @@ def connections(net: Network, kernel: Kernel) -> list[dict[str, Any]]:
 
 def _row(net: Network, kernel: Kernel, sock: InetSock, holder: tuple[int, int], now: float) -> dict[str, Any]:
     pid, number = holder
-    process = kernel.processes.get(pid)
     remote = sock.shown or sock.peer
     sent, received = _amounts(kernel, sock, pid, number)
     return {
@@ -62,7 +61,7 @@ def _row(net: Network, kernel: Kernel, sock: InetSock, holder: tuple[int, int], 
         "remote": _pair(remote) if remote is not None else None,
         "name": net.name_of(remote.host) if remote is not None else "",
         "pid": pid,
-        "program": process.comm.decode("utf-8", "replace") if process is not None else "",
+        "program": _program(pid) if pid else "",
         "sent": sent,
         "received": received,
         "age": round(now - sock.since, 3) if sock.since else None,
@@ -81,6 +80,15 @@ def _amounts(kernel: Kernel, sock: InetSock, pid: int, number: int) -> tuple[int
         return None, None
     acked, received = struct.unpack_from("<QQ", info, 120)  # tcpi_bytes_acked, tcpi_bytes_received
     return acked, received
+
+
+def _program(pid: int) -> str:
+    """What it calls itself by now (prctl(2), PR_SET_NAME)."""
+    try:
+        with open(f"/proc/{pid}/comm", "rb") as file:
+            return file.read().rstrip(b"\n").decode("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def _pair(where: Endpoint) -> tuple[str, int]:

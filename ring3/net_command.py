@@ -9,6 +9,7 @@ import json
 import sys
 import time
 
+from .connection import Connection
 from .errors import UsageError
 from .netstack.table import NAME, ask, running
 
@@ -55,9 +56,14 @@ def show(options: argparse.Namespace) -> int:
 def _rows() -> Iterator[tuple[int, dict[str, Any]]]:
     """Every connection, with the pid of its sandbox's ring3."""
     for name in running():
-        answer = ask(name)
-        for row in answer[1] if answer is not None else ():
-            yield int(name[len(NAME) :].partition(b"-")[0]), row
+        pid = name[len(NAME) :].partition(b"-")[0].decode("latin-1")
+        try:
+            answer = ask(name)
+            rows = [Connection(**row)._asdict() for row in answer[1]] if answer is not None else []
+        except (ValueError, TypeError):
+            continue  # it only has such a name
+        for row in rows if pid.isdecimal() else ():
+            yield int(pid), row
 
 
 def _columns(pid: int, row: dict[str, Any]) -> tuple[str, ...]:
@@ -92,4 +98,5 @@ def _age(seconds: float | None) -> str:
 
 def _table(rows: list[tuple[str, ...]]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADINGS))]
-    return "".join("  ".join(map(str.ljust, row, widths)).rstrip() + "\n" for row in rows)
+    text = "".join("  ".join(map(str.ljust, row, widths)).rstrip() + "\n" for row in rows)
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)  # a program may be called anything

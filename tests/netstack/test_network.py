@@ -297,6 +297,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("count", [3000, pytest.param(100_000, marks=pytest.mark.long)])
 def test_a_flood_of_connections_is_bounded(count: int) -> None:
     with ring3.Sandbox() as box:

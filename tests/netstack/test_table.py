@@ -6,10 +6,13 @@ Layer: tests. Touches guests of its own, and servers on the host's loopback.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
 import subprocess
+import tempfile
+import threading
 from typing import Any
 
 import pytest
@@ -30,7 +33,9 @@ far.sendall(bytes(1000))
 far.recv(2000, socket.MSG_WAITALL)
 old = socket.create_connection(("127.0.0.1", 7000))
 old.close()
-listener.accept()[0].close()
+last = listener.accept()[0]
+last.recv(1)
+last.close()
 MORE
 print("ready", flush=True)
 sys.stdin.read()
@@ -133,6 +138,33 @@ def test_the_command_shows_every_sandbox() -> None:
         assert {row["state"] for row in told if row["sandbox"] == os.getpid()} >= {"ESTAB", "LISTEN", "TIME-WAIT"}
         end(guest)
     assert str(os.getpid()) not in [line.split()[0] for line in command().splitlines()]
+
+
+def test_names_that_are_no_sandboxes_are_passed_over() -> None:
+    with contextlib.ExitStack() as stack:
+        for name in (b"x", b"17-1"):
+            s = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            s.bind(table.NAME + name)
+            s.listen()
+            threading.Thread(target=nonsense, args=(s,), daemon=True).start()
+        assert command().splitlines()[0].split()[0] == "SANDBOX"
+    with ring3.Sandbox() as box:
+        code = "import socket; s = socket.create_server(('', 0)); print('ready', flush=True); input()"
+        strange = "import ctypes; ctypes.CDLL(None).prctl(15, b'a\\x1b[2Jb'); "
+        guest = started(box, strange + code)
+        assert f"a?[2Jb[{guest.pid}]" in command()
+        assert guest.stdin is not None
+        guest.stdin.write("\n")
+        end(guest)
+
+
+def nonsense(listener: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection, _ = listener.accept()
+        with tempfile.TemporaryFile() as file, connection:
+            file.write(b'[{"local": 1}]')
+            file.flush()
+            socket.send_fds(connection, [b"host"], [file.fileno()])
 
 
 def test_nobody_else_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
