@@ -297,9 +297,8 @@ sys.stdin.read()
 """
 
 
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("count", [3000, pytest.param(100_000, marks=pytest.mark.long)])
-def test_a_flood_of_connections_is_bounded(count: int) -> None:
+def test_a_flood_leaves_no_records_behind() -> None:
+    count = 3000
     with ring3.Sandbox() as box:
         box.run(["true"])
         before = host_sockets()
