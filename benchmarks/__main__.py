@@ -77,9 +77,9 @@ def launcher() -> list[str]:
     ]
 
 
-def under_ring3(cmd: list[str], cwd: Path) -> list[str]:
+def under_ring3(cmd: list[str], cwd: Path, *options: str) -> list[str]:
     """The command line for `cmd` in the guest, its work directory in memory (copy-on-write)."""
-    return [*launcher(), "run", "-w", str(cwd), "--", *cmd]
+    return [*launcher(), "run", *options, "-w", str(cwd), "--", *cmd]
 
 
 def wall(cmd: list[str], cwd: Path) -> float:

@@ -2,9 +2,10 @@
 
 Layer: benchmarks. Touches child processes of its own and one temporary directory.
 
-ring3 is measured as it comes, with a native hook on the call (which sees it, or, of call 500, answers it), and with
-a Python hook on the call. Bare SUD is loops.c's own: the least handler that there can be. All samples of a loop are
-interleaved, so that a machine that slows down slows all columns.
+The core is ring3 with `--lockdown=off`: the price of interposition alone. ring3 is as it comes, with the host's filter
+beneath; then with a native hook on the call (which sees it, or, of call 500, answers it), and a Python hook. Bare SUD is
+loops.c's own: the least handler that there can be. All samples of a loop are interleaved, so that a machine that slows
+down slows all columns.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ LOOPS = {
     "futex-wake": (300_000, 100_000, 5_000, "futex"),
     "clock": (1_000_000, 1_000_000, 5_000, "clock_gettime"),
 }
-COLUMNS = ("native", "ring3", "native hook", "Python hook", "bare SUD", "strace")
+COLUMNS = ("native", "core", "ring3", "native hook", "Python hook", "bare SUD", "strace")
 PASSES = """
 #include "ring3_hook.h"
 static long seen;
@@ -67,6 +68,7 @@ def columns(
     strace = shutil.which("strace")
     made = [
         ("native", [program, loop, str(many)]),
+        ("core", under_ring3([program, loop, str(many)], cwd, "--lockdown=off")),
         ("ring3", under_ring3([program, loop, str(many)], cwd)),
         ("native hook", [*hooked, hook, name, str(cwd), program, loop, str(many)]),
         ("Python hook", [*hooked, "python", name, str(cwd), program, loop, str(few)]),

@@ -14,8 +14,9 @@ PAGE = os.path.join(HERE, "host-calls.md")
 HEAD = """# What a sandbox may ask of the host
 
 Written by `docs/make_host_calls.py` from `kernel/lockdown.py`; not by hand. A process of a sandbox can make these
-system calls on the host, from the text of the guest core alone; any other number, any other place and any other
-entrance ends the process (SIGSYS). Where arguments are checked, another one is EPERM.
+system calls on the host, from the text of the guest core alone (those that are made most often, from any); any other
+number, any other place and any other entrance ends the process (SIGSYS). Where arguments are checked, another one is
+EPERM.
 
 | call | why | arguments |
 | --- | --- | --- |

@@ -1,12 +1,12 @@
 """The host's system calls that a guest's processes may make, whatever runs in them: the filter beneath everything.
 
-Layer: the pretend kernel; at build time only (core_native/gen.py makes the filter of it, docs/make_lockdown.py the
+Layer: the pretend kernel; at build time only (core_native/gen.py makes the filter of it, docs/make_host_calls.py the
 document).  May touch: nothing.
 
 Init installs the filter before the first guest (core_native/lockdown.c), and fork and exec pass it on. A call is let
-through from the core's text only, by its number and by those of its arguments that are numbers. What lies behind a
-pointer a filter cannot see, so no call is in here whose harm depends on that (clone3, openat2, connect). What is not in
-here ends the process; arguments that are not are an error.
+through from the core's text only (but for HOT), by its number and by those of its arguments that are numbers. What lies
+behind a pointer a filter cannot see, so no call is in here whose harm depends on that (clone3, openat2, connect). What
+is not in here ends the process; arguments that are not are an error.
 """
 
 from __future__ import annotations
@@ -61,6 +61,11 @@ PLAIN = {
     "sockets that the process holds": """
         sendto sendmsg recvfrom recvmsg recvmmsg shutdown getsockopt getsockname getpeername accept accept4""",
 }
+#: Of these, those that are made so often that 60 ns count. What looks at nothing but the number the host kernel does
+#: not run again for each call (seccomp_cache_check_allow() in kernel/seccomp.c), so they may come from any text.
+HOT = """
+    read write pread64 pwrite64 readv writev lseek futex recvfrom sendto recvmsg sendmsg epoll_wait epoll_pwait poll
+"""
 _CLONE_NEW = 0x7E020080 | 0x2000  # CLONE_NEW* and CLONE_PTRACE
 _AT_EMPTY_PATH = 0x1000
 # F_DUPFD to F_GETSIG, F_SETOWN_EX to F_GETOWNER_UIDS, locks of descriptions, F_GETLEASE, F_DUPFD_QUERY to the hints
@@ -168,14 +173,23 @@ def _tree(calls: list[tuple[int, list[Insn]]]) -> list[Insn]:
     return [(_JGE, 0, 1, calls[half][0]), (_JA, 0, 0, len(low)), *low, *high]
 
 
+def _first(numbers: list[int]) -> list[Insn]:
+    """ALLOW for these, else on."""
+    last = len(numbers) - 1
+    return [*((_JEQ, last - i, int(i == last), nr) for i, nr in enumerate(numbers)), (_RET, 0, 0, _ALLOW)]
+
+
 def program(numbers: Mapping[str, int]) -> list[Insn]:
     """The filter, in which the ends of the core's text are still TEXT_*; `numbers` are the calls' by name."""
-    calls = [(numbers[name], [(_RET, 0, 0, _ALLOW)]) for names in PLAIN.values() for name in names.split()]
+    hot = [numbers[name] for name in HOT.split()]
+    plain = (numbers[name] for names in PLAIN.values() for name in names.split())
+    calls = [(nr, [(_RET, 0, 0, _ALLOW)]) for nr in plain if nr not in hot]
     for name, (alternatives, _) in CHECKED.items():
         calls.append((numbers[name], _checks(alternatives, _ERRNO.get(name, 1))))
     kill: Insn = (_RET, 0, 0, _KILL)
     return [
         (_LD, 0, 0, _ARCH), (_JEQ, 1, 0, _X86_64), kill,
+        (_LD, 0, 0, _NR), *_first(hot),
         (_LD, 0, 0, _IP + 4), (_JEQ, 1, 0, TEXT_HIGH), kill,
         (_LD, 0, 0, _IP), (_JGE, 1, 0, TEXT_START), kill, (_JGT, 0, 1, TEXT_END), kill,
         (_LD, 0, 0, _NR), *_tree(sorted(calls)),

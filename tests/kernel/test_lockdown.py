@@ -96,6 +96,8 @@ def test_only_from_the_text_of_the_core() -> None:
         assert run_filter(getpid, ip=ip) == says
     assert run_filter(getpid, ip=0x2000) == run_filter(getpid, ip=TEXT + (1 << 32)) == KILL
     assert run_filter(getpid, arch=0x40000003) == KILL  # i386
+    for name in lockdown.HOT.split():
+        assert run_filter(NUMBERS[name], ip=0x2000) == ALLOW and name in lockdown.allowed()
 
 
 def make_host_calls() -> ModuleType:
