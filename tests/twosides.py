@@ -177,6 +177,8 @@ def search(both: Pair, lines_of: st.SearchStrategy[list[str]], wanted: int, seed
             same()
     except Differs as exc:
         return made, str(exc)
+    except hypothesis.errors.Flaky as exc:  # an ExceptionGroup where hypothesis has them
+        return made, "\n".join(["not each time:", *map(str, getattr(exc, "exceptions", (exc,)))])
     return made, ""
 
 

@@ -102,7 +102,8 @@ for p in $(find net -name it.test | sort); do
 done"""
 _GO_WORDS = {"--- PASS": "PASS", "--- FAIL": "FAIL", "--- SKIP": "SKIP"}
 
-#: Debian's node beside another one that may be installed: unpacked, not installed.
+#: Debian's node beside another one that may be installed: unpacked, not installed. What it loads from /usr/share/nodejs
+#: must be there: apt-get install --no-install-recommends node-undici node-cjs-module-lexer node-acorn.
 _NODE_BUILD = r"""
 mkdir -p unpacked; cd unpacked
 apt-get download 'nodejs=18*' 'libnode108=18*' libuv1 libc-ares2 libnghttp2-14 libbrotli1 libicu72

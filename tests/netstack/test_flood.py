@@ -1,4 +1,4 @@
-"""Floods: a client that connects without end is bounded, and everybody else is served.
+"""A client that connects to a host of Python's without end is bounded, and everybody else is served.
 
 Layer: tests. Touches guests of its own.
 """
@@ -20,20 +20,6 @@ def bystander():
         s.sendall(b"still here\\n")
         return s.recv(99)
 """
-#: Nobody accepts: the connections of clients that have gone already pile up in the listener's queue.
-UNACCEPTED = (
-    BYSTANDER
-    + """
-import errno
-listener = socket.create_server(("127.0.0.1", 0), backlog=16)
-said = set()
-for i in range(COUNT):
-    with socket.socket() as s:
-        s.setblocking(False)
-        said.add(errno.errorcode[s.connect_ex(listener.getsockname())])
-print(sorted(said - {"EINPROGRESS", "ECONNREFUSED"}), bystander())
-"""
-)
 #: A host of Python's is connected to, by clients that say nothing and go, and by as many as there can be that stay.
 SERVED = (
     BYSTANDER
@@ -75,17 +61,7 @@ def flood(code: str, count: int) -> tuple[str, int]:
         return out, len(fd_snapshot()) - before
 
 
-COUNTS = [1000, pytest.param(100_000, marks=pytest.mark.long)]
-
-
-@pytest.mark.parametrize("count", COUNTS)
-def test_a_listener_that_accepts_nobody(count: int) -> None:
-    out, more = flood(UNACCEPTED, count)
-    assert out == "[] b'still here\\n'\n"
-    assert more < 1000
-
-
-@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("count", [1000, pytest.param(100_000, marks=pytest.mark.long)])
 def test_a_host_of_pythons(count: int) -> None:
     out, more = flood(SERVED, count)
     assert out == "True 24\nb'still here\\n'\n"
