@@ -90,7 +90,7 @@ _GIT = {
 
 #: The tests of Go's network packages, from Debian's golang-src; those of one package end when one of them hangs.
 _GO_BUILD = r"""
-cp -rL "$(go env GOROOT)/src/net" .
+cp -rL "$(go env GOROOT)"/src/{net,testdata} .
 for p in net net/http net/http/{httptest,httputil,cookiejar} net/{rpc,smtp,textproto,mail,url}; do
     go test -vet=off -c -o $p/it.test $p
 done"""
