@@ -2,10 +2,10 @@
 
 Layer: benchmarks. Touches child processes of its own and one temporary directory.
 
-The core is ring3 with `--lockdown=off`: the price of interposition alone. ring3 is as it comes, with the host's filter
-beneath; then with a native hook on the call (which sees it, or, of call 500, answers it), and a Python hook. Bare SUD
-is loops.c's own: the least handler that there can be. All samples of a loop are interleaved, so that a machine that slows
-down slows all columns.
+The core is ring3 with `--lockdown=off`: the price of interposition alone. ring3 is as it comes, with the host's
+filter beneath; then with a native hook on the call (which sees it, or, of call 500, answers it), and a Python hook.
+Bare SUD is loops.c's own: the least handler that there can be. All samples of a loop are interleaved, so that a
+machine that slows down slows all columns.
 """
 
 from __future__ import annotations
