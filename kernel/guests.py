@@ -112,6 +112,16 @@ class Guests:
             return False
         return any(task.tid == pid for p in self.processes.values() for task in p.tasks.values())
 
+    def _full(self) -> bool:
+        """Are there as many processes as there may be? (fork(2): EAGAIN of a cgroup's pids.max)"""
+        limit = self._kernel.pids
+        if limit is None or len(self.processes) + len(self._forks) < limit:
+            return False
+        if sum(p.exists() for p in self.processes.values()) + len(self._forks) < limit:
+            return False  # we have not heard of some ends yet
+        self._kernel.log_once(f"fork: there may be {limit} processes (--pids), and there are; EAGAIN")
+        return True
+
     def prepare_fork(self, task: Task, flags: int) -> None:
         """A clone(2) without CLONE_THREAD is about to be made: the child's socket and channel go out."""
         parent = task.process
@@ -119,6 +129,9 @@ class Guests:
         assert channel is not None
         if flags & _CLONE_NEWNS and not task.creds.capable(21):  # CAP_SYS_ADMIN
             channel.reply(task.slot, task.request, -errno.EPERM)
+            return
+        if self._full():
+            channel.reply(task.slot, task.request, -errno.EAGAIN)
             return
         fs = task.fs if flags & _CLONE_FS else task.fs.copy()
         if flags & _CLONE_NEWNS:

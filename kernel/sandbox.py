@@ -42,7 +42,7 @@ class Kernel:
     Arguments: `vfs` the tree; `hostname` for uname(2); `log` gets one line per thing the user should know; `core` the
     path of the guest core; `trace` a callable that gets one line per call, or None; `rewrite` one of images.MODES;
     `lockdown`: guests' processes may ask the host for nothing but what kernel/lockdown.py lists; `require` the least
-    that it has to come to, one of locklevels.LEVELS.
+    that it has to come to, one of locklevels.LEVELS; `pids` how many processes there may be at once.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class Kernel:
         rewrite: str = "detour",
         lockdown: bool = True,
         require: str = "none",
+        pids: int | None = None,
     ) -> None:
         self.vfs = vfs
         self.log = log
@@ -68,6 +69,7 @@ class Kernel:
         self.domainname = "(none)"
         self._core = core
         self._lockdown, self._require = lockdown, require
+        self.pids = pids
         self._trace = trace
         self._thread: threading.Thread | None = None
         self._closed = False

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
-OWN_FAILURE, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
+TIMED_OUT, OWN_FAILURE, NOT_EXECUTABLE, NOT_FOUND = 124, 125, 126, 127
 
 RUN_DESCRIPTION = """\
 Run a program against a world made in Python. By default it sees the host's root copy-on-write: it reads
@@ -156,6 +156,20 @@ def _parser(prog: str, description: str) -> argparse.ArgumentParser:
     )
 
 
+def seconds(text: str) -> float:
+    """A time on the command line."""
+    if not 0 < float(text) <= 1e9:
+        raise ValueError(text)
+    return float(text)
+
+
+def count(text: str) -> int:
+    """A number of at least one on the command line."""
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
 def _formatter(prog: str) -> argparse.HelpFormatter:
     """argparse makes one for each option; told its width, it does not import shutil, which takes 3 ms."""
     import argparse
@@ -257,6 +271,8 @@ def _run_parser() -> argparse.ArgumentParser:
         help="how system call sites are rewritten before they run: detour (the default); zpoline, by page zero, where "
         "that can be execute-only (zpoline-unsafe: also where reads of null then go unnoticed); off: every call traps",
     )
+    add("--timeout", metavar="SECONDS", type=seconds, help="end the program after so long; the exit status is 124")
+    add("--pids", metavar="N", type=count, help="at most so many processes at once; more are EAGAIN")
     add(
         "--lockdown",
         choices=("on", "off"),

@@ -29,6 +29,10 @@ class SandboxClosed(SandboxError):
     """The sandbox was closed, or its supervisor ended, before the call could be carried out."""
 
 
+class TimeLimit(Ring3Error):
+    """The program was ended, since its time was over (``ring3 run --timeout``)."""
+
+
 class UsageError(Ring3Error):
     """Arguments that make no sense, on the command line or in a call."""
 

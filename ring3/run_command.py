@@ -15,8 +15,8 @@ import os
 import signal
 import sys
 
-from .cli import NOT_EXECUTABLE, NOT_FOUND, OWN_FAILURE, complain
-from .errors import ExecError, ProgramNotFound, UsageError
+from .cli import NOT_EXECUTABLE, NOT_FOUND, OWN_FAILURE, TIMED_OUT, complain
+from .errors import ExecError, ProgramNotFound, TimeLimit, UsageError
 from .sandbox import Sandbox
 
 TYPE_CHECKING = False
@@ -59,6 +59,8 @@ def run(options: argparse.Namespace) -> int:
                 return _run(box, _command(box, command, options), options, ignored, stdio)
     except ExecError as e:
         return complain(f"cannot run {e.filename!r}: {e.strerror}", _status_of(e))
+    except TimeLimit as e:
+        return complain(str(e), TIMED_OUT)
     finally:
         if trace_file is not None and trace_file is not sys.stderr:
             trace_file.close()
@@ -157,6 +159,7 @@ def _sandbox(options: argparse.Namespace, trace_file: Any) -> Sandbox:
         trace=trace_file if not options.only else None,
         rewrite=options.rewrite,
         lockdown=options.lockdown == "on",
+        pids=options.pids,
         require=options.require,
         log=_complain,
     )
@@ -254,9 +257,11 @@ def _run(
     if options.tty:
         from .terminal import run_on_terminal
 
-        return run_on_terminal(box, command, interactive=options.interactive, ignored=ignored)
+        return run_on_terminal(
+            box, command, interactive=options.interactive, ignored=ignored, timeout=options.timeout
+        )
     child = box.spawn(command, stdio, ignored=ignored)
-    return exit_status(wait_and_pass_signals(child))
+    return exit_status(wait_and_pass_signals(child, timeout=options.timeout))
 
 
 def exit_status(status: int) -> int:
@@ -265,8 +270,11 @@ def exit_status(status: int) -> int:
     return code if code >= 0 else 128 - code
 
 
-def wait_and_pass_signals(child: Child, on_winch: Callable[[], None] | None = None) -> int:
-    """Wait for the guest's end and return its raw wait status; meanwhile pass signals on.
+def wait_and_pass_signals(
+    child: Child, on_winch: Callable[[], None] | None = None, timeout: float | None = None
+) -> int:
+    """Wait for the guest's end and return its raw wait status; meanwhile pass signals on.  Raises TimeLimit when it had
+    to be ended after `timeout` seconds.
 
     The signals of _TAKEN must be blocked in every thread. A second thread waits and wakes this one.
     """
@@ -276,9 +284,15 @@ def wait_and_pass_signals(child: Child, on_winch: Callable[[], None] | None = No
     gc.freeze()  # what start-up made is there to stay
     gc.enable()  # entry() in cli.py had turned it off
     here = threading.get_ident()
+    late: list[float] = []
 
     def watch() -> None:
-        child.wait()
+        try:
+            child.wait(timeout)
+        except TimeoutError:
+            late.append(timeout or 0)
+            child.kill(signal.SIGKILL)
+            child.wait()
         signal.pthread_kill(here, signal.SIGCHLD)
 
     watcher = threading.Thread(target=watch, daemon=True)
@@ -290,6 +304,8 @@ def wait_and_pass_signals(child: Child, on_winch: Callable[[], None] | None = No
             status = child.poll()
             if status is not None:
                 watcher.join()
+                if late:
+                    raise TimeLimit(f"the program was ended after {late[0]:g} seconds (--timeout)")
                 return status
         elif number == signal.SIGWINCH and on_winch is not None:
             on_winch()

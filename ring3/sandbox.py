@@ -67,6 +67,7 @@ class Sandbox(Hooking):
             is for who looks for the reason of a difference.
         require: the least level of lock-down that will do: "filter", "scoped" or "full"; SandboxError when the first
             program starts and the host gives less.
+        pids: how many processes there may be at once; fork(2) beyond that is EAGAIN. None: no limit.
         trace: a writable text file that gets one line for each system call, or a callable that gets the line.
         log: gets one line for each thing that the user should know (a call that is not supported, ...); the
             "ring3" logger by default.
@@ -88,6 +89,7 @@ class Sandbox(Hooking):
         rewrite: str = "detour",
         lockdown: bool = True,
         require: str = "none",
+        pids: int | None = None,
         log: Callable[[str], None] | None = None,
     ) -> None:
         from .kernel.sandbox import Kernel
@@ -110,7 +112,7 @@ class Sandbox(Hooking):
         write = getattr(trace, "write", trace)
         self._kernel = Kernel(
             self.vfs, hostname=hostname, log=log or _log, trace=write, rewrite=rewrite, lockdown=lockdown,
-            require=require,
+            require=require, pids=pids,
         )  # fmt: skip
         self._standard.bind(self._kernel)
         self.lock = self._kernel.lock

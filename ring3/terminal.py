@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 _CHUNK = 16384
 
 
-def run_on_terminal(box: Sandbox, command: list[str], *, interactive: bool, ignored: int) -> int:
+def run_on_terminal(
+    box: Sandbox, command: list[str], *, interactive: bool, ignored: int, timeout: float | None = None
+) -> int:
     """Run ``command`` in a new session on a new pseudo-terminal; return the exit status.
 
     With ``interactive``, what is typed (or comes from standard input) goes to the guest; its end becomes an
@@ -46,7 +48,7 @@ def run_on_terminal(box: Sandbox, command: list[str], *, interactive: bool, igno
     relay = threading.Thread(target=_relay, args=(master, wake_read, interactive), daemon=True)
     relay.start()
     try:
-        status = wait_and_pass_signals(child, on_winch=lambda: _copy_size(master))
+        status = wait_and_pass_signals(child, on_winch=lambda: _copy_size(master), timeout=timeout)
     finally:
         os.close(wake_write)
         relay.join()

@@ -365,3 +365,39 @@ def test_the_network_options() -> None:
     assert "there are virtual, none, host" in sentence(ring3("run", "--net", "bridge", "--", "true"), 125)
     assert "is no port" in sentence(ring3("run", "--net", "allow=a:b", "--", "true"), 125)
     assert "port 80 of the sandbox is 127.0.0.1:" in sentence(ring3("run", "-p", "0:80", "--", "true"), 0)
+
+
+def test_a_time_limit() -> None:
+    """As timeout(1): 124, whatever the program does about it."""
+    done = ring3("run", "--timeout", "0.3", "--", "bash", "-c", "trap '' TERM INT; sleep 1000 & sleep 1000; sleep 1000")
+    assert (done.status, done.out) == (124, b""), done.describe()
+    assert done.err == b"ring3: the program was ended after 0.3 seconds (--timeout)\n" and not done.left
+    assert ring3("run", "--timeout", "100", "--", "bash", "-c", "exit 3").status == 3
+    for wrong in ("0", "-1", "soon", "nan"):
+        assert ring3("run", "--timeout", wrong, "--", "true").status == 125
+
+
+def test_a_limit_of_processes() -> None:
+    code = """if True:
+        import os, signal
+        children = []
+        try:
+            while len(children) < 50:
+                pid = os.fork()
+                if not pid:
+                    signal.pause()
+                children.append(pid)
+        except BlockingIOError as e:
+            print(len(children), e.errno)
+        os.kill(children.pop(), signal.SIGKILL)
+        os.wait()
+        if not os.fork():
+            os._exit(0)
+        print("again")
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+        """
+    done = ring3("run", "--pids", "4", "--", "python3", "-c", code)
+    assert (done.status, done.out) == (0, b"3 11\nagain\n"), done.describe()
+    assert done.err == b"ring3: fork: there may be 4 processes (--pids), and there are; EAGAIN\n"
+    assert ring3("run", "--pids", "0", "--", "true").status == 125
