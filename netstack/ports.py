@@ -12,7 +12,7 @@ import errno
 import os
 
 from .address import err
-from .sock import LISTENING
+from .sock import LISTENING, TIME_WAIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Ports:
                 continue
             if sock.reuse_address and other.reuse_address and other.state != LISTENING:
                 continue
-            if sock.reuse_port and other.reuse_port and sock.uid == other.uid:
+            if sock.reuse_port and other.reuse_port and (other.state == TIME_WAIT or sock.uid == other.uid):
                 continue
             if listening_only and other.state != LISTENING:
                 continue

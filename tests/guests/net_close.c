@@ -34,7 +34,8 @@ static void linger(int s, int on, int seconds) {
     struct linger l = {on, seconds};
     OK(setsockopt(s, SOL_SOCKET, SO_LINGER, &l, sizeof l));
 }
-static void reuse(int s) { OK(setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int))); }
+static void set(int s, int option) { OK(setsockopt(s, SOL_SOCKET, option, &(int){1}, sizeof(int))); }
+static void reuse(int s) { set(s, SO_REUSEADDR); }
 
 struct ends {
     int listener, client, server, port;
@@ -257,7 +258,7 @@ static int state_in_table(int port, int peer) {
 
 static int end_connection(int server_first, int reused, int *other) {
     int s = tcp(), c = tcp();
-    if (reused) reuse(s);
+    if (reused) set(s, reused);
     OK(BIND(s, 0)), OK(listen(s, 1));
     int port = port_of(s);
     OK(CONNECT(c, port));
@@ -285,11 +286,15 @@ static void whoever_closes_first_waits(void) {
     reuse(s); /* the one before had it not */
     FAILS(BIND(s, port), EADDRINUSE);
     close(s);
-    port = end_connection(1, 1, &other), s = tcp();
-    FAILS(BIND(s, port), EADDRINUSE);
-    reuse(s);
-    OK(BIND(s, port)), OK(listen(s, 1));
-    close(s);
+    for (int how = SO_REUSEADDR; how; how = how == SO_REUSEADDR ? SO_REUSEPORT : 0) {
+        port = end_connection(1, how, &other), s = tcp();
+        FAILS(BIND(s, port), EADDRINUSE);
+        set(s, how == SO_REUSEADDR ? SO_REUSEPORT : SO_REUSEADDR); /* not the same */
+        FAILS(BIND(s, port), EADDRINUSE);
+        set(s, how);
+        OK(BIND(s, port)), OK(listen(s, 1));
+        close(s);
+    }
     port = end_connection(0, 0, &other), s = tcp();
     EQ(state_in_table(other, port), 6);
     OK(BIND(s, port)), OK(listen(s, 1));
