@@ -35,6 +35,8 @@ OPERATIONS: dict[str, tuple[int, int, float | None]] = {
     "getdents1000": (100, 50, None),
 }
 COLUMNS = ("native", "ring3", "gVisor", "proot")
+#: the start of a command line; then the working directory and the program
+GVISOR = ["runsc", "--network=none", "--ignore-cgroups", "do", "-cwd"]
 TOLERANCE = 1.1  # what two runs of the same differ by
 
 
@@ -43,11 +45,11 @@ def columns(program: str, tmpfs: Path) -> dict[str, list[str]]:
     made = {
         "native": [program],
         "ring3": [*launcher(), "run", "--tmpfs", "/mem", "-w", "/mem", "--", program],
-        "gVisor": ["runsc", "--network=none", "--ignore-cgroups", "do", "-cwd", "/dev/shm", program],
+        "gVisor": [*GVISOR, "/dev/shm", program],
         "proot": ["proot", "-w", str(tmpfs), program],
     }
     for column, words in [*made.items()]:
-        if column in ("gVisor", "proot") and (reason := why_not(words, tmpfs)):
+        if column in ("gVisor", "proot") and (reason := why_not([*words, "stat", "1"], tmpfs)):
             print(f"{column}: left out: {reason}")
             del made[column]
     return made
@@ -58,7 +60,7 @@ def why_not(words: list[str], cwd: Path) -> str:
     if shutil.which(words[0]) is None:
         return f"{words[0]} is not installed (apt-get install {words[0]})"
     try:
-        said([*words, "stat", "1"], cwd)
+        said(words, cwd)
     except subprocess.TimeoutExpired:
         return f"{words[0]} did not end"
     except (subprocess.CalledProcessError, ValueError) as exc:

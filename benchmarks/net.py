@@ -1,4 +1,5 @@
-"""`python -m benchmarks net`: the network natively on the loopback interface and between two programs in ring3.
+"""`python -m benchmarks net`: the network natively on the loopback interface, between two programs in ring3, and in
+gVisor (its own network stack, Debian's package runsc).
 
 Layer: benchmarks. Touches child processes of its own, a temporary directory, free ports of the loopback interface.
 
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .__main__ import HERE, launcher
+from .files import GVISOR, why_not
 
 #: what of net.c -> how many in one sample, and how many times native's time it may take
 OPERATIONS = {
@@ -89,8 +91,9 @@ def measure(samples: int, takers: dict[str, Callable[[], float]]) -> dict[str, f
 def line(name: str, got: dict[str, float], target: float | None, higher: bool) -> str:
     ratio = got["ring3"] / got["native"]
     text = f"{name:<24}{got['native']:>14,.0f}{got['ring3']:>14,.0f}{ratio:>9.2f} x"
-    if "published" in got:
-        text += f"{got['published']:>14,.0f}{got['published'] / got['native']:>9.2f} x"
+    for other in ("published", "gVisor"):
+        if other in got:
+            text += f"{got[other]:>14,.0f}{got[other] / got['native']:>9.2f} x"
     if target is None:
         return text
     met = ratio * TOLERANCE >= target if higher else ratio <= target * TOLERANCE
@@ -133,13 +136,19 @@ def compare(samples: int, share: int, report: str | None) -> int:
         (directory / "index").write_bytes(b"x" * 612)
         program = str(directory / "net")
         subprocess.run(["gcc", "-O2", "-Wall", "-o", program, str(HERE / "net.c")], check=True)
-        print(f"{'nanoseconds for one':<24}{'native':>14}{'ring3':>14}")
+        peer = [*GVISOR, "/"]
+        if reason := why_not([*peer, program, "tcp-pingpong", "10"], directory):
+            print(f"gVisor: left out: {reason}")
+            peer = []
+        print(f"{'nanoseconds for one':<24}{'native':>14}{'ring3':>14}{'':>11}{'gVisor' if peer else '':>14}")
         for name, (count, target) in OPERATIONS.items():
             words = [program, name, str(max(count // share, 10))]
             takers = {
                 "native": lambda w=words: said([*priority, *w], directory),  # type: ignore[misc]
                 "ring3": lambda w=words: said([*priority, *ring3, *w], directory),  # type: ignore[misc]
             }
+            if peer:
+                takers["gVisor"] = lambda w=words: said([*priority, *peer, *w], directory)  # type: ignore[misc]
             results[name] = measure(samples, takers)
             print(line(name, results[name], target, False), flush=True)
         print(f"\n{'a second':<24}{'native':>14}{'ring3':>14}{'':>11}{'published':>14}")
