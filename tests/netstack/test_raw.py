@@ -181,7 +181,7 @@ def test_ping_reaches_hosts_machines_and_itself(tmp_path: Path) -> None:
             "other.example.com",
             "10.0.0.2",
         ):
-            assert "3 packets transmitted, 3 received, 0% packet loss" in ping(box, "-c3", "-i0.01", "-W30", where)
+            assert "1 packets transmitted, 1 received, 0% packet loss" in ping(box, "-c1", "-W30", where)
         box.net.weather("web.example.com", cut=True)
         assert "1 packets transmitted, 0 received" in ping(box, "-c1", "-W0.1", "web.example.com")
     if shutil.which("tshark") is not None:
@@ -196,7 +196,7 @@ def test_ping_reaches_hosts_machines_and_itself(tmp_path: Path) -> None:
         ]
         fields = ["-T", "fields", "-e", "_ws.col.Info", "-e", "_ws.expert"]
         told = subprocess.run([*command, *fields], capture_output=True, text=True, check=True).stdout
-        assert told.count("reply") == 7 * 3 and "bad" not in told, told
+        assert told.count("reply") == 7 and "bad" not in told, told
 
 
 def test_raw_packets_do_not_leave() -> None:
