@@ -48,9 +48,8 @@ class Endings:
         self._net, self._kernel = net, kernel
         self._of_ended: dict[int, int] = {}  # what processes noted that have ended since
         self._kept: set[socket.socket] = set()  # closed by the guest, until somebody has accepted their peers
-        self.waiting: dict[
-            InetSock, float
-        ] = {}  # sockets in TIME_WAIT, and when that ends (time.monotonic())
+        #: sockets in TIME_WAIT, and when that ends (time.monotonic())
+        self.waiting: dict[InetSock, float] = {}
 
     def process_ended(self, process: Process) -> None:
         """Keep what its core noted."""
