@@ -32,7 +32,7 @@ from ..netstack.address import (
     SOCK_STREAM,
     err,
 )
-from ..netstack.sock import LISTENING
+from ..netstack.sock import LISTENING, socket_of
 from .handlers import NATIVE, NATIVE_FD, InstallFd, NetCall, Out, socket_call, syscall
 from .layout import CONSTANTS
 
@@ -71,6 +71,12 @@ def find(t: Task, fd: FdRef) -> Sock | None:
 
         raise err(errno.EBADF if isinstance(file, OpenPath) else errno.ENOTSOCK)
     return None
+
+
+def pair_type(t: Task, fd: FdRef) -> int:
+    """The type of a socketpair(2), which only the host knows."""
+    with socket_of(t.host_fd(fd.fd)) as copy:
+        return copy.type
 
 
 def _check_kind(t: Task, family: int, kind: int, protocol: int) -> tuple[int, int]:
@@ -207,7 +213,7 @@ def sys_listen(t: Task, fd: FdRef, backlog: int) -> Result:
     """listen(2)"""
     sock = find(t, fd)
     if sock is None:
-        return NATIVE
+        raise err(errno.EOPNOTSUPP if pair_type(t, fd) == SOCK_DGRAM else errno.EINVAL)
     before = sock.state
     sock.listen(t, backlog)
     if before != LISTENING:
@@ -238,7 +244,7 @@ def sys_accept(t: Task, fd: FdRef, *_rest: int) -> Result:
     """accept(2): the core takes connections from a listener's pair itself, once it knows that it is one."""
     sock = find(t, fd)
     if sock is None:
-        return NATIVE  # the host knows why not
+        raise err(errno.EOPNOTSUPP if pair_type(t, fd) == SOCK_DGRAM else errno.EINVAL)
     if sock.connects and sock.state != LISTENING:
         raise err(errno.EINVAL)
     if not sock.connects:

@@ -15,10 +15,10 @@ import struct
 from ..netstack.address import AF_UNIX, SOCK_STREAM, err
 from ..netstack.interfaces import IFREQ, KNOWN, SIOCGIFCONF, interface_ioctl, interface_list
 from ..netstack.listener import peer_message
-from ..netstack.sock import MSG_OOB, socket_of
+from ..netstack.sock import MSG_OOB
 from .handlers import HANDLERS, NATIVE, NATIVE_FD, NetCall, Out, Via, socket_call, syscall
 from .layout import CONSTANTS
-from .sys_socket import find
+from .sys_socket import find, pair_type
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def sys_sendto(
     if address is None or not 0 <= length <= 128:
         raise err(errno.EINVAL)
     if sock is None:
-        if _pair_type(t, fd) == SOCK_STREAM:
+        if pair_type(t, fd) == SOCK_STREAM:
             raise err(errno.EISCONN)  # one of a socketpair(2), with an address
         return NATIVE_FD
     if not sock.connects:
@@ -91,12 +91,6 @@ def sys_sendto(
             return Out(-errno.EPIPE, flags=CONSTANTS["ACT_SIGPIPE"])
         raise
     return 0
-
-
-def _pair_type(t: Task, fd: FdRef) -> int:
-    """The type of a socketpair(2), which only the host knows."""
-    with socket_of(t.host_fd(fd.fd)) as copy:
-        return copy.type
 
 
 def _send_datagram(t: Task, sock: Sock, size: int, flags: int, address: bytes | None) -> Result:

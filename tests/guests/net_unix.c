@@ -447,6 +447,14 @@ static void descriptors_run_out(void) {
 }
 
 static void pairs(void) {
+    int type[] = {SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET};
+    for (int i = 0; i < 3; i++) {
+        int p[2];
+        OK(socketpair(AF_UNIX, type[i], 0, p));
+        FAILS(listen(p[0], 5), type[i] == SOCK_DGRAM ? EOPNOTSUPP : EINVAL);
+        FAILS(accept(p[0], NULL, NULL), type[i] == SOCK_DGRAM ? EOPNOTSUPP : EINVAL);
+        close(p[0]), close(p[1]);
+    }
     int v[2];
     struct ucred who;
     socklen_t n = sizeof who;

@@ -79,6 +79,13 @@ def one_of_a_pair(s: socket.socket) -> bool:
         return False
 
 
+def ready(s: socket.socket, events: int) -> int:
+    """Events as both sides tell them: an error that waits on a UDP socket is something to read in a guest."""
+    if s.type == socket.SOCK_DGRAM and events & select.POLLERR:
+        events = events & ~select.POLLERR | select.POLLIN
+    return events
+
+
 class Process:
     """One of the processes: its sockets, its epoll instance, and the calls."""
 
@@ -98,7 +105,7 @@ class Process:
         """The answer to a step."""
         method: Callable[..., object] = getattr(self, "do_" + call)
         arguments: list[object] = list(words)
-        if call not in ("socket", "socketpair", "unlink", "pollall", "wait"):
+        if call not in ("socket", "socketpair", "conversation", "unlink", "pollall", "wait"):
             found = self.sockets.get(int(words[0]))
             if found is None:
                 return "-"
@@ -119,6 +126,17 @@ class Process:
 
     def do_socketpair(self, kind: str) -> str:
         return " ".join(str(self.add(made)) for made in socket.socketpair(socket.AF_UNIX, KINDS[kind]))
+
+    def do_conversation(self, family: str) -> str:
+        """A connection all at once, so that sequences have some: the client's number, the server's, their addresses."""
+        with socket.socket(FAMILIES[family], KINDS["s"]) as listener:
+            listener.bind({"4": ("127.0.0.1", 0), "6": ("::1", 0), "u": ""}[family])
+            listener.listen()
+            client = socket.socket(FAMILIES[family], KINDS["s"])
+            client.connect(listener.getsockname())
+            server, where = listener.accept()
+        numbers = f"{self.add(client)} {self.add(server)}"
+        return f"{numbers} {show(where)} {show(server.getsockname())}"
 
     def do_bind(self, s: socket.socket, where: str) -> str:
         s.bind(address(where))  # type: ignore[arg-type]
@@ -205,16 +223,15 @@ class Process:
         poller = select.poll()
         poller.register(s, 0xFF | select.POLLRDHUP)
         mask = 0xFFFF if settled(s) else select.POLLOUT
-        return "".join(f"{events & mask:#x}" for _, events in poller.poll(0))
+        return "".join(f"{ready(s, events) & mask:#x}" for _, events in poller.poll(0))
 
     def do_pollall(self) -> str:
         poller = select.poll()
-        numbers = {s.fileno(): n for n, s in self.sockets.items()}
+        numbers = {s.fileno(): (n, s) for n, s in self.sockets.items()}
         for s in filter(settled, self.sockets.values()):
             poller.register(s, select.POLLIN | select.POLLOUT)
-        return " ".join(
-            f"{n}:{events:#x}" for n, events in sorted((numbers[fd], e) for fd, e in poller.poll(0))
-        )
+        found = sorted((*numbers[fd], events) for fd, events in poller.poll(0))
+        return " ".join(f"{n}:{ready(s, events):#x}" for n, s, events in found)
 
     def do_watch(self, s: socket.socket, operation: str, events: str) -> str | None:
         if not settled(s):
