@@ -131,7 +131,7 @@ for t in $(ls tests/unit/*.tcl tests/unit/type/*.tcl tests/integration/*.tcl | s
     case $t in *convert*|*logging|*block-repl|unit/memefficiency|*ziplist|*large|*dismiss*) continue;; esac
     echo "$t" | grep -Eq -- "$ONLY" || continue
     echo "@@FILE $t"
-    timeout -k 5 600 ./runtest --clients 1 --single $t --timeout 300 2>&1 </dev/null
+    timeout -k 5 600 ./runtest --clients 1 --single $t --timeout 300 2>&1 </dev/null | sed 's/\x1b\[[0-9;]*m//g'
 done"""
 
 SUITES: dict[str, Suite] = {
