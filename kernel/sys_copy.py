@@ -25,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ..vfs.openfile import FileRecord
     from .handlers import Result
     from .task import FdRef, Task
 
@@ -139,6 +140,13 @@ def _finish(done: int, ends: list[tuple[End, int, int]]) -> Result:
     return Out(done, writes) if writes and done else done
 
 
+def _alike(a: FileRecord | None, b: FileRecord | None) -> bool:
+    """Are both the host kernel's alone (memfd_create), or both of one filesystem here, which keeps them there?"""
+    if a is None or b is None:
+        return a is b
+    return not hasattr(a, "flags") and not hasattr(b, "flags") and a.inode.sb is b.inode.sb
+
+
 @syscall("copy_file_range")
 def sys_copy_file_range(
     t: Task, in_fd: FdRef, in_at: int, out_fd: FdRef, out_at: int, count: int, flags: int
@@ -146,9 +154,7 @@ def sys_copy_file_range(
     """copy_file_range(2), checked in the order of fs/read_write.c."""
     files = t.sandbox.vfs.files
     records = files.get(in_fd.dev, in_fd.ino), files.get(out_fd.dev, out_fd.ino)
-    if in_fd.dev == out_fd.dev and all(
-        r is None or (not hasattr(r, "flags") and r.inode.sb is (records[0] or r).inode.sb) for r in records
-    ):
+    if in_fd.dev == out_fd.dev and _alike(*records):
         return NATIVE
     return _copy_file_range(t, in_fd, in_at, out_fd, out_at, count, flags)
 

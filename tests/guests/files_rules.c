@@ -359,6 +359,14 @@ static void copying_ranges(void) {
     EQ(to, 13);
     STREQ(get_file("b"), "abcdefghfghij");
     FAILS(copy_file_range(in, NULL, out, NULL, 4, 1), EINVAL);
+    int memfd = OK(memfd_create("other", MFD_CLOEXEC)), twin = OK(memfd_create("twin", MFD_CLOEXEC));
+    EQ(write(memfd, "abcd", 4), 4);
+    from = to = 0;
+    FAILS(copy_file_range(memfd, &from, out, &to, 4, 0), EXDEV); /* of another filesystem, whatever ours are made of */
+    FAILS(copy_file_range(memfd, &from, out, &to, 0, 0), EXDEV);
+    EQ(copy_file_range(memfd, &from, twin, &to, 4, 0), 4);
+    close(memfd);
+    close(twin);
     from = 0, to = 2;
     FAILS(copy_file_range(in, &from, in, &to, 5, 0), EINVAL); /* they overlap */
     to = 5;
