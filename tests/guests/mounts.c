@@ -335,7 +335,7 @@ static void overlay(void) {
 
 static void kernel_filesystems(void) {
     struct statfs st;
-    char buf[64];
+    char buf[64] = ""; /* readlink(2) ends no string */
     dir("k"); dir("k/proc"); dir("k/sys"); dir("k/dev"); dir("k/pts");
     OK(mount("proc", at("k/proc"), "proc", MS_NOSUID | MS_NOEXEC | MS_NODEV, NULL));
     OK(statfs(at("k/proc"), &st));
