@@ -21,7 +21,8 @@ int is_core_fd(struct thread *t, int fd)
 	struct proc *p = t->proc;
 	if (fd < 0)
 		return 0;
-	return fd == p->sock || fd == p->exe || (unlikely((p->ngifts || p->nkept) && fd >= (int)p->soft_nofile) && (gift_owns(p, fd) || kept_owns(p, fd)));
+	return fd == p->sock || fd == p->exe ||
+	       (unlikely((p->ngifts || p->nkept) && fd >= (int)p->soft_nofile) && (gift_owns(p, fd) || kept_owns(p, fd)));
 }
 
 /* The call exactly as the guest made it; -ERESTARTSYS when a signal is recorded first. */

@@ -142,7 +142,7 @@ int kept_close(struct proc *p, int fd, s64 *result)
 static int matches(const struct kept *k, const struct kept_key *key)
 {
 	return k->lent < 0 && k->key.hash == key->hash && k->key.flags == key->flags && k->key.context == key->context &&
-	       k->key.cwd == key->cwd && k->key.length == key->length && same_bytes(k->path, key->path, k->key.length);
+	       k->key.cwd == key->cwd && k->key.length == key->length && same_bytes(k->key.path, key->path, k->key.length);
 }
 
 static s64 lend(struct proc *p, struct kept *k)

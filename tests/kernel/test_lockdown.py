@@ -1,4 +1,7 @@
-"""The lock-down: what a process of the sandbox may ask of the host, whatever runs in it."""
+"""The lock-down: what a process of the sandbox may ask of the host, whatever runs in it.
+
+Layer: tests. Touches processes of its own, a compiled attacker in a temporary directory, an abstract socket.
+"""
 
 from __future__ import annotations
 

@@ -9,35 +9,15 @@ import contextlib
 import errno
 import socket
 import threading
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from guestpython import PYTHON, TIME_LIMIT, run
+from hostserver import host_server
 
 import ring3
 from ring3.netstack.address import Endpoint, parse_address
 from ring3.netstack.egress import Rule
-
-
-@contextlib.contextmanager
-def host_server(serve: Callable[[socket.socket], None]) -> Iterator[int]:
-    """A TCP server of the host; its port."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def accept() -> None:
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                threading.Thread(target=serve, args=(connection,), daemon=True).start()
-
-        threading.Thread(target=accept, daemon=True).start()
-        try:
-            yield int(listener.getsockname()[1])
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
 
 
 def mirror(connection: socket.socket) -> None:

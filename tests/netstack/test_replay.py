@@ -12,40 +12,15 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from guestpython import PYTHON, TIME_LIMIT, run
+from hostserver import host_server
 
 import ring3
-
-
-@contextlib.contextmanager
-def line_server(
-    serve: Callable[[socket.socket], None], context: ssl.SSLContext | None = None
-) -> Iterator[int]:
-    """A server of the host's; its port.  It is gone at the end."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def accept() -> None:
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                    if context is not None:
-                        connection = context.wrap_socket(connection, server_side=True)
-                except ssl.SSLError:
-                    continue
-                except OSError:
-                    return
-                threading.Thread(target=serve, args=(connection,), daemon=True).start()
-
-        threading.Thread(target=accept, daemon=True).start()
-        try:
-            yield int(listener.getsockname()[1])
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
 
 
 def greeter(connection: socket.socket) -> None:
@@ -115,7 +90,7 @@ def lines(box: ring3.Sandbox, port: int, *words: str) -> str:
 def test_a_line_protocol(tmp_path: Path) -> None:
     record = tmp_path / "record"
     heard: list[str] = []
-    with line_server(greeter) as port:
+    with host_server(greeter) as port:
         with ring3.Sandbox() as box:
             box.net.allow(f"127.0.0.1:{port}")
             box.net.record_to(record)
@@ -226,7 +201,7 @@ def test_tls_is_opened_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     context, ca = real_site(tmp_path)
     record = tmp_path / "record"
     code = TLS.replace("CA or ", "")
-    with line_server(greeter, context) as port:
+    with host_server(greeter, context) as port:
         monkeypatch.setenv("SSL_CERT_FILE", ca)  # whom ring3 itself trusts
         with ring3.Sandbox() as box:
             box.net.allow(f"127.0.0.1:{port}")
@@ -257,7 +232,7 @@ def test_tls_that_is_not_opened_is_told_of(tmp_path: Path) -> None:
     context, ca = real_site(tmp_path)
     record = tmp_path / "record"
     heard: list[str] = []
-    with line_server(greeter, context) as port:
+    with host_server(greeter, context) as port:
         code = TLS.replace("PORT", str(port)).replace("CA or", f"{ca!r} or")
         with ring3.Sandbox(log=heard.append) as box:
             box.net.allow(f"127.0.0.1:{port}")
@@ -316,7 +291,7 @@ def test_the_command_line_records_and_replays(tmp_path: Path) -> None:
         assert done.returncode == 0 and not done.stderr, done
         return done.stdout
 
-    with line_server(greeter) as port:
+    with host_server(greeter) as port:
         first = ring3_run("--net", f"allow=127.0.0.1:{port}", "--net", f"record={record}", port=port)
     assert ring3_run("--net", f"replay={record}", port=port) == first
     bad = subprocess.run(
