@@ -51,15 +51,25 @@ static void map_id(const char *path, s64 id)
 	put_file(path, line);
 }
 
-/* An ordinary user gets the right to chroot(2) in a user namespace, where the host allows one. */
-static void own_namespace(void)
+/* Who has not the privilege gets it in a user namespace, where the host allows one. */
+static void own_user_namespace(void)
 {
 	s64 uid = sys(NR_geteuid), gid = sys(NR_getegid);
-	if (!uid || sys(NR_unshare, CLONE_NEWUSER))
+	if (sys(NR_unshare, CLONE_NEWUSER))
 		return;
 	put_file("/proc/self/setgroups", "deny");
 	map_id("/proc/self/uid_map", uid);
 	map_id("/proc/self/gid_map", gid);
+}
+
+/* No interface, no abstract name, no System V object, no host name, no path of a cgroup of the host's. */
+static int own_namespaces(void)
+{
+	const u64 spaces = CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
+	if (!sys(NR_unshare, spaces))
+		return 1;
+	own_user_namespace();
+	return !sys(NR_unshare, spaces);
 }
 
 /* A root directory that is empty and stays so: one of a process that is gone.  0: there is none. */
@@ -129,7 +139,8 @@ u32 lock_down(int exe, u64 kept)
 {
 	struct fprog_ filter = {sizeof program / sizeof *program, {0}, program};
 	u32 done = 0;
-	own_namespace();
+	if (own_namespaces())
+		done |= LOCKED_SPACES;
 	if (empty_root())
 		done |= LOCKED_ROOT;
 	if (!sys(NR_prctl, 38 /* PR_SET_NO_NEW_PRIVS */, 1, 0, 0, 0)) {

@@ -344,6 +344,7 @@ CONSTANTS: dict[str, int] = {
     "LOCKED_PATHS": 4,  # Landlock: no path, no port
     "LOCKED_SCOPE": 8,  # Landlock: no signal to others, no abstract socket of others
     "LOCKED_ROOT": 16,  # an empty root directory
+    "LOCKED_SPACES": 32,  # namespaces of its own: network, IPC, UTS, cgroup
 }
 
 

@@ -9,14 +9,16 @@ from .layout import CONSTANTS
 
 _FILTER = CONSTANTS["LOCKED_FILTER"] | CONSTANTS["LOCKED_RIGHTS"]
 _SCOPED = _FILTER | CONSTANTS["LOCKED_PATHS"] | CONSTANTS["LOCKED_SCOPE"]
+_FULL = _SCOPED | CONSTANTS["LOCKED_ROOT"] | CONSTANTS["LOCKED_SPACES"]
 #: the names, each with what it takes, from the least to the most
-LEVELS = {"none": 0, "filter": _FILTER, "scoped": _SCOPED, "full": _SCOPED | CONSTANTS["LOCKED_ROOT"]}
+LEVELS = {"none": 0, "filter": _FILTER, "scoped": _SCOPED, "full": _FULL}
 _LACKS = {
     "LOCKED_FILTER": "a seccomp filter",
     "LOCKED_RIGHTS": "no_new_privs and no capabilities",
     "LOCKED_PATHS": "Landlock (Linux 5.13)",
     "LOCKED_SCOPE": "Landlock's scopes (Linux 6.12), for signals and abstract sockets",
     "LOCKED_ROOT": "an empty root directory (root, or user namespaces)",
+    "LOCKED_SPACES": "namespaces of its own: network, IPC, UTS and cgroup (root, or user namespaces)",
 }
 
 
