@@ -47,7 +47,7 @@ REQ_EXEC_ARGS, REQ_IMAGE, REQ_MAP = CONSTANTS["REQ_EXEC_ARGS"], CONSTANTS["REQ_I
 #: requests whose answer is no error number; 0 stands for "nothing special"
 _HARMLESS = (REQ_CLASSIFY, REQ_UID, REQ_SITE)
 _CLONE_FS = 0x200
-_EXEC_CALLS = (59, 322)
+_MAX_STRINGS = 8 << 20  # of argv or envp: more than MAX_TOTAL of core_native/exec.c
 
 
 class Request:
@@ -100,6 +100,21 @@ def fd_ref(raw: tuple[int, ...], i: int) -> FdRef | None:
     return None if fd == _AT_FDCWD else FdRef(fd, raw[27 + i], raw[29 + i], raw[25 + i])
 
 
+def open_fd(raw: tuple[int, ...], i: int) -> FdRef:
+    """The same where AT_FDCWD means nothing.  Raises EBADF."""
+    ref = fd_ref(raw, i)
+    if ref is None:
+        raise OSError(errno.EBADF, "")
+    return ref
+
+
+def text(data: bytes) -> bytes:
+    """A string that came with a request: its end cannot lie within it (the core sees to that, if it is ours still)."""
+    if 0 in data:
+        raise OSError(errno.EINVAL, "a NUL within a string")
+    return data
+
+
 #: by number of the call: request -> the arguments as the handler wants them
 _DECODERS: dict[int, Callable[[Task, Request, tuple[int, ...]], tuple[Any, ...]]] = {}
 
@@ -125,8 +140,10 @@ def _decoder(call: Sys) -> Callable[[Task, Request, tuple[int, ...]], tuple[Any,
         elif kind in ("uint", "ptr"):
             terms.append(value)
         elif kind in ("fd", "dirfd"):
-            terms.append(f"fd_ref(raw, {fds})")
+            terms.append(f"{'open_fd' if kind == 'fd' else 'fd_ref'}(raw, {fds})")
             fds += 1
+        elif kind[:4] == "path" or kind[:3] == "str" and kind != "strv":
+            terms.append(given.replace(data, f"text({data})"))
         elif kind == "strv":
             terms.append(f"exec_strings(task, request, {i})")
         elif kind == "inout":
@@ -135,7 +152,7 @@ def _decoder(call: Sys) -> Callable[[Task, Request, tuple[int, ...]], tuple[Any,
             terms.append(given)
     source = f"lambda task, request, raw: ({''.join(t + ', ' for t in terms)})"
     made: Callable[[Task, Request, tuple[int, ...]], tuple[Any, ...]] = eval(
-        source, {"fd_ref": fd_ref, "exec_strings": exec_strings}
+        source, {"fd_ref": fd_ref, "open_fd": open_fd, "text": text, "exec_strings": exec_strings}
     )
     return made
 
@@ -164,6 +181,7 @@ class Dispatcher:
         assert channel is not None
         request = Request(channel.request(slot))
         task = self._task(process, slot, channel.tid(slot))
+        _give_up(task)
         task.request = number
         self.kernel.current = task
         try:
@@ -179,12 +197,14 @@ class Dispatcher:
         if task is not None and not task.tid:
             task.tid = tid  # its creator told of it before it was there
         elif task is None or task.tid != tid:
+            _give_up(task)
             task = process.tasks[slot] = Task(process, tid, slot, process.main_creds)
         return task
 
     def _new_thread(self, task: Task, slot: int, flags: int) -> None:
         """A thread that gets its creator's credentials and directories, where threads differ in them."""
         if ch.valid_slot(slot):
+            _give_up(task.process.tasks.get(slot))
             thread = task.process.tasks[slot] = Task(task.process, 0, slot, task.creds)
             thread.own_fs = task.own_fs if flags & _CLONE_FS else task.fs.copy()
 
@@ -209,14 +229,22 @@ class Dispatcher:
         elif kind == REQ_SITE:
             self.kernel.traps.serve(task, request)
         elif kind == REQ_EXEC_ARGS:
-            assert task.process.channel is not None
-            data = task.process.channel.data(task.slot, request.in_off[0], request.in_len[0])
-            task.exec_args.setdefault(request.args[0] & 1, bytearray()).extend(data)
-            self.answer(task, request, 0)
-        elif kind in (REQ_ENTER, REQ_EXIT):
+            self.answer(task, request, self._more_strings(task, request))
+        elif kind in (REQ_ENTER, REQ_EXIT) and self.kernel.installed_hooks is not None:
             self.kernel.hooks.serve(self, task, request)
         else:
             self.answer(task, request, -errno.EIO)
+
+    def _more_strings(self, task: Task, request: Request) -> int:
+        """REQ_EXEC_ARGS: a piece of argv or envp."""
+        assert task.process.channel is not None
+        data = task.process.channel.data(task.slot, request.in_off[0], request.in_len[0])
+        pieces = task.exec_args.setdefault(request.args[0] & 1, bytearray())
+        if len(pieces) + len(data) > _MAX_STRINGS:
+            task.exec_args.clear()
+            return -errno.E2BIG
+        pieces.extend(data)
+        return 0
 
     def _map(self, task: Task, request: Request) -> None:
         """REQ_MAP: what is to be mapped instead of a placeholder."""
@@ -342,7 +370,15 @@ class Dispatcher:
     # -- answers
 
     def answer(self, task: Task, request: Request, result: Any) -> None:
-        """Send a Result back to the guest."""
+        """Send a Result back to the guest; where that fails, EIO: it must not wait for ever."""
+        try:
+            self._answer(task, request, result)
+        except Exception as e:
+            self.kernel.report(e, f"while answering call {request.nr} of {name_of(task)}")
+            if task.process.channel is not None:
+                task.process.channel.reply_result(task.slot, task.request, -errno.EIO)
+
+    def _answer(self, task: Task, request: Request, result: Any) -> None:
         channel = task.process.channel
         if channel is None or channel.closed:
             if isinstance(result, InstallFd):
@@ -421,6 +457,12 @@ class Dispatcher:
         channel.reply(task.slot, task.request, install.keep, ch.ACT_FD)
         if install.then is not None:
             install.then()
+
+
+def _give_up(task: Task | None) -> None:
+    """A thread that asks again does not wait for what it asked before, nor does one that is no more."""
+    if task is not None and task.blocked is not None:
+        task.blocked.throw(Interrupted(errno.EINTR, "asked again"))
 
 
 def name_of(task: Task) -> str:

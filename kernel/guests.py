@@ -10,6 +10,7 @@ import os
 import socket
 
 from .channel import MSG, Channel, valid_slot
+from .ends import descends, wait_status
 from .layout import CONSTANTS
 from .loop import Running
 from .task import FsStruct, Process
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from .sandbox import Kernel
     from .task import Credentials, Task
 
+#: that are read of one process before others have their turn
+MOST_MESSAGES = 64
+_SIGSYS = 31
 _CLONE_FS, _CLONE_PARENT, _CLONE_NEWNS = 0x200, 0x8000, 0x20000
 
 
@@ -29,7 +33,7 @@ class Guests:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self.processes: dict[int, Process] = {}
-        self.watch = Watch(self._serve, lambda process: self._says(process, 0))
+        self.watch = Watch(self._serve, self._drain)
         self._forks: dict[int, Process] = {}  # by token: their pid is not known yet
         self._spare: tuple[Channel, socket.socket] | None = None
         self._last_token = 0
@@ -66,7 +70,7 @@ class Guests:
         spare, self._spare = self._spare, None
         channel, theirs = spare or self._make_channel()
         process.channel = channel
-        self._kernel.loop.add(channel.sock.fileno(), lambda events: self._says(process, events))
+        self._kernel.loop.add(channel.sock.fileno(), lambda _events: self._says(process))
         return theirs
 
     @staticmethod
@@ -88,19 +92,42 @@ class Guests:
                 pass  # who needs one hears of it
 
     def register(self, process: Process, pid: int) -> None:
-        """A process's pid is known."""
+        """A process's pid is known, from init."""
         if process.pid or not process.alive:
             return
-        process.pid = pid
+        try:
+            self._is(process, pid, os.pidfd_open(pid))
+        except OSError:
+            self._is(process, pid, -1)  # it has ended and was waited for already
+
+    def _is(self, process: Process, pid: int, pidfd: int) -> None:
+        process.pid, process.pidfd = pid, pidfd
         stale = self.processes.get(pid)
         if stale is not None and stale is not process:
             self.free(stale)
-        try:
-            process.pidfd = os.pidfd_open(pid)
-        except OSError:
-            pass  # it has ended and was waited for already
         self.processes[pid] = process
         self._forks.pop(process.token, None)
+        if pidfd >= 0:
+            self._kernel.loop.add(pidfd, lambda _events: self._ended(process))
+
+    def _claim(self, process: Process, pid: int) -> None:
+        """A guest says that `process` is `pid`, which we would then act upon: its memory, its descriptors, its end.
+
+        True of a child of init's that no other process of ours is; for anything else whoever says so is ended.
+        """
+        if process.pid or not process.alive:
+            return
+        try:
+            pidfd = os.pidfd_open(pid)
+        except (OSError, OverflowError):
+            return  # it has ended and was waited for already: its socket says so; or there is no such process
+        other = self.processes.get(pid)
+        if descends(pid, self._kernel.init_pid) and (other is None or not other.exists()):
+            self._is(process, pid, pidfd)
+            return
+        os.close(pidfd)
+        self._kernel.log_once(f"a guest claimed to be process {pid}, which it is not; it was ended")
+        self.gone(process)
 
     def knows(self, pid: int) -> bool:
         """Is `pid` a process or thread of this sandbox (a zombie included)?"""
@@ -147,6 +174,7 @@ class Guests:
                 task.slot, task.request, -(errno.EAGAIN if e.errno == errno.EMFILE else e.errno or errno.EIO)
             )
             return
+        child.forked_by = parent
         child.parent = parent.parent if flags & _CLONE_PARENT else parent
         for name in ("exe", "comm", "cmdline", "environ", "auxv", "mm", "dumpable", "no_new_privs", "trapped"):
             setattr(child, name, getattr(parent, name))
@@ -164,57 +192,69 @@ class Guests:
 
     # -- messages of guests ---------------------------------------------------------------------------------
 
-    def _says(self, process: Process, events: int) -> None:
-        """Read what a guest sent: doorbells mostly."""
+    def _says(self, process: Process) -> None:
+        """Something has come on a guest's socket: read up to the first request, then others have their turn."""
+        for _ in range(MOST_MESSAGES):
+            if self._message(process):
+                return
+
+    def _drain(self, process: Process) -> None:
+        """Read all that a guest has sent so far, within reason."""
+        for _ in range(MOST_MESSAGES):
+            if self._message(process) is None:
+                return
+
+    def _message(self, process: Process) -> bool | None:
+        """Read one message: was it a doorbell that was answered?  None where there is none."""
         channel = process.channel
         if channel is None or channel.closed:
+            return None
+        try:
+            data = channel.sock.recv(MSG.size, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError:
+            data = b""
+        if len(data) != MSG.size:
+            self.gone(process)
+            return None
+        kind, slot, a, b, c, d = MSG.unpack(data)
+        if kind == 1:
+            # It may come late, after its request was seen in the slot itself.  A further one there is not
+            # its business: what the guest said before that one (of a fork, say) may stand behind this ring.
+            number = a & 0xFFFFFFFF
+            if valid_slot(slot) and channel.latest(slot) == number != channel.taken.get(slot):
+                self._serve(process, slot, number)
+                return True
+        else:
+            self._other_message(process, channel, kind, slot, (a, b, c, d))
+        return False
+
+    def _other_message(
+        self, process: Process, channel: Channel, kind: int, slot: int, words: tuple[int, int, int, int]
+    ) -> None:
+        a, b, c, d = words
+        if kind == 3:
+            self._hello(process, a, b, c, d, slot)
             return
-        sock = channel.sock
-        for _ in range(64):  # then the others have their turn
-            try:
-                data = sock.recv(MSG.size, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return
-            except OSError:
-                data = b""
-            if len(data) != MSG.size:
-                self.gone(process)
-                return
-            kind, slot, a, b, c, d = MSG.unpack(data)
-            if kind == 1:
-                # It may come late, after its request was seen in the slot itself.  A further one there is not
-                # its business: what the guest said before that one (of a fork, say) may stand behind this ring.
-                number = a & 0xFFFFFFFF
-                if valid_slot(slot) and channel.latest(slot) == number != channel.taken.get(slot):
-                    self._serve(process, slot, number)
-                if channel.closed:
-                    return
-                continue
-            if kind != 3:
-                channel.received = channel.received + 1 & 0xFFFFFFFF
-            if kind == 2:
-                self._kernel.dispatcher.interrupt(process, slot, a & 0xFFFFFFFF)
-            elif kind == 3:
-                self._hello(process, a, b, c, d, slot)
-            elif kind == 4:
-                self._forked(process, a, b)
-            elif kind == 5:
-                self.register(process, a)
-            elif kind == CONSTANTS["MSG_SIGNAL"]:
-                if (hooks := self._kernel.installed_hooks) is not None:
-                    hooks.signalled(process, slot, (a, b, c, d))
-            elif kind == CONSTANTS["MSG_UNSUPPORTED"]:
-                name = process.comm.decode("utf-8", "replace")
-                self._kernel.log_once(
-                    f"seccomp: no listener (SECCOMP_FILTER_FLAG_NEW_LISTENER) for {name}; refused (EINVAL)"
-                )
-            elif kind == 6:
-                name = process.comm.decode("utf-8", "replace")
-                self._kernel.log_once(
-                    f"{name}: calls by int 0x80 (the 32-bit interface) are not supported; ENOSYS"
-                )
-            if channel.closed:
-                return
+        channel.received = channel.received + 1 & 0xFFFFFFFF
+        if kind == 2:
+            self._kernel.dispatcher.interrupt(process, slot, a & 0xFFFFFFFF)
+        elif kind == 4:
+            self._forked(process, a, b)
+        elif kind == 5:
+            self._claim(process, a)
+        elif kind == CONSTANTS["MSG_SIGNAL"]:
+            if (hooks := self._kernel.installed_hooks) is not None:
+                hooks.signalled(process, slot, words)
+        elif kind == CONSTANTS["MSG_UNSUPPORTED"]:
+            name = process.comm.decode("utf-8", "replace")
+            self._kernel.log_once(
+                f"seccomp: no listener (SECCOMP_FILTER_FLAG_NEW_LISTENER) for {name}; refused (EINVAL)"
+            )
+        elif kind == 6:
+            name = process.comm.decode("utf-8", "replace")
+            self._kernel.log_once(f"{name}: calls by int 0x80 (the 32-bit interface) are not supported; ENOSYS")
 
     def _serve(self, process: Process, slot: int, number: int) -> None:
         """Take request `number` of a slot."""
@@ -228,13 +268,12 @@ class Guests:
     def _forked(self, parent: Process, pid: int, token: int) -> None:
         """A parent's word on its fork: the child's pid, or 0 when it failed."""
         child = self._forks.get(token)
-        if child is None:
+        if child is None or child.forked_by is not parent:
             return
         if pid:
-            self.register(child, pid)
+            self._claim(child, pid)
         else:
-            del self._forks[token]
-            self.free(child)
+            self.unborn(child)
 
     def _hello(
         self, process: Process, stack_top: int, mmap_top: int, pid: int, vdso: int, personality: int
@@ -242,11 +281,18 @@ class Guests:
         """A fresh core asks for its plan: this is where execve(2) takes effect."""
         if process.channel is not None:
             process.channel.fresh()
+        self._claim(process, pid)
         if not process.pid:
-            self.register(process, pid)
+            self.gone(process)
+            return
         self._kernel.traps.ended(process)
         pending = process.pending_exec
-        prepared = None if pending is None or pending.prepared.ready else pending.prepared
+        if pending is None or pending.asked:
+            self._kernel.log_once(f"process {process.pid} asked for a program out of turn; it was ended")
+            self._kill(process)
+            return
+        pending.asked = True
+        prepared = None if pending.prepared.ready else pending.prepared
         waiting = [] if prepared is None else self._kernel.images.to_wait_for((prepared.exe, prepared.interp))
         if waiting:
 
@@ -290,9 +336,18 @@ class Guests:
                 pass
         self.gone(process)
 
+    def _ended(self, process: Process) -> None:
+        """Its pidfd says so, whoever else may still hold its socket; what it said last is heard."""
+        self._kernel.loop.remove(process.pidfd)
+        self._drain(process)
+        self.gone(process)
+
     def gone(self, process: Process) -> None:
         """The last copy of a process's socket is closed: it has ended (a zombie may remain)."""
+        if not process.alive:
+            return
         process.alive = False
+        self._say_sigsys(process)
         process.interrupt_all()
         self._kernel.traps.ended(process)
         self._kernel.net.endings.process_ended(process)
@@ -315,6 +370,16 @@ class Guests:
         if process.pid and process.pidfd >= 0 and self.processes.get(process.pid) is process:
             # Until it is waited for it has a pid, which may be signalled; then the pidfd says so.
             self._kernel.loop.call_later(1.0, lambda: self._reap_check(process, 1.0))
+
+    def _say_sigsys(self, process: Process) -> None:
+        """The lock-down's filter ends a process without a word: see kernel/lockdown.py."""
+        status = wait_status(process) if process.pid else None
+        if status is not None and status & 0x7F == _SIGSYS:
+            name = process.comm.decode("utf-8", "replace")
+            self._kernel.log_once(
+                f"{name}[{process.pid}] was ended by SIGSYS, as the lock-down does with a call that it does not let"
+                " through (docs/host-calls.md)"
+            )
 
     def _reap_check(self, process: Process, delay: float) -> None:
         if self.processes.get(process.pid) is not process:
@@ -347,5 +412,6 @@ class Guests:
         process.alive = False
         self._free_channel(process)
         if process.pidfd >= 0:
+            self._kernel.loop.remove(process.pidfd)
             os.close(process.pidfd)
             process.pidfd = -1

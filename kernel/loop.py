@@ -169,7 +169,7 @@ class Loop:
             if served:
                 with lock:
                     served = self._shielded(watch.look)
-            events = poll(0) if not served or turn & 7 == 0 else ()
+            events = poll(0) if not served or turn & 1 else ()  # those who ring wait for two requests at most
             if served or events:
                 if idle_since:
                     idle_since = vain = 0

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from .sys_shm import SharedMemory
 
 
+#: internal errors that are told of, and lines that are told once each
+MOST_REPORTS, MOST_LINES = 32, 4096
 _CAP_SYS_RAWIO = 1 << 17  # to map page zero (vm.mmap_min_addr)
 
 
@@ -74,6 +76,7 @@ class Kernel:
         self._thread: threading.Thread | None = None
         self._closed = False
         self._said: set[str] = set()
+        self._reports = 0
         self.net = Network(self)
         self._spawns: dict[int, Child] = {}
         self.init_pid = 0
@@ -209,7 +212,7 @@ class Kernel:
 
     def log_once(self, message: str) -> None:
         """Log a line that would otherwise come again and again."""
-        if message not in self._said:
+        if message not in self._said and len(self._said) < MOST_LINES:
             self._said.add(message)
             self.log(message)
 
@@ -220,9 +223,13 @@ class Kernel:
         return self.net.descriptor_class(dev, ino)
 
     def report(self, failure: BaseException, where: str) -> None:
-        """An error of ours: one line and its traceback for the log."""
+        """An error of ours: one line and its traceback for the log; a guest that brings about many fills no disk."""
         import traceback
 
+        self._reports += 1
+        if self._reports > MOST_REPORTS:
+            self.log_once(f"there were more than {MOST_REPORTS} internal errors; further ones are not told")
+            return
         self.log(
             f"internal error {where}: {failure!r}\n{''.join(traceback.format_exception(failure)).rstrip()}"
         )

@@ -82,7 +82,7 @@ def close_on_exec(t: Task, fd: int) -> bool:
 class PendingExec:
     """An exec that was granted and waits for the fresh core: the prepared program and the credentials it gets."""
 
-    __slots__ = ("creds", "gifts", "gifts_epoch", "path", "prepared", "secure", "task")
+    __slots__ = ("asked", "creds", "gifts", "gifts_epoch", "path", "prepared", "secure", "task")
 
     def __init__(self, prepared: Prepared, task: Task, creds: Credentials, secure: bool, path: Path) -> None:
         self.prepared = prepared
@@ -92,6 +92,7 @@ class PendingExec:
         self.path = path
         self.gifts: list[Gift] = []
         self.gifts_epoch = 0
+        self.asked = False  # the fresh core has said hello
 
     def close(self) -> None:
         self.prepared.close()

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from .traps import Place
 
 
+#: bytes that a call reads at most beyond what came with it
+MOST_PEEKED = 4 << 20
+
+
 class FdRef:
     """A descriptor as the core identified it: number, and (st_dev, st_ino, st_mode) of the host object; a directory
     to start from, or one of two descriptors, that is not open has mode 0 (paths.start() refuses it)."""
@@ -145,10 +149,16 @@ class Task:
         return self.own_fs or self.process.fs
 
     def peek(self, address: int, size: int) -> bytes:
-        """Read guest memory that did not come with the request.  Raises EFAULT, also where the host forbids it."""
+        """Read guest memory that did not come with the request.  Raises EFAULT, also where the host forbids it, and
+        ENOMEM for more than any call needs."""
         from .channel import read_memory
 
-        return read_memory(self.process.pid, address, size)
+        if size > MOST_PEEKED:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        data = read_memory(self.process.pid, address, size)
+        if not self.process.exists():  # so that the pid may have been somebody else's
+            raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
+        return data
 
     def host_fd(self, fd: int) -> int:
         """A duplicate of the guest's descriptor `fd`, which the caller closes.  Raises EBADF."""
@@ -167,6 +177,7 @@ class Process:
         self.token = token
         self.pid = 0
         self.parent: Process | None = None
+        self.forked_by: Process | None = None  # who made it, and may say what became of it
         self.pidfd = -1
         self.channel: Channel | None = None
         self.alive = True

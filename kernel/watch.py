@@ -54,6 +54,7 @@ class Watch:
         self, serve: Callable[[Process, int, int], None], drain: Callable[[Process], None]
     ) -> None:
         self.hot: list[Watched] = []
+        self._turn = 0
         self._serve, self._drain = serve, drain
 
     def add(self, process: Process, channel: Channel, slot: int) -> None:
@@ -64,20 +65,28 @@ class Watch:
         self.hot.append(one)
 
     def look(self) -> bool:
-        """Serve what has come; False if nothing has."""
+        """Serve what has come, one request of each process; False if nothing has."""
         served = False
-        for one in self.hot[:]:
+        had: set[Channel] = set()
+        self._turn += 1
+        start = self._turn % (len(self.hot) or 1)  # so that each thread has its turn
+        for one in self.hot[start:] + self.hot[:start]:
             channel = one.channel
-            if channel.closed or (number := one.words[one.req]) == channel.taken.get(one.slot):
+            if one.process.channel is not channel or channel.closed:
+                continue
+            if (number := one.words[one.req]) == channel.taken.get(one.slot):
                 continue
             served = True
+            if channel in had:
+                continue
+            had.add(channel)
             if one.words[_POSTED] != channel.received:
                 self._drain(one.process)
-                if channel.closed or channel.taken.get(one.slot) == number:
+                if one.process.channel is not channel or channel.taken.get(one.slot) == number:
                     continue
             self._serve(one.process, one.slot, number)
-        while len(self.hot) > MOST:
-            served |= self._drop(self.hot[:1])
+        if len(self.hot) > MOST:
+            served |= self._drop(self.hot[: len(self.hot) - MOST])
         return served
 
     def rest(self) -> bool:
@@ -93,11 +102,13 @@ class Watch:
         barrier()
         served = False
         for one in some:
-            if one.channel.closed or (number := one.words[one.req]) == one.channel.taken.get(one.slot):
+            if one.process.channel is not one.channel or one.channel.closed:
+                continue
+            if (number := one.words[one.req]) == one.channel.taken.get(one.slot):
                 continue
             if one.words[_POSTED] != one.channel.received:
                 self._drain(one.process)
-            if not one.channel.closed and number != one.channel.taken.get(one.slot):
+            if one.process.channel is one.channel and number != one.channel.taken.get(one.slot):
                 self._serve(one.process, one.slot, number)
                 served = True
         return served

@@ -13,9 +13,10 @@ import os
 import struct
 import time
 
+from ..ends import wait_status
 from . import addresses, structs, unhandled
 from .decode import View, is_late, write
-from .ends import how_it_ended, wait_status
+from .ends import how_it_ended
 from .flags import errno_name, flags, one, signal_name, signal_set
 
 TYPE_CHECKING = False

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 
-from .ends import cpu_times, wait_status
+from ..ends import cpu_times, wait_status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

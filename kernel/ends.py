@@ -1,0 +1,55 @@
+"""What the host tells of a process of the sandbox, also when it has ended: /proc/PID/stat and its pidfd.
+
+Layer: the pretend kernel, beneath guests.  May touch: the host's /proc, pidfds.
+"""
+
+from __future__ import annotations
+
+import struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .task import Process
+
+
+def _stat(pid: int) -> list[bytes]:
+    """proc(5), the fields of /proc/PID/stat from the third on; none when the process is not there any more."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", 0) as f:
+            return f.read(4096).rpartition(b")")[2].split()
+    except OSError:
+        return []
+
+
+def descends(pid: int, ancestor: int) -> bool:
+    """Is `ancestor` the parent of process `pid`, or its parent's parent and so on?"""
+    for _ in range(1 << 16):
+        words = _stat(pid)
+        pid = int(words[1]) if words else 0
+        if pid <= 1 or pid == ancestor:
+            return pid == ancestor
+    return False
+
+
+def cpu_times(process: Process) -> tuple[int, int]:
+    """User and system time in clock ticks, of one that is not waited for yet: proc(5), fields 14 and 15."""
+    words = _stat(process.pid)
+    return (int(words[11]), int(words[12])) if words else (0, 0)
+
+
+def wait_status(process: Process) -> int | None:
+    """The raw wait status: of a zombie in /proc/PID/stat (proc(5), field 52), of one that was waited for by its pidfd
+    (PIDFD_GET_INFO, Linux 6.15); None where neither tells."""
+    words = _stat(process.pid)
+    if words:
+        return int(words[49])
+    import fcntl
+
+    info = bytearray(64)
+    struct.pack_into("<Q", info, 0, 8)  # PIDFD_INFO_EXIT
+    try:
+        fcntl.ioctl(process.pidfd, 0xC040FF0B, info)
+    except (OSError, ValueError):
+        return None
+    mask, status = struct.unpack_from("<Q", info)[0], struct.unpack_from("<i", info, 60)[0]
+    return int(status) if mask & 8 else None
