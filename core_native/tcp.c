@@ -14,6 +14,7 @@
 #define TCP_NODELAY 1
 #define TCP_CORK 3
 #define POLLIN 1
+#define POLLERR 8
 #define POLLRDHUP 0x2000
 #define CLOCK_MONOTONIC_COARSE 6
 
@@ -23,7 +24,9 @@ enum {
 	BIT_CORK = 2,
 	BIT_SHUT = 4,  /* shutdown(SHUT_WR) */
 	BIT_RESET = 8, /* the peer has answered with RST */
-	BIT_ABORT = 16 /* close(2) is to reset: SO_LINGER with 0 */
+	BIT_ABORT = 16, /* close(2) is to reset: SO_LINGER with 0 */
+	BIT_DEAF = 32,  /* shutdown(SHUT_RD), by which the peer's end is no longer heard of */
+	BIT_EPIPE = 64  /* SO_ERROR is to tell of it: the RST came after the peer's end (tcp_reset()) */
 };
 
 /* What lies in a send buffer before the peer's RST is heard of (tcp_init_buffer_space() on loopback). */
@@ -60,6 +63,34 @@ static s64 change_bits(int fd, s32 bit, int on)
 {
 	s32 bits = get_bits(fd);
 	return set_bits(fd, on ? bits | bit : bits & ~bit);
+}
+
+static int is_connection(struct thread *t, int fd)
+{
+	return !is_core_fd(t, fd) && fd_bits(t, fd) == (FD_NATIVE | CLASS_TCP);
+}
+
+/* What waits at `fd` of these; POLLERR in any case. */
+static s32 waiting_at(int fd, int events)
+{
+	struct pollfd_ p = {fd, (short)events, 0};
+	return sys(NR_poll, &p, 1, 0) > 0 ? p.revents : 0;
+}
+
+/* Is the pair's connection over (TCP_CLOSE): reset, or ended by both sides? */
+static int is_closed(int fd)
+{
+	s32 bits = get_bits(fd), at = waiting_at(fd, POLLRDHUP);
+	return (bits & BIT_RESET) || (at & POLLERR) || ((bits & (BIT_SHUT | BIT_DEAF)) == BIT_SHUT && (at & POLLRDHUP));
+}
+
+/* getpeername(2): the supervisor does not hear of the end of a connection. */
+s64 fn_getpeername(struct thread *t, struct call *c)
+{
+	int fd = (int)c->a[0];
+	if (is_connection(t, fd) && is_pair(fd) && is_closed(fd))
+		return -ENOTCONN;
+	return supervise(t, c, REQ_CALL);
 }
 
 /* -- TCP_NODELAY and TCP_CORK: servers set and clear them with every answer */
@@ -104,10 +135,32 @@ s64 fn_setsockopt(struct thread *t, struct call *c)
 	return change_bits(fd, flag_bit(c), value);
 }
 
+/* SO_ERROR, which is told once. */
+static s64 take_error(struct call *c)
+{
+	int fd = (int)c->a[0];
+	s32 room, error = 0, bits = get_bits(fd);
+	if (copy_in(&room, c->a[4], 4))
+		return -EFAULT;
+	if (room < 0)
+		return -EINVAL;
+	option(NR_getsockopt, fd, SOL_SOCKET, SO_ERROR, &error, sizeof error);
+	if (error)
+		set_bits(fd, bits | BIT_RESET);
+	else if (bits & BIT_EPIPE) {
+		set_bits(fd, bits & ~BIT_EPIPE);
+		error = EPIPE;
+	}
+	room = room < 4 ? room : 4;
+	return copy_out(c->a[3], &error, room) || copy_out(c->a[4], &room, 4) ? -EFAULT : 0;
+}
+
 s64 fn_getsockopt(struct thread *t, struct call *c)
 {
 	int fd = (int)c->a[0];
 	s32 room, value = 0;
+	if ((int)c->a[1] == SOL_SOCKET && (int)c->a[2] == SO_ERROR && is_connection(t, fd) && is_pair(fd))
+		return take_error(c);
 	if (!is_flag(t, c) || fd_class(t, fd) != FD_NATIVE || copy_in(&room, c->a[4], 4) || room < 0)
 		return supervise(t, c, REQ_CALL);
 	s64 r = option(NR_getsockopt, fd, IPPROTO_TCP, (int)c->a[2], &value, sizeof value);
@@ -134,8 +187,10 @@ static s64 broken(struct thread *t, struct call *c, u32 flags)
 		s64 size = error ? 0 : message_size(t, c);
 		if (size > SEND_BUFFER)
 			size = SEND_BUFFER;
+		if (!error && !(bits & BIT_DEAF) && !(waiting_at(fd, POLLRDHUP) & POLLRDHUP))
+			return size; /* the peer will not read it, and has not closed */
 		if (error || size > 0)
-			set_bits(fd, bits | BIT_RESET);
+			set_bits(fd, bits & BIT_RESET ? bits & ~BIT_EPIPE : bits | BIT_RESET | (error ? 0 : BIT_EPIPE));
 		if (error || !(bits & BIT_RESET))
 			return error ? -(s64)error : size;
 	}
@@ -189,13 +244,6 @@ s64 tcp_send(struct thread *t, struct call *c)
 	return r == -EPIPE ? broken(t, c, flags) : r;
 }
 
-/* What waits at `fd`: POLLRDHUP when the peer has ended the connection, POLLIN when it is not read to its end. */
-static s32 waiting_at(int fd)
-{
-	struct pollfd_ p = {fd, POLLIN | POLLRDHUP, 0};
-	return sys(NR_poll, &p, 1, 0) > 0 ? p.revents : 0;
-}
-
 /* Note that this side ended the connection, `first` or not: whoever did is left in TIME_WAIT (netstack/endings.py). */
 static void note_end(struct thread *t, int fd, int first)
 {
@@ -213,13 +261,15 @@ static void note_end(struct thread *t, int fd, int first)
 /* shutdown(2): from then on EPIPE is the guest's own doing. */
 s64 tcp_shutdown(struct thread *t, struct call *c)
 {
-	int fd = (int)c->a[0], first = !(waiting_at(fd) & POLLRDHUP);
+	int fd = (int)c->a[0], how = (int)c->a[1], first = !(waiting_at(fd, POLLIN | POLLRDHUP) & POLLRDHUP);
+	int pair = is_pair(fd), closed = pair && is_closed(fd);
 	s64 r = native(t, c);
-	if (!r && c->a[1] && is_pair(fd)) {
-		change_bits(fd, BIT_SHUT, 1);
+	if (r || !pair)
+		return r;
+	set_bits(fd, get_bits(fd) | (how ? BIT_SHUT : 0) | (first && how != 1 ? BIT_DEAF : 0));
+	if (how && !closed)
 		note_end(t, fd, first);
-	}
-	return r;
+	return closed ? -ENOTCONN : 0; /* although the readers are woken (inet_shutdown()) */
 }
 
 /* A descriptor of a connection is about to be closed. */
@@ -232,7 +282,7 @@ void tcp_ends(struct thread *t, int fd)
 		struct call ask_for = {NR_close, {fd, 0, 0, 0, 0, 0}, 0, 0, NULL};
 		put_call(t, &ask_for, REQ_CALL);
 	} else if (!(bits & BIT_SHUT)) {
-		note_end(t, fd, !waiting_at(fd)); /* what was not read is a reset, after which nobody waits */
+		note_end(t, fd, !waiting_at(fd, POLLIN | POLLRDHUP)); /* what was not read is a reset, after which nobody waits */
 	}
 }
 

@@ -453,7 +453,7 @@ S("recvmsg", 47, KERNEL, "fd ptr uint", "network")
 S("recvmmsg", 299, KERNEL, "fd ptr uint uint ptr", "network")
 S("shutdown", 48, KERNEL, "fd int", "network")
 S("getsockname", 51, SUP, "fd ptr inout:4", "network")
-S("getpeername", 52, SUP, "fd ptr inout:4", "network")
+S("getpeername", 52, CORE, "fd ptr inout:4", "network")
 S("setsockopt", 54, CORE, "fd int int small:4 int", "network")
 S("getsockopt", 55, CORE, "fd int int ptr inout:4", "network")
 

@@ -136,6 +136,8 @@ class InetSock(Sock):
             self.local = before
             raise
         self.chosen = (not where.wildcard, where.port != 0)
+        if len(where.host) == 16 and not where.wildcard:
+            self.options[IPPROTO_IPV6, IPV6_V6ONLY] = struct.pack("i", 1)  # __inet6_bind()
 
     def autobind(self, t: Task) -> None:
         if not self.local.port:

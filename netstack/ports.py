@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 
-from .address import err
+from .address import AF_INET, err
 from .sock import LISTENING, TIME_WAIT
 
 TYPE_CHECKING = False
@@ -121,7 +121,9 @@ class Ports:
 
 
 def overlap(a: InetSock, b: InetSock) -> bool:
-    """Would both get what is sent to some address?"""
+    """Would `a`, which is being bound, and `b` both get what is sent to some address?"""
+    if a.family == AF_INET and a.local.wildcard and not b.v6only:
+        return True  # ipv4_rcv_saddr_equal(): whatever address of IPv6 a connection gave to `b`
     return any(
         x is not None and y is not None and (not any(x) or not any(y) or x == y)
         for x, y in zip(a.covers(), b.covers(), strict=True)

@@ -30,12 +30,13 @@ if TYPE_CHECKING:
 class TcpSock(InetSock):
     """A stream socket."""
 
-    __slots__ = ("_asked", "_left", "_refused", "connecting", "published")
+    __slots__ = ("_asked", "_left", "_refused", "_stuck", "connecting", "published")
 
     def __init__(self, net: Network, family: int, kind: int, protocol: int) -> None:
         super().__init__(net, family, kind, protocol)
         self._asked = False  # connect(2) said EINPROGRESS: the next one tells the end of it
         self._refused = False  # a connection that was not waited for failed
+        self._stuck = False  # and was shut down after that: no other connection (SS_DISCONNECTING)
         self._left: Endpoint | None = None  # getsockname(2) after that tells what was given back already
         self.connecting = False  # one that was not waited for is in the making
         self.published: PublishedStream | None = None
@@ -48,7 +49,7 @@ class TcpSock(InetSock):
         return (self._left or self.local).pack(self.family)
 
     def listen(self, t: Task, backlog: int) -> None:
-        if self.state == CONNECTED or self.connecting or self._refused:  # not SS_UNCONNECTED
+        if self.state == CONNECTED or self.connecting or self._refused or self._stuck:  # not SS_UNCONNECTED
             raise err(errno.EINVAL)
         if self.backlog is not None:
             self.backlog.resize(backlog)
@@ -75,6 +76,8 @@ class TcpSock(InetSock):
             raise err(errno.EISCONN)
         if self.connecting:
             raise err(errno.EALREADY)
+        if self._stuck:
+            raise err(errno.EINVAL)
         if self._refused:  # SS_CONNECTING, although the socket is closed
             self._refused, self._left = False, None
             raise err(self.take_error() or errno.ECONNABORTED)
@@ -106,6 +109,7 @@ class TcpSock(InetSock):
 
     def _disconnect(self, t: Task, fd: FdRef) -> int | socket.socket:
         """connect(AF_UNSPEC): be unconnected again; a peer is reset (tcp_disconnect())."""
+        self._refused = self._stuck = False
         if self.state == FRESH:
             return 0
         if self.state == CONNECTED:
@@ -249,6 +253,7 @@ class TcpSock(InetSock):
     def shutdown(self, how: int) -> int:
         if self.state == FRESH:
             self.shut |= how + 1  # all the same (inet_shutdown())
+            self._stuck |= self._refused
             raise err(errno.ENOTCONN)
         if self.state == LISTENING:
             if how != 1:

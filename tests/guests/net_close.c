@@ -350,7 +350,80 @@ static void a_server_that_exits_waits(void) {
     close(s);
 }
 
+static void expect_peer(int s, int error) {
+    struct sockaddr_in a;
+    socklen_t n = sizeof a;
+    if (error) FAILS(getpeername(s, (void *)&a, &n), error);
+    else OK(getpeername(s, (void *)&a, &n));
+}
+
+/* getpeername(2) and shutdown(2) know the end of a connection (TCP_CLOSE), not that of one side. */
+static void what_is_over_has_no_peer(void) {
+    struct ends e = connected();
+    OK(shutdown(e.client, SHUT_WR));
+    events_of(e.server);
+    expect_peer(e.client, 0), expect_peer(e.server, 0);
+    OK(shutdown(e.server, SHUT_WR));
+    EQ(events_of(e.client) & POLLRDHUP, POLLRDHUP);
+    expect_peer(e.client, ENOTCONN), expect_peer(e.server, ENOTCONN);
+    FAILS(shutdown(e.client, SHUT_RDWR), ENOTCONN);
+    close(e.client), close(e.server), close(e.listener);
+
+    e = connected();
+    close(e.server);
+    EQ(events_of(e.client) & POLLRDHUP, POLLRDHUP);
+    expect_peer(e.client, 0);
+    EQ(send(e.client, "x", 1, MSG_NOSIGNAL), 1); /* answered with a RST */
+    EQ(events_of(e.client) & POLLHUP, POLLHUP);
+    expect_peer(e.client, ENOTCONN);
+    EQ(error_of(e.client), EPIPE);
+    EQ(error_of(e.client), 0);
+    FAILS(send(e.client, "x", 1, MSG_NOSIGNAL), EPIPE);
+    close(e.client), close(e.listener);
+
+    e = connected();
+    OK(shutdown(e.server, SHUT_RD)); /* is not told to the peer */
+    for (int i = 0; i < 3; i++) EQ(send(e.client, "x", 1, MSG_NOSIGNAL), 1);
+    EQ(events_of(e.client), POLLOUT);
+    expect_peer(e.client, 0);
+    close(e.client), close(e.server), close(e.listener);
+
+    for (int how = 0; how < 2; how++) {
+        e = connected();
+        EQ(write(e.client, "abc", 3), 3);
+        struct pollfd p = {.fd = e.server, .events = POLLIN};
+        EQ(poll(&p, 1, 10000), 1);
+        close(e.server);
+        EQ(events_of(e.client) & POLLERR, POLLERR);
+        expect_peer(e.client, ENOTCONN); /* whether the error has been told or not */
+        char b[4];
+        if (how) EQ(error_of(e.client), ECONNRESET);
+        else FAILS(read(e.client, b, 4), ECONNRESET);
+        expect_peer(e.client, ENOTCONN);
+        FAILS(shutdown(e.client, SHUT_WR), ENOTCONN);
+        close(e.client), close(e.listener);
+    }
+}
+
+/* One that was refused while nobody waited is still connecting, as the socket sees it; shut down, for good. */
+static void refused_and_shut_down(void) {
+    int s = tcp(), port;
+    OK(BIND(s, 0));
+    port = port_of(s);
+    close(s), s = tcp();
+    OK(fcntl(s, F_SETFL, O_NONBLOCK));
+    FAILS(CONNECT(s, port), EINPROGRESS);
+    FAILS(shutdown(s, SHUT_RD), ENOTCONN);
+    FAILS(CONNECT(s, port), EINVAL);
+    FAILS(listen(s, 1), EINVAL);
+    EQ(error_of(s), ECONNREFUSED);
+    FAILS(CONNECT(s, port), EINVAL);
+    OK(DISCONNECT(s));
+    OK(listen(s, 1));
+    close(s);
+}
+
 MAIN(CASE(lingering_for_nothing_resets), CASE(lingering_is_handed_down_and_taken_back), CASE(the_last_descriptor_resets),
-     CASE(unread_data_resets), CASE(disconnecting_datagrams), CASE(disconnecting_streams),
+     CASE(unread_data_resets), CASE(what_is_over_has_no_peer), CASE(disconnecting_datagrams), CASE(disconnecting_streams),
      CASE(whoever_closes_first_waits), CASE(nobody_waits_after_a_reset), CASE(shutting_down_first_counts),
-     CASE(a_server_that_exits_waits))
+     CASE(a_server_that_exits_waits), CASE(refused_and_shut_down))

@@ -80,10 +80,13 @@ def one_of_a_pair(s: socket.socket) -> bool:
 
 
 def ready(s: socket.socket, events: int) -> int:
-    """Events as both sides tell them: an error that waits on a UDP socket is something to read in a guest."""
+    """Events as both sides tell them: an error that waits on a UDP socket is something to read in a guest, the end of a
+    TCP connection is POLLHUP when one side has closed."""
     if s.type == socket.SOCK_DGRAM and events & select.POLLERR:
         events = events & ~select.POLLERR | select.POLLIN
-    return events
+    if s.type == socket.SOCK_STREAM and s.family != socket.AF_UNIX:
+        events &= ~select.POLLHUP
+    return events if settled(s) else events & select.POLLOUT
 
 
 class Process:
@@ -187,6 +190,8 @@ class Process:
     def do_shutdown(self, s: socket.socket, how: str) -> str | None:
         if s.type == socket.SOCK_DGRAM and how in "02":
             return "-"  # POLLHUP, and errors that come later: the same page
+        if s.type == socket.SOCK_STREAM and s.family != socket.AF_UNIX and how in "02" and settled(s):
+            return "-"  # what comes in after that: the same page
         s.shutdown(int(how))
         return None
 
@@ -222,8 +227,7 @@ class Process:
     def do_poll(self, s: socket.socket) -> str:
         poller = select.poll()
         poller.register(s, 0xFF | select.POLLRDHUP)
-        mask = 0xFFFF if settled(s) else select.POLLOUT
-        return "".join(f"{ready(s, events) & mask:#x}" for _, events in poller.poll(0))
+        return "".join(f"{ready(s, events):#x}" for _, events in poller.poll(0))
 
     def do_pollall(self) -> str:
         poller = select.poll()
@@ -249,9 +253,11 @@ class Process:
     def do_wait(self) -> str:
         if self.epoll is None:
             return "-"
-        numbers = {s.fileno(): n for n, s in self.sockets.items()}
-        found = sorted((numbers.get(fd, -1), events) for fd, events in self.epoll.poll(0))
-        return " ".join(f"{n}:{events:#x}" for n, events in found)
+        numbers = {s.fileno(): (n, s) for n, s in self.sockets.items()}
+        told = self.epoll.poll(0)
+        found = sorted((*numbers[fd], events) for fd, events in told if fd in numbers)
+        gone = [f"{events:#x}" for fd, events in told if fd not in numbers]
+        return " ".join([f"{n}:{ready(s, events):#x}" for n, s, events in found] + gone)
 
     def do_unlink(self, path: str) -> None:
         os.unlink(path)

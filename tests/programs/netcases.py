@@ -45,6 +45,26 @@ def free_ports(count: int = 4) -> list[int]:
     return ports
 
 
+#: haproxy on $P3 before two servers on $P1 and $P2, which answer in turn
+_BALANCE = r"""cat > conf <<END
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 20s
+  timeout server 20s
+  retries 3
+  option redispatch
+listen l
+  bind 127.0.0.1:$P3
+  balance roundrobin
+  server a 127.0.0.1:$P1 check inter 100
+  server b 127.0.0.1:$P2 check inter 100
+END
+haproxy -q -f conf 2>/dev/null & listening $P3
+until [ "$(for i in 1 2; do fetch http://127.0.0.1:$P3/; done | sort | uniq | wc -l)" = 2 ]; do sleep .1; done
+for i in 1 2 3 4; do fetch http://127.0.0.1:$P3/; done | sort | uniq -c
+"""
+
 CASES = [
     Case("netcat", ("nc", "ss"), short=True, script=r"""
 nc -l 127.0.0.1 $P1 > tcp & listening $P1; echo over tcp | nc -N 127.0.0.1 $P1; wait $!; cat tcp
@@ -117,22 +137,7 @@ printf 'set k 0 0 5\r\nhello\r\nget k\r\nincr n 1\r\nquit\r\n' | nc -N 127.0.0.1
     Case("haproxy", ("haproxy", "python3", "curl", "ss"), script=r"""
 for p in $P1 $P2; do mkdir h$p; done; echo first > h$P1/index.html; echo second > h$P2/index.html
 for p in $P1 $P2; do (cd h$p; exec python3 -m http.server $p --bind 127.0.0.1 >/dev/null 2>&1) & listening $p; done
-cat > conf <<END
-defaults
-  mode http
-  timeout connect 5s
-  timeout client 20s
-  timeout server 20s
-listen l
-  bind 127.0.0.1:$P3
-  balance roundrobin
-  server a 127.0.0.1:$P1 check inter 100
-  server b 127.0.0.1:$P2 check inter 100
-END
-haproxy -q -f conf 2>/dev/null & listening $P3
-until [ "$(for i in 1 2; do fetch http://127.0.0.1:$P3/; done | sort | uniq | wc -l)" = 2 ]; do sleep .1; done
-for i in 1 2 3 4; do fetch http://127.0.0.1:$P3/; done | sort | uniq -c
-"""),
+""" + _BALANCE),
     Case("mosquitto", ("mosquitto", "mosquitto_pub", "mosquitto_sub", "ss"), script=r"""
 printf 'listener %s 127.0.0.1\nallow_anonymous true\n' $P1 > conf; mosquitto -c conf 2>log & listening $P1
 stdbuf -oL mosquitto_sub -d -p $P1 -t a/b -C 3 -q 1 > got & sub=$!; until grep -q Subscribed got; do sleep .05; done
@@ -353,24 +358,7 @@ server { listen 127.0.0.1:$p; root $PWD/w$p; } }
 END
 nginx -c $PWD/n$p & listening $p; done; first=$(jobs -p | head -1)
 echo first > w$P1/index.html; echo second > w$P2/index.html
-cat > conf <<END
-defaults
-  mode http
-  timeout connect 5s
-  timeout client 20s
-  timeout server 20s
-  retries 3
-  option redispatch
-listen l
-  bind 127.0.0.1:$P3
-  balance roundrobin
-  server a 127.0.0.1:$P1 check inter 100
-  server b 127.0.0.1:$P2 check inter 100
-END
-haproxy -q -f conf 2>/dev/null & listening $P3
-until [ "$(for i in 1 2; do fetch http://127.0.0.1:$P3/; done | sort | uniq | wc -l)" = 2 ]; do sleep .1; done
-for i in 1 2 3 4; do fetch http://127.0.0.1:$P3/; done | sort | uniq -c
-wrk -t1 -c16 -d1s http://127.0.0.1:$P3/ > out; grep -E 'Socket errors|Non-2xx' out; grep -c Requests/sec out
+""" + _BALANCE + r"""wrk -t1 -c16 -d1s http://127.0.0.1:$P3/ > out; grep -E 'Socket errors|Non-2xx' out; grep -c Requests/sec out
 nginx -c $PWD/n$P1 -s stop 2>/dev/null; wait $first
 until [ "$(for i in 1 2 3; do fetch http://127.0.0.1:$P3/; done | sort | uniq)" = second ]; do sleep .1; done; echo one is left
 """),
