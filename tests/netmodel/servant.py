@@ -44,7 +44,7 @@ def address(word: str) -> object:
 def show(where: object) -> str:
     """An address; what the system may have picked in angle brackets."""
     if isinstance(where, bytes):  # an abstract name
-        return "@" + re.sub(r"^([0-9a-f]{5})$", r"<\1>", where[1:].decode())
+        return "@" + re.sub(r"^([0-9a-f]{5})$", r"<x\1>", where[1:].decode())
     if isinstance(where, tuple):
         return f"{where[0]}/<{where[1]}>" + "".join(f"/{n}" for n in where[2:])
     return repr(where)

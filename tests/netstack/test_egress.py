@@ -73,10 +73,11 @@ def refused(port):
     s = socket.socket()
     return errno.errorcode[s.connect_ex(("127.0.0.1", port))]
 s = socket.create_connection(("127.0.0.1", {port}))
+peer = s.getpeername()[1]
 data = bytes(range(256)) * 20000
 threading.Thread(target=lambda: (s.sendall(data), s.shutdown(1))).start()
 got = b"".join(iter(lambda: s.recv(1 << 16), b""))
-print(got == data, s.getpeername()[1] == {port}, refused({closed}), refused({other}))
+print(got == data, peer == {port}, refused({closed}), refused({other}))
 s = socket.socket()
 s.setblocking(False)
 print(errno.errorcode[s.connect_ex(("127.0.0.1", {port}))], select.select([], [s], [], 20)[1] == [s])
