@@ -361,6 +361,7 @@ void fd_connected(struct thread *t, u64 fd);
 s64 message_size(struct thread *t, struct call *c);
 s64 tcp_send(struct thread *t, struct call *c);
 s64 tcp_shutdown(struct thread *t, struct call *c);
+s64 tcp_skip(struct thread *t, struct call *c);
 void tcp_was_reset(int fd);
 void tcp_ends(struct thread *t, int fd);
 void tcp_exits(struct thread *t);

@@ -295,6 +295,8 @@ static s64 kernel_lane(struct thread *t, struct call *c, const struct sysdesc *d
 				return tcp_send(t, c);
 			if (unlikely(bits & CLASS_TCP) && c->nr == NR_shutdown)
 				return tcp_shutdown(t, c);
+			if (unlikely(bits & CLASS_TCP) && c->nr == NR_recvfrom && (c->a[3] & MSG_TRUNC))
+				return tcp_skip(t, c);
 			break;
 		case K_PTR:
 		case K_INBUF:

@@ -123,7 +123,11 @@ enum {
 #define AF_INET6 10
 #define UIO_MAXIOV 1024
 #define SCM_RIGHTS 1
+#define MSG_OOB 1
+#define MSG_PEEK 2
+#define MSG_TRUNC 0x20
 #define MSG_DONTWAIT 0x40
+#define MSG_WAITALL 0x100
 #define MSG_NOSIGNAL 0x4000
 #define MSG_CTRUNC 8
 #define MSG_CMSG_CLOEXEC 0x40000000

@@ -232,6 +232,7 @@ s64 tcp_send(struct thread *t, struct call *c)
 		if (copy_in(&hdr, c->a[1], sizeof hdr))
 			return -EFAULT;
 		hdr.name = hdr.namelen = 0;
+		hdr.control = hdr.controllen = 0; /* descriptors do not go over TCP (sock_cmsg_send()) */
 	}
 	if (plain.nr == NR_sendmsg) {
 		plain.a[1] = (u64)&hdr;
@@ -242,6 +243,30 @@ s64 tcp_send(struct thread *t, struct call *c)
 	}
 	s64 r = native(t, &plain);
 	return r == -EPIPE ? broken(t, c, flags) : r;
+}
+
+/* recvfrom(2) with MSG_TRUNC, which throws away what has come in, whatever the buffer (tcp(7)). */
+s64 tcp_skip(struct thread *t, struct call *c)
+{
+	char scratch[1024];
+	struct call part = *c;
+	u64 done = 0;
+	if (!is_pair((int)c->a[0]) || (c->a[3] & (MSG_PEEK | MSG_OOB)))
+		return native(t, c);
+	part.a[1] = (u64)scratch;
+	part.a[3] &= ~(u64)MSG_TRUNC;
+	while (done < c->a[2]) {
+		part.a[2] = c->a[2] - done < sizeof scratch ? c->a[2] - done : sizeof scratch;
+		s64 r = native(t, &part);
+		if (r < 0 && !done)
+			return r;
+		if (r <= 0)
+			break;
+		done += (u64)r;
+		if (!(c->a[3] & MSG_WAITALL))
+			part.a[3] |= MSG_DONTWAIT;
+	}
+	return (s64)done;
 }
 
 /* Note that this side ended the connection, `first` or not: whoever did is left in TIME_WAIT (netstack/endings.py). */

@@ -405,6 +405,36 @@ static void what_is_over_has_no_peer(void) {
     }
 }
 
+static void what_is_not_wanted_is_thrown_away(void) {
+    struct ends e = connected();
+    char b[8], much[5000] = "";
+    EQ(send(e.client, "abcdefgh", 8, 0), 8);
+    EQ(recv(e.server, NULL, 3, MSG_TRUNC), 3);
+    EQ(recv(e.server, b, 2, 0), 2);
+    EQ(memcmp(b, "de", 2), 0);
+    EQ(recv(e.server, NULL, 1 << 30, MSG_TRUNC), 3);
+    FAILS(recv(e.server, NULL, 1, MSG_TRUNC | MSG_DONTWAIT), EAGAIN);
+    EQ(send(e.client, much, sizeof much, 0), sizeof much);
+    EQ(recv(e.server, NULL, sizeof much, MSG_TRUNC | MSG_WAITALL), sizeof much);
+    close(e.client);
+    EQ(recv(e.server, NULL, 1, MSG_TRUNC), 0);
+    close(e.server), close(e.listener);
+}
+
+static void descriptors_do_not_go_over_it(void) {
+    struct ends e = connected();
+    char room[CMSG_SPACE(sizeof(int))] = "", b[2];
+    struct iovec one = {(void *)"x", 1}, got = {b, 2};
+    struct msghdr m = {.msg_iov = &one, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof room};
+    *CMSG_FIRSTHDR(&m) = (struct cmsghdr){CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
+    EQ(sendmsg(e.client, &m, 0), 1);
+    struct msghdr r = {.msg_iov = &got, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof room};
+    EQ(recvmsg(e.server, &r, 0), 1);
+    EQ(r.msg_controllen, 0);
+    EQ(r.msg_flags, 0);
+    close(e.client), close(e.server), close(e.listener);
+}
+
 /* One that was refused while nobody waited is still connecting, as the socket sees it; shut down, for good. */
 static void refused_and_shut_down(void) {
     int s = tcp(), port;
@@ -426,4 +456,5 @@ static void refused_and_shut_down(void) {
 MAIN(CASE(lingering_for_nothing_resets), CASE(lingering_is_handed_down_and_taken_back), CASE(the_last_descriptor_resets),
      CASE(unread_data_resets), CASE(what_is_over_has_no_peer), CASE(disconnecting_datagrams), CASE(disconnecting_streams),
      CASE(whoever_closes_first_waits), CASE(nobody_waits_after_a_reset), CASE(shutting_down_first_counts),
-     CASE(a_server_that_exits_waits), CASE(refused_and_shut_down))
+     CASE(a_server_that_exits_waits), CASE(refused_and_shut_down),
+     CASE(what_is_not_wanted_is_thrown_away), CASE(descriptors_do_not_go_over_it))

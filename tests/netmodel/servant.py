@@ -54,6 +54,13 @@ def payload(size: int) -> bytes:
     return bytes(97 + i * 7 % 26 for i in range(size))
 
 
+def received(s: socket.socket, data: bytes, flags: str) -> str:
+    """What a receiving call gave; TCP leaves the buffer as it was with MSG_TRUNC."""
+    if int(flags) & socket.MSG_TRUNC and s.type == socket.SOCK_STREAM and s.family != socket.AF_UNIX:
+        return str(len(data))
+    return digest(data)
+
+
 def digest(data: bytes) -> str:
     """Short data itself, long data by its length and ends."""
     return data.decode() if len(data) < 20 else f"{len(data)}:{data[:3].decode()}..{data[-3:].decode()}"
@@ -169,11 +176,11 @@ class Process:
         return str(s.sendmsg([payload(int(size))], rights, socket.MSG_NOSIGNAL))
 
     def do_recv(self, s: socket.socket, size: str, flags: str) -> str:
-        return digest(s.recv(int(size), int(flags)))
+        return received(s, s.recv(int(size), int(flags)), flags)
 
     def do_recvfrom(self, s: socket.socket, size: str, flags: str) -> str:
         data, where = s.recvfrom(int(size), int(flags))
-        return f"{digest(data)} {show(where)}"
+        return f"{received(s, data, flags)} {show(where)}"
 
     def do_recvmsg(self, s: socket.socket, size: str, flags: str) -> str:
         room = socket.CMSG_SPACE(4)
@@ -185,7 +192,7 @@ class Process:
                     made.append(str(self.add(socket.socket(fileno=fd))))
             else:
                 made.append(f"{level}.{kind}:{raw.hex()}")
-        return f"{digest(data)} {show(where)} {told & ~socket.MSG_CMSG_CLOEXEC:#x} [{' '.join(made)}]"
+        return f"{received(s, data, flags)} {show(where)} {told & ~socket.MSG_CMSG_CLOEXEC:#x} [{' '.join(made)}]"
 
     def do_shutdown(self, s: socket.socket, how: str) -> str | None:
         if s.type == socket.SOCK_DGRAM and how in "02":
