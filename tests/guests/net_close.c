@@ -426,7 +426,7 @@ static void descriptors_do_not_go_over_it(void) {
     char room[CMSG_SPACE(sizeof(int))] = "", b[2];
     struct iovec one = {(void *)"x", 1}, got = {b, 2};
     struct msghdr m = {.msg_iov = &one, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof room};
-    *CMSG_FIRSTHDR(&m) = (struct cmsghdr){CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
+    *CMSG_FIRSTHDR(&m) = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
     EQ(sendmsg(e.client, &m, 0), 1);
     struct msghdr r = {.msg_iov = &got, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof room};
     EQ(recvmsg(e.server, &r, 0), 1);
