@@ -114,8 +114,10 @@ s64 ask(struct thread *t, u32 kind)
 	__atomic_exchange_n(&s->sleeping, 1, __ATOMIC_SEQ_CST); /* likewise, for `rep` and the wake-up */
 	for (;;) {
 		u32 seen = __atomic_load_n(&s->rep, __ATOMIC_ACQUIRE);
-		if (seen == request)
+		if (seen == request) {
+			s->sleeping = 0;
 			return s->r_action;
+		}
 		/* An interrupted wait: tell the supervisor once; it answers, either way. */
 		if (t->pending && !t->cancelled) {
 			t->cancelled = 1;

@@ -32,7 +32,7 @@ from .watch import barrier
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 libc = ffi.dlopen(None)
 _SYS_FUTEX, _FUTEX_WAKE = 202, 1
@@ -194,6 +194,22 @@ class Channel:
         """The number of the latest request in a slot."""
         return self.words[(slot + 1) * SLOT_SIZE >> 2]
 
+    def waits(self, slot: int) -> bool:
+        """Has the latest request in a slot not been answered yet?"""
+        at = (slot + 1) * SLOT_SIZE >> 2
+        return self.words[at] != self.words[at + _REP]
+
+    def progress(self) -> Iterator[tuple[int, int, int, int]]:
+        """Of each slot: its number, those of the latest request and of the latest answer, and whether its thread
+        sleeps."""
+        for slot in range(SLOT_COUNT):
+            at = (slot + 1) * SLOT_SIZE >> 2
+            yield slot, self.words[at], self.words[at + _REP], self.words[at + _SLEEPING]
+
+    def wake(self, slot: int) -> None:
+        """Wake the thread of a slot, if it sleeps."""
+        self._wake((slot + 1) * SLOT_SIZE)
+
     def tid(self, slot: int) -> int:
         return int(_U32.unpack_from(self._view, (slot + 1) * SLOT_SIZE + 4)[0])
 
@@ -259,7 +275,10 @@ class Channel:
         words[at + _REP] = request  # x86 keeps stores in order
         barrier()  # the guest stores `sleeping` before it reads `rep` for the last time
         if words[at + _SLEEPING]:
-            libc.syscall(_SYS_FUTEX, ffi.cast("void *", self._base + base + _SLOT["rep"]), _FUTEX_WAKE, _ALL)
+            self._wake(base)
+
+    def _wake(self, base: int) -> None:
+        libc.syscall(_SYS_FUTEX, ffi.cast("void *", self._base + base + _SLOT["rep"]), _FUTEX_WAKE, _ALL)
 
     def send_fds(self, slot: int, fds: list[int], flags: int = 0) -> None:
         """Send descriptors for the thread of `slot`; it takes them after its reply."""

@@ -33,7 +33,7 @@ class Guests:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self.processes: dict[int, Process] = {}
-        self.watch = Watch(self._serve, self._drain)
+        self.watch = Watch(self.serve, self._drain)
         self._forks: dict[int, Process] = {}  # by token: their pid is not known yet
         self._spare: tuple[Channel, socket.socket] | None = None
         self._last_token = 0
@@ -224,7 +224,7 @@ class Guests:
             # its business: what the guest said before that one (of a fork, say) may stand behind this ring.
             number = a & 0xFFFFFFFF
             if valid_slot(slot) and channel.latest(slot) == number != channel.taken.get(slot):
-                self._serve(process, slot, number)
+                self.serve(process, slot, number)
                 return True
         else:
             self._other_message(process, channel, kind, slot, (a, b, c, d))
@@ -256,7 +256,7 @@ class Guests:
             name = process.comm.decode("utf-8", "replace")
             self._kernel.log_once(f"{name}: calls by int 0x80 (the 32-bit interface) are not supported; ENOSYS")
 
-    def _serve(self, process: Process, slot: int, number: int) -> None:
+    def serve(self, process: Process, slot: int, number: int) -> None:
         """Take request `number` of a slot."""
         channel = process.channel
         assert channel is not None

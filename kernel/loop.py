@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 SPIN_NS, SPIN_ALONE_NS = 200_000, 20_000
 SKIP_MAX = 32
 MOST_CHORES = 64
+#: so long after work the watchdog looks whether all of it is done (kernel/watchdog.py)
+WATCHDOG_NS = 5_000_000_000
 EPOLLIN, EPOLLHUP, EPOLLERR, EPOLLRDHUP = select.EPOLLIN, select.EPOLLHUP, select.EPOLLERR, select.EPOLLRDHUP
 
 
@@ -158,11 +160,12 @@ class Loop:
         self._running = False
         os.eventfd_write(self._wake_fd, 1)
 
-    def run(self, watch: Watch) -> None:
-        """Serve until `stop`: what comes by itself, and what `watch` finds."""
+    def run(self, watch: Watch, watchdog: Callable[[], bool]) -> None:
+        """Serve until `stop`: what comes by itself, and what `watch` finds.  `watchdog` says: call me again."""
         poll, lock = self._epoll.poll, self._lock
         clock, give_way = time.monotonic_ns, os.sched_yield
-        turn = vain = skip = idle_since = 0
+        turn = vain = skip = idle_since = look_at = 0
+        worked = False
         while self._running:
             turn += 1
             served = bool(watch.hot)
@@ -171,6 +174,7 @@ class Loop:
                     served = self._shielded(watch.look)
             events = poll(0) if not served or turn & 1 else ()  # those who ring wait for two requests at most
             if served or events:
+                worked = True
                 if idle_since:
                     idle_since = vain = 0
             elif self._chores:
@@ -193,11 +197,23 @@ class Loop:
                     if self._shielded(watch.rest):
                         continue
                 idle_since = 0
-                timeout = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
-                events = poll(timeout)
+                if look_at and now >= look_at:
+                    with lock:
+                        worked |= self._shielded(watchdog)
+                    look_at = 0
+                if worked and not look_at:
+                    look_at, worked = now + WATCHDOG_NS, False
+                events = poll(self._until(look_at))
             if events or self._timers:
                 with lock:
                     self._handle(events)
+
+    def _until(self, look_at: int) -> float | None:
+        """How long to sleep, in seconds: until the next timer, or `look_at` (nanoseconds; 0: never); None for ever."""
+        ends = [self._timers[0][0]] if self._timers else []
+        if look_at:
+            ends.append(look_at / 1e9)
+        return max(0.0, min(ends) - time.monotonic()) if ends else None
 
     def _handle(self, events: Iterable[tuple[int, int]]) -> None:
         for fd, mask in events:

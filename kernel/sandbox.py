@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from .hooks.filters import Pattern
     from .native_hook import NativeHook
     from .sys_shm import SharedMemory
+    from .telling import Teller
+    from .watchdog import Watchdog
 
 
 #: internal errors that are told of, and lines that are told once each
@@ -90,6 +92,8 @@ class Kernel:
         self.traps = Traps(self, self.images)
         self._shm: SharedMemory | None = None
         self._hooks: Hooks | None = None
+        self._dog: Watchdog | None = None
+        self._teller: Teller | None = None
         self.native_hook: NativeHook | None = None
 
     @property
@@ -128,9 +132,25 @@ class Kernel:
         self._make_world()
         self._init.watch(self.loop)
         self._thread = threading.Thread(
-            target=self.loop.run, args=(self.guests.watch,), name="ring3", daemon=True
+            target=self.loop.run, args=(self.guests.watch, self._watchdog), name="ring3", daemon=True
         )
+        self.loop.when_idle(self._be_told)
         self._thread.start()
+
+    def _watchdog(self) -> bool:
+        """Some seconds after work: is all of it done?  True where another look is wanted."""
+        if self._dog is None:
+            from .watchdog import Watchdog
+
+            self._dog = Watchdog(self)
+        return self._dog.look()
+
+    def _be_told(self) -> None:
+        """From now on `ring3 ps` and `ring3 net` may ask."""
+        if not self._closed:
+            from .telling import Teller
+
+            self._teller = Teller(self)
 
     def _locked(self, bits: int) -> None:
         """Init says what the lock-down has come to."""
@@ -187,6 +207,9 @@ class Kernel:
         if self._thread is None:
             return
         self._init.end()
+        with self.lock:
+            if self._teller is not None:
+                self._teller.close()
         self.loop.stop()
         if threading.current_thread() is not self._thread:
             self._thread.join()

@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from .raw import RawSock
     from .rtnetlink import Answers
     from .segment import Segment
-    from .table import Teller
     from .unix import UnixSock
 
 _HUP = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
@@ -81,7 +80,6 @@ class Network:
         self.netlink_ports: dict[int, NetlinkSock] = {}
         self._netlink_wire: NetlinkWire | None = None
         self.endings = Endings(self, kernel)
-        self._teller: Teller | None = None
         self._connected = 0
         self._sweep_at = _SWEEP_MIN
 
@@ -181,13 +179,6 @@ class Network:
 
         return connections(self, self._kernel)
 
-    def _be_told(self) -> None:
-        """There is something to ask for from outside."""
-        if self._teller is None:
-            from .table import Teller
-
-            self._teller = Teller(self, self._kernel)
-
     def refused(self, what: str, where: Endpoint, errname: str, why: str) -> None:
         """Tell the user of an attempt that led nowhere: where to, by name if it has one."""
         name = self.name_of(where.host)
@@ -207,7 +198,6 @@ class Network:
             sock = NetlinkSock(self, family, kind, protocol)
         else:
             sock = _inet_class(kind, protocol)(self, family, kind, protocol)
-            self._be_told()
         return sock, self._pair(sock)
 
     def _pair(self, sock: Sock) -> socket.socket:
@@ -369,8 +359,6 @@ class Network:
         self.endings.close()
         if self._netlink_wire is not None:
             self._netlink_wire.close()
-        if self._teller is not None:
-            self._teller.close()
         if self.member is not None:
             self.member.close()
         if self._segment is not None:

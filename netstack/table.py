@@ -1,16 +1,10 @@
-"""The live table of a sandbox's connections, for box.net.connections() and `ring3 net`.
+"""The live table of a sandbox's connections, for box.net.connections() and `ring3 net` (which asks kernel/telling.py).
 
-Layer: netstack, on top.  May touch: the registry of sockets, an abstract name of the host's by which the table is asked
-for from outside; only this process's user, and root, get it.
-
-The table goes out as JSON in a memfd, so that nobody who reads slowly holds up the sandbox.
+Layer: netstack, on top.  May touch: the registry of sockets, the host's /proc of guests' processes.
 """
 
 from __future__ import annotations
 
-import array
-import os
-import select
 import socket
 import struct
 import time
@@ -28,8 +22,6 @@ if TYPE_CHECKING:
     from .inet import InetSock
     from .network import Network
 
-#: what the abstract names begin with; the pid and a number follow
-NAME = b"\0ring3-net-"
 _STATES = {1: "ESTAB", 6: "TIME-WAIT", 7: "UNCONN", 10: "LISTEN"}
 
 
@@ -93,69 +85,3 @@ def _program(pid: int) -> str:
 
 def _pair(where: Endpoint) -> tuple[str, int]:
     return address_text(where.host), where.port
-
-
-class Teller:
-    """Answers whoever asks for a sandbox's table from outside."""
-
-    _made = 0
-
-    def __init__(self, net: Network, kernel: Kernel) -> None:
-        self._net, self._kernel = net, kernel
-        Teller._made += 1
-        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-        self._sock.setblocking(False)
-        self._sock.bind(NAME + b"%d-%d" % (os.getpid(), Teller._made))
-        self._sock.listen(16)
-        net.loop.add(self._sock.fileno(), self._ready, select.EPOLLIN)
-
-    def _ready(self, _events: int) -> None:
-        try:
-            asking, _ = self._sock.accept()
-        except OSError:
-            return
-        with asking:
-            uid = struct.unpack("iII", asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
-            if uid not in (0, os.geteuid()):
-                return
-            import json  # costs start-up time
-
-            fd = os.memfd_create("ring3-connections", os.MFD_CLOEXEC)
-            try:
-                with open(fd, "wb", closefd=False) as file:
-                    file.write(json.dumps(connections(self._net, self._kernel)).encode())
-                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
-                asking.sendmsg([self._net.hostname.encode()], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-            except OSError:
-                pass
-            finally:
-                os.close(fd)
-
-    def close(self) -> None:
-        self._net.loop.remove(self._sock.fileno())
-        self._sock.close()
-
-
-def running() -> list[bytes]:
-    """The names by which the tables of running sandboxes are asked for."""
-    with open("/proc/net/unix", "rb") as table:
-        names = (line.rsplit(None, 1)[-1] for line in table)
-        return sorted({b"\0" + name[1:] for name in names if name.startswith(b"@" + NAME[1:])})
-
-
-def ask(name: bytes) -> tuple[str, list[dict[str, Any]]] | None:
-    """The sandbox's hostname and its table; None if it has ended, or does not tell us.  Blocks until it answers."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC) as asking:
-        asking.settimeout(10)
-        try:
-            asking.connect(name)
-            data, fds, _, _ = socket.recv_fds(asking, 256, 1)
-        except OSError:
-            return None
-    if not fds:
-        return None
-    import json
-
-    with open(fds[0], "rb") as file:
-        file.seek(0)
-        return data.decode("utf-8", "replace"), json.load(file)

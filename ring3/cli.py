@@ -1,4 +1,4 @@
-"""The command line: ``ring3 run``, ``ring3 trace``, ``ring3 gdb``, ``ring3 net``, ``ring3 doctor`` and ``--version``.
+"""The command line: ``ring3 run``, ``trace``, ``gdb``, ``net``, ``ps``, ``doctor`` and ``--version``.
 
 Part of: ring3 (the front door). May touch: the caller's standard streams; the rest is run_command.py's.
 
@@ -98,11 +98,12 @@ def _dispatch(arguments: list[str]) -> int:
         from .gdb_command import parser_of as gdb_parser
 
         return debug(gdb_parser(_parser).parse_args(arguments[1:]))
-    if command == "net":
-        from .net_command import parser_of as net_parser
-        from .net_command import show
-
-        return show(net_parser(_parser).parse_args(arguments[1:]))
+    if command in ("net", "ps"):
+        if command == "net":
+            from .net_command import parser_of, show
+        else:
+            from .ps_command import parser_of, show
+        return show(parser_of(_parser).parse_args(arguments[1:]))
     if command == "doctor":
         parser = _parser("ring3 doctor", "Say what this machine offers and what ring3 will use.")
         parser.add_argument(
@@ -130,15 +131,16 @@ def _top_level(arguments: list[str]) -> int:
         "  trace   run a program and write its system calls, as strace does (ring3 trace --help)\n"
         "  gdb     debug a program, or a running guest, with gdb (ring3 gdb --help)\n"
         "  net     show the connections of the sandboxes that run (ring3 net --help)\n"
+        "  ps      show what the programs in them wait for (ring3 ps --help)\n"
         "  doctor  say what this machine offers and what ring3 will use\n"
     )
-    parser.add_argument("command", nargs="?", metavar="run | trace | gdb | net | doctor", help="what to do")
+    parser.add_argument("command", nargs="?", metavar="run | trace | gdb | net | ps | doctor", help="what to do")
     parser.add_argument("rest", nargs="...", metavar="...", help="its options and arguments")
     options = parser.parse_args(arguments)
     if options.command is None:
         parser.print_help(sys.stderr)
         return OWN_FAILURE
-    raise UsageError(f"no such command: {options.command!r} (there are run, trace, gdb, net and doctor)")
+    raise UsageError(f"no such command: {options.command!r} (there are run, trace, gdb, net, ps and doctor)")
 
 
 def _parser(prog: str, description: str) -> argparse.ArgumentParser:

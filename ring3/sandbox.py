@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .kernel.sandbox import Kernel
     from .networking import Net
     from .process import CompletedProcess, Popen, Stream
+    from .taskinfo import TaskInfo
     from .vfs.boxfiles import BoxFiles, Diff, Snapshot
     from .vfs.image import Image
     from .vfs.pydevice import Device
@@ -245,6 +246,14 @@ class Sandbox(Hooking):
         return self._net
 
     # ---- guests
+
+    def tasks(self) -> list[TaskInfo]:
+        """Every thread of every program in it, and what it does or waits for; ``ring3 ps`` shows the same."""
+        from .kernel.taskstate import tasks
+        from .taskinfo import TaskInfo
+
+        with self._kernel.lock:
+            return [TaskInfo(**row) for row in tasks(self._kernel)]
 
     def run(
         self,

@@ -17,7 +17,7 @@ from ring3.kernel.watch import Watch
 def loop() -> Iterator[Loop]:
     failures: list[BaseException] = []
     loop = Loop(threading.RLock(), failures.append)
-    thread = threading.Thread(target=loop.run, args=(Watch(lambda p, s, n: None, lambda p: None),))
+    thread = threading.Thread(target=loop.run, args=(Watch(lambda p, s, n: None, lambda p: None), lambda: False))
     thread.start()
     yield loop
     loop.stop()

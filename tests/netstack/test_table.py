@@ -19,7 +19,7 @@ import pytest
 from guestpython import PYTHON, TIME_LIMIT
 
 import ring3
-from ring3.netstack import table
+from ring3.kernel import telling
 
 GUEST = """
 import socket, sys
@@ -144,7 +144,7 @@ def test_names_that_are_no_sandboxes_are_passed_over() -> None:
     with contextlib.ExitStack() as stack:
         for name in (b"x", b"17-1"):
             s = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
-            s.bind(table.NAME + name)
+            s.bind(telling.NAME + name)
             s.listen()
             threading.Thread(target=nonsense, args=(s,), daemon=True).start()
         assert command().splitlines()[0].split()[0] == "SANDBOX"
@@ -162,22 +162,25 @@ def nonsense(listener: socket.socket) -> None:
     with contextlib.suppress(OSError):
         connection, _ = listener.accept()
         with tempfile.TemporaryFile() as file, connection:
-            file.write(b'[{"local": 1}]')
+            file.write(b'{"rows": [{"local": 1}]}')
             file.flush()
             socket.send_fds(connection, [b"host"], [file.fileno()])
+
+
+def mine() -> list[dict[str, Any]]:
+    return [answer for pid, answer in telling.ask_all(b"net") if pid == os.getpid()]
 
 
 def test_nobody_else_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with ring3.Sandbox() as box:
         guest = started(box, "import socket; s = socket.socket(); print('ready', flush=True); input()")
-        name = next(name for name in table.running() if name.startswith(table.NAME + b"%d-" % os.getpid()))
-        assert table.ask(name) == (os.uname().nodename, [])
-        monkeypatch.setattr(table.os, "geteuid", lambda: 4711)
+        assert mine() == [{"hostname": os.uname().nodename, "rows": []}]
+        monkeypatch.setattr(telling.os, "geteuid", lambda: 4711)
         if not os.getuid():
-            monkeypatch.setattr(table.struct, "unpack", lambda *_: (1, 4712, 4712))
-        assert table.ask(name) is None
+            monkeypatch.setattr(telling.struct, "unpack", lambda *_: (1, 4712, 4712))
+        assert mine() == []
         monkeypatch.undo()
         assert guest.stdin is not None
         guest.stdin.write("\n")
         end(guest)
-    assert table.ask(name) is None
+    assert mine() == []
