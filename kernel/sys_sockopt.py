@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 def sys_setsockopt(t: Task, fd: FdRef, level: int, name: int, data: bytes | None, length: int) -> Result:
     """setsockopt(2)"""
     sock = find(t, fd)
+    if sock is None and level != SOL_SOCKET:
+        raise err(errno.EINVAL if length < 0 else errno.EOPNOTSUPP)  # a local socket; do_sock_setsockopt()
     if sock is None or not set_option(t, sock, level, name, data, length):
         return NATIVE
     return 0

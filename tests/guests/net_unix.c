@@ -5,6 +5,7 @@
 // flags: -pthread
 #include "check.h"
 #include <sys/ioctl.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/uio.h>
@@ -453,6 +454,7 @@ static void pairs(void) {
         OK(socketpair(AF_UNIX, type[i], 0, p));
         FAILS(listen(p[0], 5), type[i] == SOCK_DGRAM ? EOPNOTSUPP : EINVAL);
         FAILS(accept(p[0], NULL, NULL), type[i] == SOCK_DGRAM ? EOPNOTSUPP : EINVAL);
+        FAILS(setsockopt(p[0], IPPROTO_IP, 1, &(int){1}, sizeof(int)), EOPNOTSUPP);
         close(p[0]), close(p[1]);
     }
     int v[2];

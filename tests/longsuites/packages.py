@@ -98,7 +98,7 @@ _GO_RUN = r"""
 for p in $(find net -name it.test | sort); do
     echo "$p" | grep -Eq -- "$ONLY" || continue
     echo "@@FILE $(dirname $p)"
-    (cd $(dirname $p); ./it.test -test.v -test.timeout 15m ${SHORT--test.short} 2>&1 </dev/null)
+    (cd $(dirname $p); ./it.test -test.v -test.timeout 15m 2>&1 </dev/null)
 done"""
 _GO_WORDS = {"--- PASS": "PASS", "--- FAIL": "FAIL", "--- SKIP": "SKIP"}
 
