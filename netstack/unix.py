@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+from weakref import ref
 
 from .address import AF_UNSPEC, SOCK_STREAM, err, family_of, pack_unix, parse_unix
 from .listener import Backlog, peer_message
@@ -15,6 +16,7 @@ from .sock import CONNECTED, FRESH, LISTENING, Creds, Sock, identity
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable
+    from weakref import ReferenceType
 
     from ..kernel.task import FdRef, Task
     from .network import Network
@@ -38,7 +40,7 @@ def _exists(t: Task, path: bytes) -> bool:
 class UnixSock(Sock):
     """An AF_UNIX socket.  `name` as address.parse_unix() gives it, b"" while it has none."""
 
-    __slots__ = ("_inode", "listen_creds", "name", "peer", "peer_name")
+    __slots__ = ("_inode", "_server", "listen_creds", "name", "peer", "peer_name")
 
     def __init__(self, net: Network, family: int, kind: int, protocol: int) -> None:
         super().__init__(net, family, kind, protocol)
@@ -47,6 +49,7 @@ class UnixSock(Sock):
         self.peer: UnixSock | None = None  # of a connected datagram socket
         self.listen_creds: Creds = (0, 0, 0)
         self._inode: tuple[int, int] | None = None
+        self._server: ReferenceType[UnixSock] | None = None  # the other side, where this one connected without a name
 
     # -- names
 
@@ -66,7 +69,13 @@ class UnixSock(Sock):
             self.net.abstract[name, self.type] = self
         else:
             self._bind_path(t, name)
+        self._take(name)
+
+    def _take(self, name: bytes) -> None:
         self.name = name
+        server = self._server() if self._server is not None else None
+        if server is not None:
+            server.peer_name = name
 
     def _autobind(self) -> None:
         """An abstract name of five hexadecimal digits; nothing happens to a socket that has a name."""
@@ -76,7 +85,7 @@ class UnixSock(Sock):
         for i in range(1 << 20):
             name = b"\0%05x" % ((start + i) % (1 << 20))
             if (name, self.type) not in self.net.abstract:
-                self.name = name
+                self._take(name)
                 self.net.abstract[name, self.type] = self
                 return
         raise err(errno.ENOSPC)
@@ -175,6 +184,8 @@ class UnixSock(Sock):
         server.ident = identity(self.end.fileno())
         server.name, server.peer_name, server.peer_creds = other.name, self.name, creds_of(t)
         self.peer_name, self.peer_creds = other.name, other.listen_creds
+        if not self.name:
+            self._server = ref(server)
         self.net.hand_over(self).close()
         self.net.connected(server)
         self.net.connected(self)

@@ -491,6 +491,22 @@ static void listener_shut(void) {
     OK(unlink("shut"));
 }
 
+static void named_after_it_connected(void) {
+    struct sockaddr_un a;
+    socklen_t n = sizeof a;
+    int s = make(SOCK_STREAM, "first", 5), c = (int)OK(socket(AF_UNIX, SOCK_STREAM, 0));
+    OK(connect(c, (void *)&a, named(&a, "first")));
+    int p = (int)OK(accept(s, NULL, NULL));
+    OK(getpeername(p, (void *)&a, &n));
+    EQ(n, 2);
+    OK(bind(c, (void *)&a, named(&a, "late")));
+    n = sizeof a;
+    OK(getpeername(p, (void *)&a, &n));
+    STREQ(a.sun_path, "late");
+    close(c), close(p), close(s);
+    OK(unlink("first")), OK(unlink("late"));
+}
+
 MAIN(CASE(making), CASE(not_connected), CASE(path_names), CASE(permission), CASE(abstract_names), CASE(stream),
      CASE(seqpacket), CASE(backlog), CASE(datagrams), CASE(many_messages), CASE(two_acceptors), CASE(interrupted),
-     CASE(descriptors_run_out), CASE(pairs), CASE(a_pair_stays), CASE(listener_shut))
+     CASE(descriptors_run_out), CASE(pairs), CASE(a_pair_stays), CASE(listener_shut), CASE(named_after_it_connected))
