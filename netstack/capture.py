@@ -71,6 +71,10 @@ def with_checksum(protocol: int, source: bytes, dest: bytes, segment: bytes, at:
     return segment[:at] + struct.pack("!H", total) + segment[at + 2 :]
 
 
+def _now() -> int:
+    return time.time_ns() // 1000
+
+
 class Capture:
     """A pcap file that is being written; from any thread."""
 
@@ -80,9 +84,9 @@ class Capture:
         file.write(_HEADER)
         file.flush()
 
-    def write(self, frame: bytes) -> None:
-        """Add a frame."""
-        now = time.time_ns() // 1000
+    def write(self, frame: bytes, now: int = 0) -> None:
+        """Add a frame, of the time `now` in microseconds (by default it is)."""
+        now = now or _now()
         with self._lock:
             if not self._file.closed:
                 head = struct.pack("<IIII", now // 1_000_000, now % 1_000_000, len(frame), len(frame))
@@ -101,13 +105,20 @@ class Capture:
 
 
 class Flow:
-    """One TCP connection in a capture."""
+    """One TCP connection in a capture.
 
-    def __init__(self, capture: Capture, client: Endpoint, server: Endpoint) -> None:
+    `steady`: its segments do not tell in which pieces the bytes came, but are cut anew at each turn of the
+    conversation, so that they are the same in each run; whoever has not settle() called for a while calls it.
+    """
+
+    def __init__(self, capture: Capture, client: Endpoint, server: Endpoint, steady: bool) -> None:
         self._capture = capture
         self._ends = (client, server)
         self._next = [0, 0]  # sequence numbers, of the client and of the server
         self._reset = False
+        self._steady = steady
+        self._held = (True, b"")  # what one side has said since the other has: the direction, and not yet a segment
+        self._when = 0  # when that came
 
     def _send(self, outward: bool, flags: int, data: bytes = b"") -> None:
         me = 0 if outward else 1
@@ -117,7 +128,7 @@ class Flow:
             "!HHIIBBHHH", source.port, dest.port, self._next[me], acked, 0x50, flags, _WINDOW, 0, 0
         )
         segment = with_checksum(_TCP, source.host, dest.host, head + data, 16)
-        self._capture.write(packet(_TCP, source.host, dest.host, segment))
+        self._capture.write(packet(_TCP, source.host, dest.host, segment), self._when)
         self._next[me] = (self._next[me] + len(data) + bool(flags & (_SYN | _FIN))) & _MASK
 
     def opened(self) -> None:
@@ -128,13 +139,35 @@ class Flow:
 
     def data(self, outward: bool, data: bytes) -> None:
         """Bytes, in segments, and the other side's acknowledgement."""
+        if not self._steady:
+            self._segments(outward, data)
+            return
+        if self._held[0] != outward:
+            self.settle()
+        self._when = _now()
+        data = self._held[1] + data
+        while len(data) > _SEGMENT:
+            self._segments(outward, data[:_SEGMENT])
+            data = data[_SEGMENT:]
+        self._held = (outward, data)
+
+    def settle(self) -> None:
+        """What is held is a segment."""
+        outward, data = self._held
+        self._held = (outward, b"")
+        self._segments(outward, data)
+        self._when = 0
+
+    def _segments(self, outward: bool, data: bytes) -> None:
         for i in range(0, len(data), _SEGMENT):
             part = data[i : i + _SEGMENT]
             self._send(outward, _ACK | (_PSH if i + _SEGMENT >= len(data) else 0), part)
-        self._send(not outward, _ACK)
+        if data:
+            self._send(not outward, _ACK)
 
     def finished(self, outward: bool) -> None:
         """One side sends no more."""
+        self.settle()
         self._send(outward, _FIN | _ACK)
         self._send(not outward, _ACK)
 
@@ -142,4 +175,5 @@ class Flow:
         """The end of it, told once."""
         if not self._reset:
             self._reset = True
+            self.settle()
             self._send(False, _RST | _ACK)

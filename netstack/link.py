@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from random import Random
 
 from .relay import both_ways
 from .sock import Traffic
@@ -14,7 +15,6 @@ from .sock import Traffic
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from random import Random
     from typing import Any
 
     from .address import Endpoint
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 16
 _SLICES = 50  # a second: how finely a bandwidth is dealt out
+_SETTLED = 1.0  # seconds of silence after which a steady capture shows what has been said
 _LOOK_AGAIN = 0.02  # seconds after which what is cut or stalled looks at the weather again
 
 
@@ -41,7 +42,9 @@ class Link:
         flow: Flow | None,
         poison: Callable[[socket.socket], None],
     ) -> None:
-        self._weather, self._dice, self._flow, self._poison = weather, dice, flow, poison
+        self._weather, self._flow, self._poison = weather, flow, poison
+        self._dice = tuple(Random(dice.random()) for _ in range(2))  # a way's delays are not the other's affair
+        self._silence: asyncio.TimerHandle | None = None
         self.traffic = Traffic()
 
     async def run(self, end: socket.socket, far: socket.socket) -> None:
@@ -50,12 +53,27 @@ class Link:
             side.setblocking(False)
         if self._flow is not None:
             self._flow.opened()
-        await both_ways(end, far, self._pump(end, far, True), self._pump(far, end, False), self._broken)
+        try:
+            await both_ways(end, far, self._pump(end, far, True), self._pump(far, end, False), self._broken)
+        finally:
+            if self._silence is not None:
+                self._silence.cancel()
+            if self._flow is not None:
+                self._flow.settle()
 
     def _broken(self, side: socket.socket) -> None:
         if self._flow is not None:
             self._flow.reset()
         self._poison(side)
+
+    def _passed(self, outward: bool, data: bytes) -> None:
+        """Count it and write it down."""
+        self.traffic.add(outward, len(data))
+        if self._flow is not None:
+            self._flow.data(outward, data)
+            if self._silence is not None:
+                self._silence.cancel()
+            self._silence = asyncio.get_running_loop().call_later(_SETTLED, self._flow.settle)
 
     async def _pump(self, source: socket.socket, sink: socket.socket, outward: bool) -> None:
         loop = asyncio.get_running_loop()
@@ -71,7 +89,7 @@ class Link:
                 now = loop.time()
                 if weather.bandwidth:
                     free = max(now, free) + len(data) / weather.bandwidth
-                last = max(last, max(now, free) + weather.delay(self._dice))
+                last = max(last, max(now, free) + weather.delay(self._dice[outward]))
                 await _or_failed(queue.put((last, data)), delivery)
                 if not data:
                     await delivery
@@ -95,15 +113,12 @@ class Link:
                 sink.shutdown(socket.SHUT_WR)
                 return
             limit = self._weather().reset_after
-            if limit and self._moved() + len(data) >= limit:
-                data = data[: max(0, limit - self._moved())]
-                if data:
-                    await loop.sock_sendall(sink, data)
+            left = limit - self._moved() if limit else len(data) + 1
+            if left > 0:
+                self._passed(outward, data[:left])
+                await loop.sock_sendall(sink, data[:left])
+            if left <= len(data):
                 raise Reset
-            self.traffic.add(outward, len(data))
-            if self._flow is not None:
-                self._flow.data(outward, data)
-            await loop.sock_sendall(sink, data)
 
     def _moved(self) -> int:
         return self.traffic.sent + self.traffic.received

@@ -16,6 +16,8 @@ from .sock import LISTENING, TIME_WAIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from random import Random
+
     from .inet import InetSock
     from .network import Network
     from .tcp import TcpSock
@@ -31,6 +33,16 @@ class Ports:
         self._net = net
         self._held: dict[int, dict[InetSock, None]] = {}
         self._turn = 0
+        self._dice: Random | None = None
+
+    def seed(self, dice: Random) -> None:
+        """From now on ephemeral ports are thrown with `dice`."""
+        self._dice = dice
+
+    def _throw(self) -> int:
+        if self._dice is not None:
+            return self._dice.randrange(len(EPHEMERAL))
+        return int.from_bytes(os.urandom(4), "little") % len(EPHEMERAL)
 
     def holders(self, port: int) -> list[InetSock]:
         """Every socket on `port`, the oldest first."""
@@ -82,7 +94,7 @@ class Ports:
     def free(self) -> int:
         """A free ephemeral port.  Raises EADDRNOTAVAIL when there is none."""
         for attempt in range(2):
-            start = int.from_bytes(os.urandom(4), "little") % len(EPHEMERAL)
+            start = self._throw()
             for i in range(len(EPHEMERAL)):
                 port = EPHEMERAL[(start + i) % len(EPHEMERAL)]
                 if port not in self._held:

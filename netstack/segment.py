@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .sock import Receiver, Traffic
     from .tcp import TcpSock
     from .udp import UdpSock
+    from .weather import Weather
 
 _DATAGRAM_MAX = 65536
 _DEST_LEVEL = 0x7233  # of the control message that tells the wire's reader where a datagram went
@@ -242,6 +243,15 @@ class Segment:
         """What the weather knows a host as: its name, else its address."""
         return self.name_of(address) or address_text(address)
 
+    def set_weather(self, name: str, weather: Weather, seed: int | None) -> None:
+        """The weather of a host, "" for all; a seed also says which ephemeral ports there will be."""
+        self.climate.set(name, weather, seed)
+        if seed is not None:
+            from random import Random
+
+            for protocol, ports in (("tcp", self.net.tcp), ("udp", self.net.udp)):
+                ports.seed(Random(f"{seed} {protocol}"))
+
     def start_link(
         self, end: socket.socket, far: socket.socket, client: Endpoint, server: Endpoint
     ) -> Traffic:
@@ -250,7 +260,8 @@ class Segment:
         from .link import Link
 
         name = self.climate_name(server.host)
-        flow = Flow(self.capture, client, server) if self.capture is not None else None
+        steady = self.climate.seeded
+        flow = Flow(self.capture, client, server, steady) if self.capture is not None else None
         link = Link(lambda: self.climate.at(name), self.climate.dice(name), flow, self.net.endings.poison)
         self.worker.start(link.run(end, far))
         return link.traffic

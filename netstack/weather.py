@@ -65,6 +65,7 @@ class Climate:
     def __init__(self) -> None:
         self._weather: dict[str, Weather] = {}
         self._seed = 0
+        self.seeded = False  # has somebody asked for a run that is like another?
         self._links: dict[str, int] = {}
         self._dice: dict[str, random.Random] = {}
         self._waiting: list[Event] = []
@@ -76,7 +77,7 @@ class Climate:
         else:
             self._weather[name] = weather
         if seed is not None:
-            self._seed = seed
+            self._seed, self.seeded = seed, True
             self._links.clear()
             self._dice.clear()
         waiting, self._waiting = self._waiting, []

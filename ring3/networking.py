@@ -304,7 +304,7 @@ class Net:
         except (TypeError, ValueError) as e:
             raise UsageError(f"weather: {e}") from None
         with self.lock:
-            self._segment.climate.set(normal(name), made, seed)
+            self._segment.set_weather(normal(name), made, seed)
 
     def capture(self, file: str | os.PathLike[str]) -> None:
         """Write what goes over the network from now on to a pcap file: connections, datagrams and pings, also

@@ -283,9 +283,60 @@ def test_the_same_seed_gives_the_same_capture(tmp_path: Path) -> None:
             while count < len(heard):  # what is still on its way
                 count = len(heard)
                 run(box, "import time; time.sleep(0.05)")
-        # when answers come is the machine's affair, which of them come is not
+        # when answers come is the affair of the machine, which of them come is not
         return sorted(frame for frame in frames(file) if frame[23] == 17)
 
     first = once(5, tmp_path / "1")
+    assert once(5, tmp_path / "2") == first
+    assert once(6, tmp_path / "3") != first
+
+
+TURNS = """
+import socket
+for i in range(4):
+    s = socket.create_connection(("10.0.1.1" if i != 2 else "10.0.1.2", 7))
+    try:
+        for turn in range(3):
+            for piece in range(20):  # how many of these are read at once is the machine's affair
+                s.send(bytes([turn]) * (10 + 100 * piece * turn))
+            s.sendall(b"\\n")
+            got = b""
+            while not got.endswith(b"\\n"):
+                more = s.recv(1 << 16)
+                if not more: raise OSError
+                got += more
+        s.shutdown(1)
+        s.recv(1)
+    except OSError:
+        pass
+    s.close()
+"""
+
+
+async def in_pieces(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers a line with two."""
+    while line := await reader.readline():
+        for at in range(0, len(line), 500):
+            writer.write(line[at : at + 500].replace(b"\n", b"."))
+            await writer.drain()
+        writer.write(line)
+    writer.close()
+
+
+def test_the_same_seed_gives_the_same_connections(tmp_path: Path) -> None:
+    def once(seed: int, file: Path) -> list[bytes]:
+        with ring3.Sandbox() as box:
+            box.net.serve("far.example.com", 7, in_pieces)
+            box.net.serve("bad.example.com", 7, in_pieces)
+            box.net.capture(file)
+            box.net.weather("far.example.com", latency=0.001, jitter=0.002, bandwidth=4e6, seed=seed)
+            box.net.weather("bad.example.com", reset_after=30000)
+            run(box, TURNS)
+        return frames(file)
+
+    first = once(5, tmp_path / "1")
+    assert sum(frame[47] & 2 for frame in first) == 2 * 2 * 4  # SYN, of both sides
+    assert sum(frame[47] & 4 for frame in first) == 4  # RST, of one
+    assert len(first) > 400
     assert once(5, tmp_path / "2") == first
     assert once(6, tmp_path / "3") != first
