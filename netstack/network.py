@@ -253,6 +253,8 @@ class Network:
     def gone(self, sock: Sock) -> bool:
         """Has `sock` been closed, though the loop has not come to hear of it yet?  Then it is released."""
         if sock.end is None:
+            if sock.native:
+                self.sweep()
             return sock.state == CLOSED
         poll = select.poll()
         poll.register(sock.end.fileno(), select.POLLRDHUP)

@@ -503,7 +503,19 @@ static void named_after_it_connected(void) {
     n = sizeof a;
     OK(getpeername(p, (void *)&a, &n));
     STREQ(a.sun_path, "late");
-    close(c), close(p), close(s);
+    close(c), close(p);
+    for (int i = 0; i < 3; i++) { /* what is closed has no name any more */
+        c = (int)OK(socket(AF_UNIX, SOCK_STREAM, 0));
+        memset(&a, 0, sizeof a);
+        a.sun_family = AF_UNIX;
+        strcpy(a.sun_path + 1, "net_unix late");
+        if (i) OK(bind(c, (void *)&a, 16));
+        struct sockaddr_un to;
+        OK(connect(c, (void *)&to, named(&to, "first")));
+        if (!i) OK(bind(c, (void *)&a, 16));
+        close((int)OK(accept(s, NULL, NULL))), close(c);
+    }
+    close(s);
     OK(unlink("first")), OK(unlink("late"));
 }
 
