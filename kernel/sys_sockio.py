@@ -15,7 +15,7 @@ import struct
 from ..netstack.address import AF_UNIX, SOCK_STREAM, err
 from ..netstack.interfaces import IFREQ, KNOWN, SIOCGIFCONF, interface_ioctl, interface_list
 from ..netstack.listener import peer_message
-from ..netstack.sock import MSG_OOB
+from ..netstack.sock import LISTENING, MSG_OOB
 from .handlers import HANDLERS, NATIVE, NATIVE_FD, NetCall, Out, Via, socket_call, syscall
 from .layout import CONSTANTS
 from .sys_socket import find, pair_type
@@ -133,6 +133,10 @@ def socket_ioctl(t: Task, fd: FdRef, command: int, argument: int) -> Result:
     command &= 0xFFFFFFFF
     sock = t.sandbox.net.get(fd.dev, fd.ino)
     if command >> 8 != 0x89:
+        if sock is not None and sock.state == LISTENING and command in (_FIONREAD, _TIOCOUTQ):
+            if sock.family != AF_UNIX or command == _FIONREAD:  # tcp_ioctl(), unix_inq_len()
+                raise err(errno.EINVAL)
+            return Out(0, [(argument, bytes(4))])
         if sock is None or command in (_FIONREAD, _TIOCOUTQ, *_EVERY_FILE):
             return NATIVE
         raise err(errno.ENOTTY)

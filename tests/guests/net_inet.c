@@ -372,6 +372,8 @@ static void listener_readiness(void) {
     int s = listener("127.0.0.1", 2), size = option(s, SOL_SOCKET, SO_SNDBUF);
     struct pollfd both = {s, POLLIN | POLLOUT, 0};
     EQ(poll(&both, 1, 0), 0);
+    FAILS(ioctl(s, FIONREAD, &(int){0}), EINVAL);
+    FAILS(ioctl(s, TIOCOUTQ, &(int){0}), EINVAL);
     CHECK(size >= 16384);
     OK(set(s, SOL_SOCKET, SO_SNDBUF, 40000));
     EQ(option(s, SOL_SOCKET, SO_SNDBUF), 80000);

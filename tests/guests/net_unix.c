@@ -483,7 +483,10 @@ static void a_pair_stays(void) {
 
 static void listener_shut(void) {
     struct sockaddr_un a;
-    int s = make(SOCK_STREAM, "shut", 5), c = (int)OK(socket(AF_UNIX, SOCK_STREAM, 0));
+    int s = make(SOCK_STREAM, "shut", 5), c = (int)OK(socket(AF_UNIX, SOCK_STREAM, 0)), waits = -1;
+    FAILS(ioctl(s, FIONREAD, &waits), EINVAL);
+    OK(ioctl(s, TIOCOUTQ, &waits));
+    EQ(waits, 0);
     OK(shutdown(s, SHUT_RD));
     FAILS(connect(c, (void *)&a, named(&a, "shut")), ECONNREFUSED);
     FAILS(accept(s, NULL, NULL), EINVAL);
