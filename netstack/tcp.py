@@ -62,7 +62,7 @@ class TcpSock(InetSock):
             from .publish import publish_listener
 
             self.published = publish_listener(self.net.segment, self)
-        self.state = LISTENING
+        self.state, self._left = LISTENING, None
         self.backlog = Backlog(self, backlog)
 
     def connect(self, t: Task, raw: bytes, fd: FdRef) -> int | socket.socket | Awaitable[int]:
@@ -79,9 +79,11 @@ class TcpSock(InetSock):
         if self._stuck:
             raise err(errno.EINVAL)
         if self._refused:  # SS_CONNECTING, although the socket is closed
-            self._refused, self._left = False, None
+            self._refused = False
+            if self._left is not None:  # the address is given back now too, and the port is still shown
+                self._left = Endpoint(self.local.host, self._left.port)
             raise err(self.take_error() or errno.ECONNABORTED)
-        self.error = 0
+        self.error, self._left = 0, None
         where = asked = self.destination(raw)
         allowed = False
         if self.is_group(where.host):

@@ -443,6 +443,10 @@ static void refused_and_shut_down(void) {
     close(s), s = tcp();
     OK(fcntl(s, F_SETFL, O_NONBLOCK));
     FAILS(CONNECT(s, port), EINPROGRESS);
+    int own = port_of(s);
+    FAILS(CONNECT(s, port), ECONNREFUSED);
+    EQ(port_of(s), own); /* shown, although it is anybody's */
+    FAILS(CONNECT(s, port), EINPROGRESS);
     FAILS(shutdown(s, SHUT_RD), ENOTCONN);
     FAILS(CONNECT(s, port), EINVAL);
     FAILS(listen(s, 1), EINVAL);
@@ -450,7 +454,9 @@ static void refused_and_shut_down(void) {
     FAILS(CONNECT(s, port), EINVAL);
     OK(DISCONNECT(s));
     OK(listen(s, 1));
-    close(s);
+    int c = tcp();
+    OK(CONNECT(c, port_of(s)));
+    close(c), close(s);
 }
 
 MAIN(CASE(lingering_for_nothing_resets), CASE(lingering_is_handed_down_and_taken_back), CASE(the_last_descriptor_resets),

@@ -101,6 +101,15 @@ def ready(s: socket.socket, events: int) -> int:
     return events if settled(s) else events & select.POLLOUT
 
 
+def hear(s: socket.socket) -> None:
+    """Take an ECONNREFUSED that waits on a UDP socket: in a guest only receiving calls tell it (docs/network.md)."""
+    s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    try:
+        s.recv(1, socket.MSG_PEEK)
+    except OSError:
+        pass
+
+
 class Process:
     """One of the processes: its sockets, its epoll instance, and the calls."""
 
@@ -129,6 +138,8 @@ class Process:
                 return "-"
             if call.startswith("recv") and found.type == socket.SOCK_DGRAM and int(words[2]) & socket.MSG_OOB:
                 return "-"  # refused for local sockets, ignored for UDP, which is a local one in a guest
+            if call in ("send", "sendto", "pass", "get") and found.type == socket.SOCK_DGRAM:
+                hear(found)
         try:
             return str(method(*arguments))
         except OSError as exc:
