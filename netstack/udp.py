@@ -79,7 +79,7 @@ class UdpSock(InetSock):
         else:
             assert self.peer is not None
             where = self.peer
-        if not where.port:
+        if not where.port and raw is not None:  # whoever is connected there is not asked
             raise err(errno.EINVAL)
         if size > DATAGRAM_MAX[self.family]:
             raise err(errno.EMSGSIZE)

@@ -194,6 +194,17 @@ static void disconnecting_datagrams(void) {
     close(a);
 }
 
+static void connected_to_no_port(void) {
+    int s = (int)OK(socket(AF_INET, SOCK_DGRAM, 0));
+    struct sockaddr_in nowhere = at(0);
+    char b[4];
+    OK(CONNECT(s, 0));
+    EQ(send(s, "x", 1, 0), 1);
+    FAILS(recv(s, b, 4, 0), ECONNREFUSED);
+    FAILS(sendto(s, "x", 1, 0, (void *)&nowhere, sizeof nowhere), EINVAL);
+    close(s);
+}
+
 static void disconnecting_streams(void) {
     struct ends e = connected();
     struct sockaddr_in who;
@@ -460,7 +471,7 @@ static void refused_and_shut_down(void) {
 }
 
 MAIN(CASE(lingering_for_nothing_resets), CASE(lingering_is_handed_down_and_taken_back), CASE(the_last_descriptor_resets),
-     CASE(unread_data_resets), CASE(what_is_over_has_no_peer), CASE(disconnecting_datagrams), CASE(disconnecting_streams),
+     CASE(unread_data_resets), CASE(what_is_over_has_no_peer), CASE(disconnecting_datagrams), CASE(disconnecting_streams), CASE(connected_to_no_port),
      CASE(whoever_closes_first_waits), CASE(nobody_waits_after_a_reset), CASE(shutting_down_first_counts),
      CASE(a_server_that_exits_waits), CASE(refused_and_shut_down),
      CASE(what_is_not_wanted_is_thrown_away), CASE(descriptors_do_not_go_over_it))
