@@ -11,6 +11,7 @@ how-many-th they were (`e0`, `e1`, ...), and steps may name them so; p0 to p2 ar
 from __future__ import annotations
 
 import array
+import errno
 import fcntl
 import os
 import re
@@ -110,6 +111,17 @@ def hear(s: socket.socket) -> None:
         pass
 
 
+def over(s: socket.socket) -> bool:
+    """Whether it had a TCP connection, which has ended: natively its port is free then, and bind(2) gives another."""
+    if s.type != socket.SOCK_STREAM or s.family == socket.AF_UNIX or settled(s):
+        return False
+    try:
+        s.recv(1, socket.MSG_PEEK)
+        return True
+    except OSError as exc:
+        return exc.errno in (errno.ECONNRESET, errno.EPIPE)
+
+
 class Process:
     """One of the processes: its sockets, its epoll instance, and the calls."""
 
@@ -165,6 +177,8 @@ class Process:
         return f"{numbers} {show(where)} {show(server.getsockname())}"
 
     def do_bind(self, s: socket.socket, where: str) -> str:
+        if over(s):
+            return "-"
         s.bind(address(where))  # type: ignore[arg-type]
         return show(s.getsockname())
 
