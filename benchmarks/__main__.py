@@ -179,6 +179,10 @@ def main() -> int:
         from .interposers import compare
 
         return compare(samples, share, options.json)
+    if options.names[:1] == ["programs"]:
+        from . import programs
+
+        return programs.compare(samples, options.json, options.names[1:])
     if options.names == ["net"]:
         from . import net
 
