@@ -26,6 +26,7 @@ import os
 import struct
 
 from ..vfs.hostwatch import LIFETIME
+from ..vfs.remembered import ident
 from . import kept
 from .handlers import Out
 from .layout import ANSWERS, ANSWERS_OFFSET, OFFSETS, SIZES
@@ -35,9 +36,11 @@ from .table import TABLE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import mmap
+    from collections.abc import Iterable
     from typing import Any
 
     from ..vfs.inode import Inode
+    from ..vfs.remembered import Where
     from .dispatch import Request
     from .sandbox import Kernel
     from .table import Sys
@@ -86,14 +89,17 @@ class Answers:
         self._view: mmap.mmap | None = None
         self.epoch = 1
         self._any = False  # is there an entry of this epoch?
-        self._by_inode: dict[Inode, list[int]] = {}
+        self._by_object: dict[tuple[int, int], list[int]] = {}  # by st_dev and inode number
+        self._by_name: dict[Where, list[int]] = {}
+        self._lasting: set[tuple[int, int]] = set()  # files that guests' cores hold for as long as this epoch lasts
         self._contexts: dict[tuple[object, ...], tuple[int, object]] = {}
         self._cwds: dict[object, int] = {}
         self._watched = -1  # the inotify descriptor that the loop looks at
         self._ageing = False
         self._last = 0
         names = kernel.vfs.mounts.walks
-        names.cleared, names.opened = self.forget, self.forget_inode
+        names.cleared, names.opened = self.forget, self._opened
+        names.named, names.changed = self._named, self._changed
 
     def start(self, world: mmap.mmap) -> None:
         """The table is there."""
@@ -111,12 +117,15 @@ class Answers:
         """Any name or attribute may have changed."""
         if self._any:
             self._any = False
-            self._by_inode.clear()
+            self._by_object.clear()
+            self._by_name.clear()
+            self._lasting.clear()
             self.epoch = self.epoch + 1 & 0xFFFFFFFF or 1
             self._put_epoch()
 
-    def lasting(self) -> int:
-        """The epoch, which ends when anything changes."""
+    def lasting(self, *inodes: Inode) -> int:
+        """The epoch, which ends when anything of these files changes: their names, modes, owners."""
+        self._lasting.update(map(ident, inodes))
         self._any = True
         self._look_after()
         return self.epoch
@@ -125,9 +134,22 @@ class Answers:
         if self._view is not None:
             _U32.pack_into(self._view, _EPOCH, self.epoch)
 
-    def forget_inode(self, inode: Inode) -> None:
+    def _opened(self, inode: Inode) -> None:
         """The times and the size of a file may change from now on."""
-        for at in self._by_inode.pop(inode, ()):
+        self._drop(self._by_object.pop(ident(inode), ()))
+
+    def _changed(self, what: tuple[int, int]) -> None:
+        """An object has other attributes, or other names."""
+        if what in self._lasting:
+            self.forget()
+        self._drop(self._by_object.pop(what, ()))
+
+    def _named(self, where: Where) -> None:
+        """A name means something else."""
+        self._drop(self._by_name.pop(where, ()))
+
+    def _drop(self, entries: Iterable[int]) -> None:
+        for at in entries:
             self._write(at, bytes(_ENTRY.size), b"", b"")
 
     def forget_places(self) -> None:
@@ -169,8 +191,8 @@ class Answers:
         path = found[0]
         if name[0] != 47 and shape.dirfd >= 0 and args[shape.dirfd] is not None:
             return  # from a directory's descriptor
-        inode, data = None if path is None or not shape.settled else path.inode, b""
-        if path is not None and inode is not None and not (path.mount.settled and inode.is_settled()):
+        data = b""
+        if shape.settled and path is not None and not (path.mount.settled and path.inode.is_settled()):
             return
         if isinstance(result, OSError):
             if result.errno != errno.ENOENT if path is None else result.errno not in _FOUND_ERRORS:
@@ -188,7 +210,11 @@ class Answers:
         else:
             value = int(result)
         key = name if shape.text < 0 else name + b"\0" + args[shape.text]
-        self._remember(task, request, shape, key, name[0] != 47, value, data, inode)
+        at = self._remember(task, request, shape, key, name[0] != 47, value, data)
+        if at and path is not None:
+            self._by_object.setdefault(ident(path.inode), []).append(at)
+        if at and found[3] is not None:
+            self._by_name.setdefault(found[3], []).append(at)
 
     def _served_by_fd(
         self, task: Task, request: Request, shape: Shape, args: tuple[Any, ...], result: Any
@@ -200,7 +226,9 @@ class Answers:
         known = record(task, fd)
         if known is not None and known.path.mount.settled and known.inode.is_settled():
             name = struct.pack("<2Q", fd.dev, fd.ino)
-            self._remember(task, request, shape, name, False, result.ret, result.writes[0][1], known.inode)
+            at = self._remember(task, request, shape, name, False, result.ret, result.writes[0][1])
+            if at:
+                self._by_object.setdefault(ident(known.inode), []).append(at)
 
     def _remember(
         self,
@@ -211,10 +239,10 @@ class Answers:
         relative: bool,
         value: int,
         data: bytes,
-        inode: Inode | None,
-    ) -> None:
+    ) -> int:
+        """Write an entry; where it is, 0 if it does not fit."""
         if len(name) > _MAX_PATH or len(data) > _MAX_OUT:
-            return
+            return 0
         context, cwd = self.put_place(task)
         cwd_key = cwd if relative else 0
         keys = [request.args[i] & 0xFFFFFFFF for i in shape.keys] + [0, 0]
@@ -224,10 +252,9 @@ class Answers:
         )
         at = self._room(first, head, name)
         self._write(at, head, name, data)
-        if inode is not None:
-            self._by_inode.setdefault(inode, []).append(at)
         self._any = True
         self._look_after()
+        return at
 
     def _room(self, first: int, head: bytes, name: bytes) -> int:
         """Of the two places for an entry: the one that has it or is free, else the first."""

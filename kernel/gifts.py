@@ -41,12 +41,13 @@ assert _HEAD.size == _AT["path"]
 class Gift:
     """One opened file; whoever has it closes it."""
 
-    __slots__ = ("fd", "flags", "ident", "image", "path", "rewritable")
+    __slots__ = ("fd", "flags", "ident", "image", "inode", "path", "rewritable")
 
     def __init__(
-        self, wanted: Open, fd: int, st: os.stat_result, rewritable: bool, image: Rewrite | None
+        self, wanted: Open, inode: Inode, fd: int, st: os.stat_result, rewritable: bool, image: Rewrite | None
     ) -> None:
         self.path, self.flags = wanted
+        self.inode = inode
         self.fd = fd
         self.rewritable = rewritable
         self.image = image
@@ -88,7 +89,7 @@ class Gifts:
         task = Task(process, process.pid, 0, pending.creds)
         task.own_fs = pending.task.own_fs
         pending.gifts = [gift for gift in (self._make(task, one) for one in wanted) if gift is not None]
-        pending.gifts_epoch = kernel.answers.lasting()
+        pending.gifts_epoch = kernel.answers.lasting(*(gift.inode for gift in pending.gifts))
 
     def _make(self, task: Task, wanted: Open) -> Gift | None:
         kernel = self._kernel
@@ -104,7 +105,7 @@ class Gifts:
             return None
         st = os.fstat(fd)
         rewritable = kernel.images.is_rewritable(fd, st)
-        return Gift(wanted, fd, st, rewritable, kernel.images.rewritten(fd) if rewritable else None)
+        return Gift(wanted, path.inode, fd, st, rewritable, kernel.images.rewritten(fd) if rewritable else None)
 
     def ended(self, process: Process) -> None:
         """A program ends, or executes another: what it opened first it is given when it runs again."""

@@ -43,4 +43,4 @@ def opened(task: Task, name: bytes, flags: int, inode: Inode, result: Any) -> No
     sandbox = process.sandbox
     if sandbox.vfs.notify is None and inode.may_stay_open():
         sandbox.answers.put_place(task)
-        result.keep = sandbox.answers.lasting()
+        result.keep = sandbox.answers.lasting(inode)

@@ -1,7 +1,8 @@
-"""What a call may change for others: names and permissions, attributes of files, or nothing.
+"""What a call may change for others: names and permissions, attributes of files, or nothing that is not told.
 
 After a call that changes no name the remembered walks stay (vfs/remembered.py); after one that changes nothing the
-answers stay too (kernel/answers.py).
+answers stay too (kernel/answers.py).  The calls of _TOLD change what they change by dirops.py and attrops.py of the vfs, which
+tell of it exactly (Walks.rename(), alter()).
 
 Layer: the pretend kernel, beside dispatch.  May touch: nothing.
 
@@ -26,13 +27,17 @@ getuid geteuid getgid getegid getresuid getresgid getgroups capget
 setuid setgid setreuid setregid setresuid setresgid setfsuid setfsgid setgroups capset
 getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr prctl
 """
+_TOLD = """
+mkdir mkdirat mknod mknodat symlink symlinkat link linkat unlink unlinkat rmdir rename renameat renameat2
+chmod fchmod fchmodat fchmodat2 chown lchown fchown fchownat utime utimes futimesat utimensat truncate
+setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr
+"""
 _ATTRIBUTES = """
-write pwrite64 writev pwritev pwritev2 sendfile splice tee copy_file_range mmap
-utime utimes futimesat utimensat truncate ftruncate fallocate
+write pwrite64 writev pwritev pwritev2 sendfile splice tee copy_file_range mmap ftruncate fallocate
 """
 NOTHING, ATTRIBUTES, NAMES = range(3)
 _CHANGES = {
-    **{BY_NAME[name].nr: NOTHING for name in _NOTHING.split()},
+    **{BY_NAME[name].nr: NOTHING for name in (_NOTHING + _TOLD).split()},
     **{BY_NAME[name].nr: ATTRIBUTES for name in _ATTRIBUTES.split()},
 }
 PIVOT_ROOT = BY_NAME["pivot_root"].nr  # which moves other tasks too

@@ -56,6 +56,7 @@ def chmod(vfs: Vfs, who: Caller, path: Path, mode: int) -> None:
     mode &= 0o7777
     if mode & S_ISGID and not in_group(who.creds, inode.gid) and not who.creds.capable(CAP_FSETID):
         mode &= ~S_ISGID
+    vfs.mounts.walks.alter(inode)
     inode.setattr(mode=mode)
     if inode.acl is not None:
         inode.setxattr(acl.ACCESS, acl.after_chmod(inode.acl, mode), 0)
@@ -92,6 +93,7 @@ def chown(vfs: Vfs, who: Caller, path: Path, uid: int, gid: int) -> None:
                 raise err(errno.EPERM)
             mode = inode.mode & 0o7777 & ~kill
         privileges.remove_capabilities(inode)
+    vfs.mounts.walks.alter(inode)
     inode.setattr(uid=None if uid == -1 else uid, gid=None if gid == -1 else gid, mode=mode)
     _told(vfs, path, IN_ATTRIB)
 
@@ -101,6 +103,7 @@ def utimes(vfs: Vfs, who: Caller, path: Path, times: tuple[int, int, int, int] |
     vfs.want_write(path)
     inode = path.inode
     inode.refresh()
+    vfs.mounts.walks.retime(inode)
     now = now_ns()
     if times is None or (times[1] == UTIME_NOW and times[3] == UTIME_NOW):
         if inode.iflags & FS_IMMUTABLE_FL:
@@ -133,6 +136,7 @@ def truncate(vfs: Vfs, who: Caller, path: Path, size: int) -> None:
     check(who.creds, inode, MAY_WRITE)
     check_append(inode)
     vfs.deny_executed(who, inode)
+    vfs.mounts.walks.alter(inode)
     privileges.remove(who.creds, inode)
     inode.setattr(size=size)
     if vfs.notify is not None:
@@ -200,6 +204,7 @@ def setxattr(vfs: Vfs, who: Caller, path: Path, name: bytes, value: bytes, flags
     _permit(who.creds, inode, name, MAY_WRITE)
     _permit_security(who.creds, name)
     _known(name)
+    vfs.mounts.walks.alter(inode)
     if name in acl.NAMES:
         _set_acl(who.creds, inode, name, value)
     else:
@@ -265,6 +270,7 @@ def removexattr(vfs: Vfs, who: Caller, path: Path, name: bytes) -> None:
     _permit(who.creds, inode, name, MAY_WRITE)
     _permit_security(who.creds, name)
     _known(name)
+    vfs.mounts.walks.alter(inode)
     if name in acl.NAMES:
         _set_acl(who.creds, inode, name, b"")
     else:

@@ -48,6 +48,8 @@ _FIRST_INO = 1 << 48
 class CowFS(HostFS):
     """The host's `path`, copy-on-write. Raises the host's OSError if it cannot be opened."""
 
+    exact = True
+
     def __init__(self, path: str | bytes) -> None:
         self.pool = MemfdPool()
         self.changed: dict[tuple[int, int], CowNode] = {}

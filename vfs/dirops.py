@@ -77,6 +77,7 @@ def mkdir(vfs: Vfs, who: Caller, start: Path | None, name: bytes, mode: int) -> 
     check(who.creds, parent, MAY_WRITE | MAY_EXEC)
     mode, lists = acl.inherit(parent, mode & (0o777 | S_ISVTX) | S_IFDIR, who.fs.umask)
     mode, uid, gid = owner_of_new(who.creds, parent, mode)
+    vfs.mounts.walks.rename(parent, walk.last, None)
     made = parent.mkdir(walk.last, mode & 0o7777, uid, gid)
     acl.give(made, lists)
     if vfs.notify is not None:
@@ -107,6 +108,7 @@ def mknod(vfs: Vfs, who: Caller, start: Path | None, name: bytes, mode: int, rde
         rdev = 0
     mode, lists = acl.inherit(parent, mode & 0o7777 | (kind or S_IFREG), who.fs.umask)
     mode, uid, gid = owner_of_new(who.creds, parent, mode)
+    vfs.mounts.walks.rename(parent, walk.last, None)
     if mode & S_IFMT == S_IFREG:
         made = parent.create(walk.last, mode & 0o7777, uid, gid)
     else:
@@ -124,6 +126,7 @@ def symlink(vfs: Vfs, who: Caller, target: bytes, start: Path | None, name: byte
     parent = walk.path.dentry.inode
     check(who.creds, parent, MAY_WRITE | MAY_EXEC)
     _, uid, gid = owner_of_new(who.creds, parent, S_IFLNK | 0o777)
+    vfs.mounts.walks.rename(parent, walk.last, None)
     parent.symlink(walk.last, target, uid, gid)
     if vfs.notify is not None:
         vfs.notify.name(parent, IN_CREATE, walk.last)
@@ -149,6 +152,7 @@ def link(vfs: Vfs, who: Caller, old: Path, start: Path | None, name: bytes) -> N
         raise err(errno.EPERM, name)
     if inode.nlink == 0 and not inode.linkable:
         raise err(errno.ENOENT, name)
+    vfs.mounts.walks.rename(parent, walk.last, inode)
     parent.link(walk.last, inode)
     inode.named()
     if vfs.notify is not None:
@@ -218,6 +222,7 @@ def unlink(vfs: Vfs, who: Caller, start: Path | None, name: bytes) -> None:
     _may_delete(who, parent, inode, want_dir=False)
     dentry = _drop(walk, inode)
     _busy(vfs, who, dentry)
+    vfs.mounts.walks.rename(parent, walk.last, inode)
     parent.unlink(walk.last, inode)
     if dentry is not None:
         dentry.drop()
@@ -244,6 +249,7 @@ def rmdir(vfs: Vfs, who: Caller, start: Path | None, name: bytes) -> None:
     _may_delete(who, parent, inode, want_dir=True)
     dentry = _drop(walk, inode)
     _busy(vfs, who, dentry)
+    vfs.mounts.walks.rename(parent, walk.last, inode)
     parent.rmdir(walk.last, inode)
     if dentry is not None:
         dentry.drop()
@@ -311,6 +317,7 @@ def rename_walked(vfs: Vfs, who: Caller, old: Walk, new: Walk, flags: int) -> No
     _busy(vfs, who, new_dentry)
     if flags & RENAME_WHITEOUT and not _has_whiteouts(olddir.inode):
         raise err(errno.EINVAL)
+    _forget_renamed(vfs, old, source, new, target, flags)
     olddir.inode.rename(old.last, newdir.inode, new.last, flags & ~RENAME_WHITEOUT)
     if flags & RENAME_EXCHANGE:
         assert new_dentry is not None
@@ -330,6 +337,17 @@ def rename_walked(vfs: Vfs, who: Caller, old: Walk, new: Walk, flags: int) -> No
         olddir.inode.mknod(old.last, S_IFCHR, 0, who.creds.fsuid, who.creds.fsgid)
     if vfs.notify is not None:
         vfs.notify.renamed(olddir.inode, old.last, newdir.inode, new.last, source, target)
+
+
+def _forget_renamed(
+    vfs: Vfs, old: Walk, source: Inode, new: Walk, target: Inode | None, flags: int
+) -> None:
+    """What was known of both names, before they change."""
+    walks = vfs.mounts.walks
+    if flags:
+        walks.clear()
+    walks.rename(old.path.dentry.inode, old.last, source)
+    walks.rename(new.path.dentry.inode, new.last, target)
 
 
 def _has_whiteouts(directory: Inode) -> bool:

@@ -87,6 +87,9 @@ class SuperBlock:
     stable = True
     #: Did a guest make it read-only (remount,ro)? Then a guest may make it writable again.
     was_writable = False
+    #: Do names and attributes in it change through its own inodes alone, with the vfs being told of each (Walks.rename(),
+    #: alter())? Then a change concerns what it changed and nothing else.
+    exact = False
     #: The dentry of the root, which all mounts of it share (MountTable.create()).
     root_dentry: Dentry | None = None
 

@@ -40,6 +40,7 @@ class MemoryFS(SuperBlock):
 
     fstype = "tmpfs"
     magic = 0x01021994
+    exact = True
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ import errno
 from .inode import err
 from .mount import MNT_NOSYMFOLLOW, Path
 from .perm import MAY_EXEC, allowed
+from .remembered import ident
 from .stat import S_IFDIR, S_IFLNK, S_IFMT, S_ISVTX, S_IWOTH
 
 TYPE_CHECKING = False  # the typing module costs start-up time
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .inode import Inode
     from .mount import Mount, MountTable, Namespace
     from .perm import Creds
+    from .remembered import Where
 
     class Fs(Protocol):
         """What the vfs needs of kernel.task.FsStruct."""
@@ -64,6 +66,7 @@ class Walk:
     """
 
     __slots__ = (
+        "at",
         "caller",
         "creds",
         "last",
@@ -94,6 +97,7 @@ class Walk:
         self.root_known = bool(resolve & _SCOPED)  # was the root looked up (nd->root)? RESOLVE_NO_XDEV depends on it
         self.resolve = resolve
         self.links = 0
+        self.at: Where | None = None  # the name that it came to last, or that is missing
         self.last = b""
         self.last_type = LAST_ROOT
         self.trailing = False
@@ -105,6 +109,8 @@ class Walk:
         self.parent(name)
         while True:
             inode = self.last_inode()
+            if self.last_type == LAST_NORM:
+                self.at = (*ident(self.path.dentry.inode), self.last)
             if inode is None:
                 raise err(errno.ENOENT, name)
             if inode.mode & S_IFMT == S_IFLNK and self.last_type == LAST_NORM and (follow or self.trailing):
@@ -206,6 +212,7 @@ class Walk:
                 raise err(errno.ENAMETOOLONG)
             child = inode.lookup(comp)
             if child is None:
+                self.at = (*ident(inode), comp)
                 raise err(errno.ENOENT)
             if child.mode & S_IFMT == S_IFLNK:
                 if self.resolve & RESOLVE_NO_SYMLINKS:

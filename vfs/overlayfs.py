@@ -82,6 +82,8 @@ class OverlayFS(SuperBlock):
         if upper is None:
             upper = MemoryFS(mode=top.mode & 0o7777, uid=top.uid, gid=top.gid)
         self.layers = [upper, *lower]
+        for layer in self.layers:
+            layer.exact = False  # what changes in it changes here too
         self.read_only = read_only or upper.read_only
         self.oci = isinstance(upper, HostFS) if whiteouts is None else whiteouts == "oci"
         self.redirect_dir = redirect_dir and not self.oci

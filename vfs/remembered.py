@@ -5,6 +5,8 @@ Layer: vfs, beneath mount.py. May touch: nothing.
 
 from __future__ import annotations
 
+from .stat import S_IFDIR, S_IFLNK, S_IFMT
+
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,8 +16,11 @@ if TYPE_CHECKING:
 
     #: by name, whether a last symlink is followed, who asks and where it starts
     Key = tuple[bytes, bool, tuple[object, ...]]
-    #: the place, None if there is none; base and root of the walk, so that nobody else gets their ids
-    Known = tuple[Path | None, Path, Path]
+    #: a name in a directory: st_dev, inode number, name
+    Where = tuple[int, int, bytes]
+    #: the place, None if there is none; base and root of the walk, so that nobody else gets their ids; the name that the
+    #: walk came to last, or that was missing (None: it is a root, or "." of one)
+    Known = tuple[Path | None, Path, Path, Where | None]
 
 #: walks that are remembered at most
 MOST = 4096
@@ -25,24 +30,74 @@ def _nobody(*_: object) -> None:
     pass
 
 
-class Walks(dict["Key", "Known"]):
-    """Past walks. `cleared()` is called whenever names, permissions or attributes may have changed; `opened(inode)`
-    when the bytes and times of one file may change from now on without anybody being told."""
+def ident(inode: Inode) -> tuple[int, int]:
+    """What stays of an object when its Inode is made anew: st_dev and inode number."""
+    return getattr(inode, "dev", 0) or inode.sb.dev, inode.ino
 
-    __slots__ = ("cleared", "opened")
+
+class Walks(dict["Key", "Known"]):
+    """Past walks, and what is told of changes.
+
+    `cleared()` is called whenever any name, permission or attribute may have changed; `named(where)` when one name in a
+    directory does; `changed(ident)` when the attributes of one object do; `opened(inode)` when the bytes and times of
+    one file may change from now on without anybody being told.
+    """
+
+    __slots__ = ("_by_where", "changed", "cleared", "named", "opened")
 
     def __init__(self) -> None:
         super().__init__()
         self.cleared: Callable[[], None] = _nobody
+        self.named: Callable[[Where], None] = _nobody
+        self.changed: Callable[[tuple[int, int]], None] = _nobody
         self.opened: Callable[[Inode], None] = _nobody
+        self._by_where: dict[Where, list[Key]] = {}
 
     def clear(self) -> None:
         """Forget everything: something has changed, or is about to."""
-        super().clear()
+        self._empty()
         self.cleared()
+
+    def _empty(self) -> None:
+        super().clear()
+        self._by_where.clear()
 
     def keep(self, key: Key, known: Known) -> None:
         """Remember a walk; if there are too many, the others are forgotten."""
         if len(self) >= MOST:
-            super().clear()
+            self._empty()
         self[key] = known
+        if (where := known[3]) is not None:
+            self._by_where.setdefault(where, []).append(key)
+
+    def rename(self, directory: Inode, name: bytes, inode: Inode | None) -> None:
+        """`name` in `directory` comes to mean something else: it did mean `inode`, which loses, gains or changes a name.
+
+        Walks that end there are forgotten. Others could go through it only if it is a directory or a symlink; then
+        everything is forgotten, as it is where others than us make changes too.
+        """
+        if not directory.sb.exact or (inode is not None and inode.mode & S_IFMT in (S_IFDIR, S_IFLNK)):
+            self.clear()
+            return
+        above = ident(directory)
+        where = (*above, name)
+        for key in self._by_where.pop(where, ()):
+            self.pop(key, None)
+        self.named(where)
+        self.changed(above)
+        if inode is not None:
+            self.changed(ident(inode))
+
+    def alter(self, inode: Inode) -> None:
+        """Mode, owner or other attributes of `inode` change; those of a directory decide on who walks through it."""
+        if inode.mode & S_IFMT == S_IFDIR:
+            self.clear()
+        else:
+            self.retime(inode)
+
+    def retime(self, inode: Inode) -> None:
+        """The times of `inode` change."""
+        if inode.sb.exact:
+            self.changed(ident(inode))
+        else:
+            self.clear()

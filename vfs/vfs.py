@@ -188,7 +188,7 @@ class Vfs:
                 path = walk.lookup(name, follow)
             except FileNotFoundError:
                 pass
-            known = path, base, root  # the latter so that nobody else gets their ids
+            known = path, base, root, walk.at  # the middle two so that nobody else gets their ids
             if walk.steady:
                 self.found = known
                 walks.keep(key, known)
@@ -198,7 +198,6 @@ class Vfs:
 
     def walk_parent(self, who: Caller, start: Path | None, name: bytes) -> Walk:
         """A walk that stopped before the last component, whose name is about to be made or taken away."""
-        self.mounts.walks.clear()
         walk = Walk(self.mounts, who, start)
         walk.parent(name)
         return walk
@@ -292,7 +291,6 @@ class Vfs:
 
     def create(self, walk: Walk, mode: int) -> Inode:
         """The missing last component of `walk` becomes an empty regular file (lookup_open())."""
-        self.mounts.walks.clear()
         parent = walk.path.dentry.inode
         if parent.nlink == 0:
             raise err(errno.ENOENT)
@@ -300,6 +298,7 @@ class Vfs:
         check(walk.creds, parent, MAY_WRITE | MAY_EXEC)
         mode, lists = inherit(parent, mode & 0o7777 | S_IFREG, walk.caller.fs.umask)
         mode, uid, gid = owner_of_new(walk.creds, parent, mode)
+        self.mounts.walks.rename(parent, walk.last, None)
         made = parent.create(walk.last, mode & 0o7777, uid, gid)
         give(made, lists)
         return made
