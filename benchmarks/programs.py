@@ -1,11 +1,11 @@
-"""`python -m benchmarks programs`: whole programs natively, in ring3, and under whatever peers are installed, in one run.
+"""`python -m benchmarks programs`: whole programs natively, in ring3, and under the peers that are installed.
 
 Layer: benchmarks. Touches child processes of its own and one temporary directory.
 
 A shell runs the program once or several times more; the difference, for one run, is what counts, so that nobody's own
-start-up does.  All samples of a program are interleaved, so that a machine that slows down slows all columns.  ring3 is as it
-comes; "unlocked" is ring3 with `--lockdown=off`, for the price of the lock-down.  Everybody works on the same files of the host
-(ring3 copies on write).
+start-up does.  All samples of a program are interleaved, so that a machine that slows down slows all columns.  ring3
+is as it comes; "unlocked" is ring3 with `--lockdown=off`, for the price of the lock-down.  Everybody works on the same
+files of the host (ring3 copies on write).
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from .__main__ import under_ring3, unit, wall
 
 @dataclass(frozen=True)
 class Program:
-    """`command` is run in the work directory by sh, `times` times in a sample; $i is its turn. `most`: the ratio to reach."""
+    """`command` is run in the work directory by sh, `times` times in a sample; $i is its turn. `most`: the ratio
+    that is wanted."""
 
     name: str
     command: str
@@ -144,10 +145,11 @@ def measure(program: Program, starts: dict[str, list[str]], samples: int, cwd: P
 def line(program: Program, result: dict[str, float], names: list[str]) -> str:
     """A row of the table."""
     native = result["native"]
-    cells = [
-        "-" if name not in result else unit(native) if name == "native" else f"{unit(result[name])} {result[name] / native:6.2f}x"
-        for name in names
-    ]
+    cells = []
+    for name in names:
+        taken = result.get(name)
+        ratio = "" if taken is None or name == "native" else f" {taken / native:6.2f}x"
+        cells.append("-" if taken is None else unit(taken) + ratio)
     met = "" if "ring3" not in result else "met" if result["ring3"] / native <= program.most else "MISSED"
     return f"{program.name:<30}" + "".join(f"{cell:>20}" for cell in cells) + f"   at most {program.most} x: {met}"
 

@@ -8,12 +8,15 @@ kernel/table.py take part. An entry is found by the call, its flags, the path as
 (whose credentials, and which root) and, for a relative path, the working directory; both are numbers that stand in the
 slot of the thread.
 
-An entry counts as long as its epoch is the table's. Any call that may change a name, a permission or an attribute
-(kernel/quiet.py), any change by the user's Python, and any event that the host's inotify reports begins a new
-epoch, before the call that did it returns; an open takes away what is known of that one file (whose times and size then
-change without our being told). Nothing is kept of what is not steady: open files, /proc, filesystems in Python. What
-the host does not report is true again after hostwatch.LIFETIME. Writers are the supervisor's loop alone; a reader
-that meets a write (`seq` odd, or changed) asks as if there were no entry.
+An entry is taken away when the name that its walk came to last means something else, or the object there has other
+attributes (vfs/remembered.py tells of both, before the call that did it returns; and of what the host's inotify
+reports); an open takes away what is known of that one file, whose times and size then change without our being told.
+And an entry counts only as long as its epoch is the table's. What may change the meaning of more names than one (a
+directory or a symlink that is moved, a directory's mode, a mount), a call that is not known to change nothing else
+(kernel/quiet.py), any change by the user's Python and any change of a file that a guest's core holds open (`lasting`)
+begins a new epoch. Nothing is kept of what is not steady: open files, /proc, filesystems in Python. What the host
+does not report is true again after hostwatch.LIFETIME. Writers are the supervisor's loop alone; a reader that meets a
+write (`seq` odd, or changed) asks as if there were no entry.
 
 With RING3_CHECK_ANSWERS=1 in the environment of ring3 the core asks nevertheless, and ends the process at the first
 difference.
@@ -28,10 +31,10 @@ import struct
 from ..vfs.hostwatch import LIFETIME
 from ..vfs.remembered import ident
 from . import kept
-from .handlers import Out
+from .handlers import InstallFd, Out
 from .layout import ANSWERS, ANSWERS_OFFSET, OFFSETS, SIZES
-from .paths import record
-from .table import TABLE
+from .paths import AT_EMPTY_PATH, record
+from .table import BY_NAME, TABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..vfs.inode import Inode
+    from ..vfs.mount import Path
     from ..vfs.remembered import Where
     from .dispatch import Request
     from .sandbox import Kernel
@@ -49,12 +53,14 @@ if TYPE_CHECKING:
 _AT = OFFSETS["ring3_answer"]
 _SIZE = SIZES["ring3_answer"]
 _EPOCH = OFFSETS["ring3_world"]["epoch"]
+_CHANGES = OFFSETS["ring3_world"]["changes"]
 _MAX_PATH = _AT["out"] - _AT["path"]
 _MAX_OUT = _SIZE - _AT["out"]
 #: epoch nr key[2] context cwd path_len out_len result; `seq` is before it
 _ENTRY = struct.Struct("<8I4xq")
 assert _AT["result"] + 8 - _AT["epoch"] == _ENTRY.size
 _U32 = struct.Struct("<I")
+_WORD = (1 << 64) - 1
 #: errors that follow from what was found; ENOENT from there being nothing
 _FOUND_ERRORS = (errno.EACCES, errno.EROFS, errno.EINVAL, errno.ENODATA, errno.EOPNOTSUPP, errno.ERANGE)
 _MAX_NUMBERS = 4096
@@ -78,6 +84,19 @@ class Shape:
         self.opens = call.name.startswith("open")  # only its failures are remembered
 
 
+_FSTATAT = BY_NAME["newfstatat"].nr
+
+
+def hash_of(nr: int, key: int, name: bytes) -> int:
+    """The hash by which the core looks for an entry without a second number (hash_of() in core_native/answers.c); the
+    length of `name` is a multiple of 8 bytes."""
+    h = nr * 0x9E3779B97F4A7C15 & _WORD ^ key
+    for word in struct.unpack(f"<{len(name) // 8}Q", name):
+        h = (h ^ word) * 0xFF51AFD7ED558CCD & _WORD
+        h ^= h >> 32
+    return ((h ^ h >> 29) * 0xC4CEB9FE1A85EC53 & _WORD) >> 32
+
+
 SHAPES = {call.nr: Shape(call) for call in TABLE.values() if call.remember}
 
 
@@ -88,6 +107,7 @@ class Answers:
         self._kernel = kernel
         self._view: mmap.mmap | None = None
         self.epoch = 1
+        self._changes = 0  # how often something was forgotten
         self._any = False  # is there an entry of this epoch?
         self._by_object: dict[tuple[int, int], list[int]] = {}  # by st_dev and inode number
         self._by_name: dict[Where, list[int]] = {}
@@ -133,6 +153,12 @@ class Answers:
     def _put_epoch(self) -> None:
         if self._view is not None:
             _U32.pack_into(self._view, _EPOCH, self.epoch)
+            self._count_change()
+
+    def _count_change(self) -> None:
+        self._changes = self._changes + 1 & 0xFFFFFFFF
+        if self._view is not None:
+            _U32.pack_into(self._view, _CHANGES, self._changes)
 
     def _opened(self, inode: Inode) -> None:
         """The times and the size of a file may change from now on."""
@@ -149,6 +175,7 @@ class Answers:
         self._drop(self._by_name.pop(where, ()))
 
     def _drop(self, entries: Iterable[int]) -> None:
+        self._count_change()
         for at in entries:
             self._write(at, bytes(_ENTRY.size), b"", b"")
 
@@ -204,6 +231,8 @@ class Answers:
             flags = request.args[shape.keys[0]]
             self._kernel.gifts.opened(task, name, flags, path.inode)
             kept.opened(task, name, flags, path.inode, result)
+            if path.inode.is_dir:
+                self._directory_opened(task, path, result)
             return
         elif isinstance(result, Out):
             value, data = result.ret, result.writes[0][1] if result.writes else b""
@@ -230,6 +259,16 @@ class Answers:
             if at:
                 self._by_object.setdefault(ident(known.inode), []).append(at)
 
+    def _directory_opened(self, task: Task, path: Path, result: Any) -> None:
+        """opendir(3) asks for the attributes of what it has opened; the answer is there already."""
+        if not isinstance(result, InstallFd) or not (path.mount.settled and path.inode.is_settled()):
+            return
+        st = os.fstat(result.fd)
+        name = struct.pack("<2Q", st.st_dev, st.st_ino)
+        data = path.inode.getattr().pack()
+        at = self._put(task, _FSTATAT, (AT_EMPTY_PATH, 0), name, 0, 0, data, hash_of(_FSTATAT, AT_EMPTY_PATH, name))
+        self._by_object.setdefault(ident(path.inode), []).append(at)
+
     def _remember(
         self,
         task: Task,
@@ -243,13 +282,17 @@ class Answers:
         """Write an entry; where it is, 0 if it does not fit."""
         if len(name) > _MAX_PATH or len(data) > _MAX_OUT:
             return 0
-        context, cwd = self.put_place(task)
-        cwd_key = cwd if relative else 0
+        cwd = self.put_place(task)[1] if relative else 0
         keys = [request.args[i] & 0xFFFFFFFF for i in shape.keys] + [0, 0]
-        first = (request.raw[-1] + context * 0x9E3779B1 + cwd_key * 0x85EBCA6B & 0xFFFFFFFF) % ANSWERS
-        head = _ENTRY.pack(
-            self.epoch, request.nr, keys[0], keys[1], context, cwd_key, len(name), len(data), value
-        )
+        return self._put(task, request.nr, (keys[0], keys[1]), name, cwd, value, data, request.raw[-1])
+
+    def _put(
+        self, task: Task, nr: int, keys: tuple[int, int], name: bytes, cwd: int, value: int, data: bytes, hashed: int
+    ) -> int:
+        """Write an entry for all who are as `task` is; where it is."""
+        context, _ = self.put_place(task)
+        first = (hashed + context * 0x9E3779B1 + cwd * 0x85EBCA6B & 0xFFFFFFFF) % ANSWERS
+        head = _ENTRY.pack(self.epoch, nr, *keys, context, cwd, len(name), len(data), value)
         at = self._room(first, head, name)
         self._write(at, head, name, data)
         self._any = True
@@ -257,10 +300,10 @@ class Answers:
         return at
 
     def _room(self, first: int, head: bytes, name: bytes) -> int:
-        """Of the two places for an entry: the one that has it or is free, else the first."""
+        """Of the four places for an entry: the one that has it or is free, else the first."""
         view = self._view
         assert view is not None
-        places = [ANSWERS_OFFSET + _SIZE * i for i in (first, first ^ 1)]
+        places = [ANSWERS_OFFSET + _SIZE * (first ^ i) for i in range(4)]
         for at in places:
             key, path = view[at + _AT["epoch"] : at + _AT["out_len"]], at + _AT["path"]
             if key == head[: len(key)] and view[path : path + len(name)] == name:

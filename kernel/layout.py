@@ -37,7 +37,7 @@ TRAP_SITES = 512
 #: TCP sockets whose end is remembered, for each process: a power of two
 CLOSED_SOCKETS = 128
 #: the table of kernel/answers.py: entries, and where they begin behind the world page
-ANSWERS, ANSWERS_OFFSET = 16384, 4096
+ANSWERS, ANSWERS_OFFSET = 65536, 4096
 #: files that are opened ahead for a program: kernel/gifts.py
 MAX_GIFTS = 16
 
@@ -126,6 +126,7 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("page_zero", "u32", 1),  # programs that start get the slide of core_native/zpoline.c
         ("epoch", "u32", 1),  # of the answers that count
         ("check_answers", "u32", 1),  # ask in spite of them, and compare
+        ("changes", "u32", 1),  # how often an answer was, or might have been, taken back
     ],
     # An answer that the core may give again (kernel/answers.py); `seq` is odd while it is written.
     "ring3_answer": [

@@ -1,8 +1,8 @@
 """What a call may change for others: names and permissions, attributes of files, or nothing that is not told.
 
 After a call that changes no name the remembered walks stay (vfs/remembered.py); after one that changes nothing the
-answers stay too (kernel/answers.py).  The calls of _TOLD change what they change by dirops.py and attrops.py of the vfs, which
-tell of it exactly (Walks.rename(), alter()).
+answers stay too (kernel/answers.py).  The calls of _TOLD change what they change by the vfs' dirops.py and attrops.py,
+which tell of it exactly (Walks.rename(), alter()).
 
 Layer: the pretend kernel, beside dispatch.  May touch: nothing.
 

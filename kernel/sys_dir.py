@@ -149,8 +149,9 @@ def _getdents(t: Task, fd: FdRef, buf: int, count: int, old: bool) -> Result:
         raise err(errno.EBADF)
     if not isinstance(file, OpenDir):
         raise err(errno.ENOTDIR)
-    data = file.getdents(min(count & 0xFFFFFFFF, _GETDENTS_MAX), old)
-    notify = t.sandbox.vfs.notify
+    room, vfs = min(count & 0xFFFFFFFF, _GETDENTS_MAX), t.sandbox.vfs
+    data = file.getdents(room, True) if old else dirops.getdents(vfs, file, room)
+    notify = vfs.notify
     if notify is not None:
         notify.on(file.path, 1)  # IN_ACCESS
     return Out(len(data), [(buf, data)]) if data else 0

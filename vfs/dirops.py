@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from .inode import Inode
     from .mount import Namespace, Path
     from .namei import Caller, Walk
+    from .openfile import OpenDir
     from .perm import Creds
     from .vfs import Vfs
 
@@ -374,6 +375,24 @@ def _check_rename(
             check(who.creds, source, MAY_WRITE)
         if exchange and target is not None and target.is_dir:
             check(who.creds, target, MAY_WRITE)
+
+
+def getdents(vfs: Vfs, file: OpenDir, room: int) -> bytes:
+    """getdents64(2): OpenDir.getdents(), or what is remembered of a directory that is read from its start."""
+    walks = vfs.mounts.walks
+    if file.pos or not file.plain or file.path.dentry.deleted:
+        return file.getdents(room)
+    vfs.mounts.watch.settle()
+    known = walks.listing(file.inode)
+    if known is not None and len(known[0]) <= room:
+        file.take_listing(known[1])
+        return known[0]
+    data = file.getdents(room)
+    entries = file.listing()
+    if file.pos == len(entries):
+        file.inode.listed()
+        walks.keep_listing(file.inode, (data, entries))
+    return data
 
 
 def readlink(vfs: Vfs, who: Caller, path: Path) -> bytes:

@@ -93,7 +93,7 @@ class HostDir(HostNode):
                 return known
         elif watch is not None:
             self.looks += 1
-            if self.looks == WORTH:
+            if self.looks >= WORTH:
                 watch.watch(self)
                 names = self.names
         node = self._look(name)
@@ -101,6 +101,13 @@ class HostDir(HostNode):
             watch.count += 1
             names[name] = node
         return node
+
+    def listed(self) -> None:
+        """Its entries were read: who does so again may find them remembered."""
+        if self.names is None and self.sb.watch is not None:
+            self.looks += WORTH // 2
+            if self.looks >= WORTH:
+                self.sb.watch.watch(self)
 
     def _look(self, name: bytes) -> HostNode | None:
         """What the host says."""

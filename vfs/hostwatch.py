@@ -5,8 +5,9 @@ Layer: vfs, beneath hostdir.py. May touch: one inotify descriptor.
 A directory in which names are looked up again and again is watched; from then on what its lookups found is kept in
 HostDir.names. The host's kernel queues an event before the call that changed a name returns, so whoever reads the
 queue before each walk (`settle`, Walk.__init__) never sees less than asking the host anew would have shown. What
-inotify does not report (a mount over a name, a mode that was changed through another hard link) shows after
-LIFETIME. Filesystems on which others make changes behind this kernel's back (nfs, fuse, proc) are not watched.
+inotify does not report (a mount over a name, a mode that was changed through another hard link, bytes that were written
+through a mapping) shows after LIFETIME. Filesystems on which others make changes behind this kernel's back (nfs, fuse,
+proc) are not watched.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from _weakref import ref  # the module weakref costs start-up time
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     from .hostdir import HostDir
+    from .remembered import Walks
 
 #: seconds
-LIFETIME = 1.0
+LIFETIME = 10.0
 #: names and directories that are kept at most, over all
 MOST_NAMES, MOST_DIRS = 65536, 4096
 #: as many lookups make a directory worth watching
@@ -46,10 +47,10 @@ _LOCAL = frozenset(
 
 
 class HostWatch:
-    """All watched directories of one world. `changed()` is called when something is forgotten."""
+    """All watched directories of one world. `walks` hears of what is forgotten."""
 
-    def __init__(self, changed: Callable[[], None]) -> None:
-        self._changed = changed
+    def __init__(self, walks: Walks) -> None:
+        self._walks = walks
         self.fd = -1  # inotify's; below 0: there is none
         self._libc: Any = None
         self._poll = select.poll()
@@ -116,7 +117,6 @@ class HostWatch:
             self._apply(events)
 
     def _apply(self, events: bytes) -> None:
-        self._changed()
         at = 0
         while at < len(events):
             wd, mask, _cookie, size = _EVENT.unpack_from(events, at)
@@ -128,18 +128,21 @@ class HostWatch:
             r = self._dirs.get(wd)
             directory = None if r is None else r()
             if mask & (_IGNORED | _UNMOUNT) or directory is None:
+                self._walks.clear()
                 self._dirs.pop(wd, None)
                 if directory is not None:
                     directory.names = None
                     directory.looks = 0
             elif directory.names is not None:
                 if name:
-                    directory.names.pop(name, None)
+                    was = directory.names.pop(name, None)
+                    self._walks.host_changed(directory, name, was, not mask & _MODIFY)
                 else:
+                    self._walks.clear()
                     directory.names.clear()
 
     def _drop_names(self) -> None:
-        self._changed()
+        self._walks.clear()
         self.count = 0
         for wd, r in list(self._dirs.items()):
             directory = r()
@@ -154,7 +157,7 @@ class HostWatch:
 
     def forget_all(self) -> None:
         """Watch nothing any more, until it is worth it again."""
-        self._changed()
+        self._walks.clear()
         for wd, r in list(self._dirs.items()):
             directory = r()
             if directory is not None:

@@ -87,8 +87,8 @@ class SuperBlock:
     stable = True
     #: Did a guest make it read-only (remount,ro)? Then a guest may make it writable again.
     was_writable = False
-    #: Do names and attributes in it change through its own inodes alone, with the vfs being told of each (Walks.rename(),
-    #: alter())? Then a change concerns what it changed and nothing else.
+    #: Do names and attributes in it change through its own inodes alone, with the vfs being told of each
+    #: (Walks.rename(), alter())? Then a change concerns what it changed and nothing else.
     exact = False
     #: The dentry of the root, which all mounts of it share (MountTable.create()).
     root_dentry: Dentry | None = None
@@ -298,6 +298,9 @@ class Inode:
     def accessed(self) -> None:
         """A directory's entries or a symlink's target were read: what the filesystem does to atime. (Files are
         read without us.) Nothing by default."""
+
+    def listed(self) -> None:
+        """Of a directory: all its entries were read."""
 
     def is_settled(self) -> bool:
         """Does what getattr() says stay true until somebody opens or changes the file with our knowledge? Reads of a

@@ -184,7 +184,7 @@ class MountTable:
         self.protected_symlinks = False  # fs.protected_symlinks, as the host has it
         #: what names meant in past walks (Vfs.lookup); emptied whenever one may mean something else
         self.walks = Walks()
-        self.watch = HostWatch(self.walks.clear)
+        self.watch = HostWatch(self.walks)
         self.first = Namespace(0)
         self.mounts = self.first.mounts
         self.namespaces = [self.first]

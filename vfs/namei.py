@@ -69,6 +69,7 @@ class Walk:
         "at",
         "caller",
         "creds",
+        "depth",
         "last",
         "last_type",
         "links",
@@ -98,6 +99,7 @@ class Walk:
         self.resolve = resolve
         self.links = 0
         self.at: Where | None = None  # the name that it came to last, or that is missing
+        self.depth = 0  # directories that it went down by name, and may come up again
         self.last = b""
         self.last_type = LAST_ROOT
         self.trailing = False
@@ -193,7 +195,7 @@ class Walk:
                 raise err(errno.ENOTDIR)
             if not allowed(creds, inode, MAY_EXEC):
                 raise err(errno.EACCES)
-            if not inode.steady:
+            if not inode.steady and comp != b"..":
                 self.steady = False
             if not todo:
                 self.last = comp
@@ -207,6 +209,7 @@ class Walk:
             known = dentry.cached(comp)
             if known is not None and known.mounted:
                 self.path = self._cross(Path(self.path.mount, known))
+                self.depth += 1
                 continue
             if len(comp) > NAME_MAX:
                 raise err(errno.ENAMETOOLONG)
@@ -222,6 +225,7 @@ class Walk:
                     todo += [c for c in reversed(target.split(b"/")) if c]
                 continue
             self.path = Path(self.path.mount, dentry.child(comp, child))
+            self.depth += 1
 
     def _target(self, link: Inode) -> bytes | None:
         """Follow a symlink: its text (self.path is where it starts), or None after a jump by a magic link."""
@@ -269,6 +273,7 @@ class Walk:
                 raise err(errno.EXDEV)
         self.root_known = True
         self.path = self.root
+        self.depth = 0
         self.root.dentry.inode.refresh()
 
     def _cross(self, path: Path) -> Path:
@@ -279,7 +284,10 @@ class Walk:
 
     def _dotdot(self) -> None:
         """follow_dotdot(): up, out of mounts, but never above the root."""
-        self.steady = False
+        # Who moves a directory that the walk came down by moves a name in the one above, of which we hear.
+        self.depth -= 1
+        if self.depth < 0:
+            self.steady = False
         self.root_known = True
         mount = self.path.mount
         dentry: Dentry = self.path.dentry

@@ -281,6 +281,18 @@ class OpenDir(OpenFile):
             ]
         return self._entries
 
+    @property
+    def plain(self) -> bool:
+        """Is ".." the same whatever mount it is seen through?"""
+        return self.path.dentry is not self.path.mount.root
+
+    def take_listing(self, entries: list[tuple[bytes, int, int]]) -> None:
+        """All entries were read at once, these."""
+        if not self.flags & os.O_NOATIME and self.path.mount.keeps_atime:
+            self.inode.accessed()
+        self._entries = entries
+        self.pos = len(entries)
+
     def getdents(self, room: int, old: bool = False) -> bytes:
         """The next entries, at most `room` bytes of `struct linux_dirent64` (linux_dirent if `old`).
 

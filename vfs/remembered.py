@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     Key = tuple[bytes, bool, tuple[object, ...]]
     #: a name in a directory: st_dev, inode number, name
     Where = tuple[int, int, bytes]
-    #: the place, None if there is none; base and root of the walk, so that nobody else gets their ids; the name that the
-    #: walk came to last, or that was missing (None: it is a root, or "." of one)
+    #: what getdents64(2) gives of a directory from its start to its end, and the entries: name, inode number, type
+    Listing = tuple[bytes, list[tuple[bytes, int, int]]]
+    #: the place, None if there is none; base and root of the walk, so that nobody else gets their ids; the name that
+    #: the walk came to last, or that was missing (None: it is a root, or "." of one)
     Known = tuple[Path | None, Path, Path, Where | None]
 
-#: walks that are remembered at most
-MOST = 4096
+#: walks that are remembered at most; directories whose entries are, and how many entries one of them may have
+MOST, MOST_LISTINGS, MOST_ENTRIES = 4096, 1024, 1024
 
 
 def _nobody(*_: object) -> None:
@@ -43,7 +45,7 @@ class Walks(dict["Key", "Known"]):
     one file may change from now on without anybody being told.
     """
 
-    __slots__ = ("_by_where", "changed", "cleared", "named", "opened")
+    __slots__ = ("_by_where", "_listings", "changed", "cleared", "named", "opened")
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,6 +54,7 @@ class Walks(dict["Key", "Known"]):
         self.changed: Callable[[tuple[int, int]], None] = _nobody
         self.opened: Callable[[Inode], None] = _nobody
         self._by_where: dict[Where, list[Key]] = {}
+        self._listings: dict[tuple[int, int], Listing] = {}  # by the identity of the directory
 
     def clear(self) -> None:
         """Forget everything: something has changed, or is about to."""
@@ -61,6 +64,7 @@ class Walks(dict["Key", "Known"]):
     def _empty(self) -> None:
         super().clear()
         self._by_where.clear()
+        self._listings.clear()
 
     def keep(self, key: Key, known: Known) -> None:
         """Remember a walk; if there are too many, the others are forgotten."""
@@ -70,16 +74,38 @@ class Walks(dict["Key", "Known"]):
         if (where := known[3]) is not None:
             self._by_where.setdefault(where, []).append(key)
 
+    def keep_listing(self, directory: Inode, listing: Listing) -> None:
+        """Remember all entries of a directory, until one changes."""
+        if directory.steady and len(listing[1]) <= MOST_ENTRIES:
+            if len(self._listings) >= MOST_LISTINGS:
+                self._listings.clear()
+            self._listings[ident(directory)] = listing
+
+    def listing(self, directory: Inode) -> Listing | None:
+        """All entries of a directory, if they are known."""
+        return self._listings.get(ident(directory))
+
     def rename(self, directory: Inode, name: bytes, inode: Inode | None) -> None:
-        """`name` in `directory` comes to mean something else: it did mean `inode`, which loses, gains or changes a name.
+        """`name` in `directory` comes to mean something else; it did mean `inode`, whose names change.
 
         Walks that end there are forgotten. Others could go through it only if it is a directory or a symlink; then
-        everything is forgotten, as it is where others than us make changes too.
+        everything is forgotten, as it is where the same objects have other Inodes too.
         """
-        if not directory.sb.exact or (inode is not None and inode.mode & S_IFMT in (S_IFDIR, S_IFLNK)):
+        if not directory.sb.exact:
+            self.clear()
+        else:
+            self.host_changed(directory, name, inode)
+
+    def host_changed(self, directory: Inode, name: bytes, inode: Inode | None, names: bool = True) -> None:
+        """As rename(), of what others did in a directory of the host's; or, if not `names`, only the bytes changed."""
+        if not names and inode is not None:
+            self.changed(ident(inode))
+            return
+        if inode is not None and inode.mode & S_IFMT in (S_IFDIR, S_IFLNK):
             self.clear()
             return
         above = ident(directory)
+        self._listings.pop(above, None)
         where = (*above, name)
         for key in self._by_where.pop(where, ()):
             self.pop(key, None)

@@ -3,8 +3,8 @@
     python tests/longsuites/privilege.py [--world NAME]... [PYTEST ARGUMENT]...
 
 Layer: tests (long). Touches a temporary copy of the sources with a virtual environment of its own, and for its time the
-host's vm.mmap_min_addr (65536, as users have it).  To be run as root, with Debian's python3 and, for their worlds, bubblewrap
-and runsc.  The exit status is 1 if a test fails in one of the worlds.
+host's vm.mmap_min_addr (65536, as users have it).  To be run as root, with Debian's python3 and, for their worlds,
+bubblewrap and runsc.  The exit status is 1 if a test fails in one of the worlds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[2]
 MIN_ADDR = Path("/proc/sys/vm/mmap_min_addr")
 USER = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-#: refuses calls as a container's filter does, and executes: numbers in argv[1], of these some with bits of their first argument
+#: refuses the calls with the numbers in argv[1], as a container's filter does, and executes
 FILTER = """
 import ctypes, os, struct, sys
 refused = [int(x) for x in sys.argv[1].split(",")]
@@ -78,9 +78,8 @@ def prepare(folder: Path) -> Path:
     """The copy of the sources; its environment is beside it."""
     copy = folder / "ring3"
     subprocess.run(["git", "clone", "-q", REPO, copy], check=True)
-    subprocess.run(
-        ["sh", "setup.sh", folder / "venv", "test"], cwd=copy, check=True, env={**os.environ, "PYTHON": "/usr/bin/python3"}
-    )
+    environ = {**os.environ, "PYTHON": "/usr/bin/python3"}
+    subprocess.run(["sh", "setup.sh", folder / "venv", "test"], cwd=copy, check=True, env=environ)
     return copy
 
 
@@ -91,8 +90,8 @@ def run(world: str, start: list[str], copy: Path, arguments: list[str]) -> bool:
     os.chmod(home, 0o777)
     log = home.with_suffix(".log")
     environ = {
-        "HOME": str(home), "TMPDIR": str(home), "PATH": f"{copy.parent}/venv/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8",
-        "PYTHONDONTWRITEBYTECODE": "1",
+        "HOME": str(home), "TMPDIR": str(home), "PATH": f"{copy.parent}/venv/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1",
     }  # fmt: skip
     words = [*start, f"{copy.parent}/venv/bin/python", "-m", "pytest", "-q", "-rfE", "-p", "no:cacheprovider"]
     begun = time.monotonic()
@@ -111,7 +110,8 @@ def run(world: str, start: list[str], copy: Path, arguments: list[str]) -> bool:
 def refuses(world: str, start: list[str], copy: Path) -> bool:
     """Does ring3 say in a sentence why it does not run there?"""
     words = [*start, f"{copy.parent}/venv/bin/python", "-m", "ring3", "run", "--", "/bin/true"]
-    done = subprocess.run(words, cwd="/", capture_output=True, text=True, timeout=120, env={"HOME": "/nonexistent", "PATH": "/usr/bin:/bin"})
+    environ = {"HOME": "/nonexistent", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(words, cwd="/", capture_output=True, text=True, timeout=120, env=environ)
     said = done.stderr.strip()
     print(f"{world}: exit status {done.returncode}: {said}", flush=True)
     return done.returncode == 125 and said.startswith("ring3: ") and "\n" not in said
