@@ -73,6 +73,10 @@ class CowDir(CowNode, HostDir):
         found += [(name, node.ino, node.mode & S_IFMT) for name, node in entries.items() if node is not None]
         return found
 
+    def listed(self) -> None:
+        if self.lower:
+            HostDir.listed(self)
+
     def host_list(self) -> list[tuple[bytes, int, int]]:
         """What the host has in the directory; nothing if that is gone."""
         try:

@@ -83,8 +83,8 @@ def prepare(folder: Path) -> Path:
     return copy
 
 
-def run(world: str, start: list[str], copy: Path, arguments: list[str]) -> bool:
-    """Run the tests in a world, with a home that is its own; whether none failed."""
+def run(world: str, start: list[str], copy: Path, arguments: list[str]) -> tuple[Path, bool]:
+    """Run the tests in a world, with a home that is its own: what pytest wrote, and whether none failed."""
     home = copy.parent / re.sub(r"\W+", "-", world)
     home.mkdir()
     os.chmod(home, 0o777)
@@ -104,7 +104,7 @@ def run(world: str, start: list[str], copy: Path, arguments: list[str]) -> bool:
     print(f"{world}: {lines[-1] if lines else 'nothing was said'} ({time.monotonic() - begun:.0f} s)", flush=True)
     if done.returncode > 1:
         print("\n".join(lines[-20:]))
-    return done.returncode == 0
+    return log, done.returncode == 0
 
 
 def refuses(world: str, start: list[str], copy: Path) -> bool:
@@ -119,8 +119,11 @@ def refuses(world: str, start: list[str], copy: Path) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--logs", metavar="DIR", type=Path, help="leave what pytest wrote there")
     parser.add_argument("--world", action="append", choices=[*WORLDS, *REFUSED], help="only this one (may be repeated)")
     options, arguments = parser.parse_known_args()
+    if options.logs is not None:
+        options.logs.mkdir(exist_ok=True)
     chosen = options.world or [*WORLDS, *REFUSED]
     good = True
     with as_users_have_it() as folder:
@@ -130,7 +133,10 @@ def main() -> int:
             if missing := [word for word in start if word in ("bwrap", "runsc") and not shutil.which(word)]:
                 print(f"{world}: not tried: there is no {missing[0]} here")
             elif world in WORLDS:
-                good &= run(world, start, copy, arguments or ["-n", "2"])
+                log, passed = run(world, start, copy, arguments or ["-n", "2"])
+                good &= passed
+                if options.logs is not None:
+                    shutil.copy(log, options.logs)
             else:
                 good &= refuses(world, start, copy)
     return 0 if good else 1
