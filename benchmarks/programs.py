@@ -39,7 +39,7 @@ PROGRAMS = (
     Program("ls -lR, 5,000 files", "ls -lR tree >/dev/null", 3, 1.5),
     Program("git status, 2,000 files", "git -C repo status >/dev/null", 5, 1.5, "git"),
     Program("tar xf, 2,000 files", "mkdir out$i && tar xf repo.tar -C out$i", 3, 2.0),
-    Program("rm -r, 2,000 files", "cp -rl repo gone$i && rm -r gone$i", 2, 6.0),
+    Program("cp -rl, rm -r, 2,000 files", "cp -rl repo gone$i && rm -r gone$i", 2, 6.0),
     Program("python3 -c pass", "/usr/bin/python3 -c pass", 10, 1.3),
     Program("gcc -c, one file", "gcc -O1 -c one.c -o one$i.o", 5, 1.3, "gcc"),
     Program("make -j2, 100 files", "make -s -j2 -C project O=o$i", 1, 1.4, "make"),
