@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Open = tuple[bytes, int]
 
 #: the flags that such an open may have beside O_RDONLY; 0o100000 is O_LARGEFILE, which musl sets
-_PLAIN = os.O_CLOEXEC | 0o100000
+_PLAIN = os.O_CLOEXEC | os.O_NOCTTY | 0o100000
 _MAX_PROGRAMS = 256
 _AT = OFFSETS["ring3_gift"]
 _SIZE = SIZES["ring3_gift"]

@@ -39,7 +39,7 @@ CLOSED_SOCKETS = 128
 #: the table of kernel/answers.py: entries, and where they begin behind the world page
 ANSWERS, ANSWERS_OFFSET = 65536, 4096
 #: files that are opened ahead for a program: kernel/gifts.py
-MAX_GIFTS = 16
+MAX_GIFTS = 32
 
 #: (field, C type, count); sizes by type below.  Every struct is packed by hand: natural alignment only.
 _SIZES = {"u8": 1, "u16": 2, "u32": 4, "s32": 4, "u64": 8, "s64": 8}

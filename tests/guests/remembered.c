@@ -4,6 +4,7 @@
 // users: root nobody
 // places: cow tmpfs
 #include "check.h"
+#include <dirent.h>
 #include <pthread.h>
 #include <sys/fsuid.h>
 #include <sys/xattr.h>
@@ -318,6 +319,120 @@ static void directories_to_start_from(void) {
 }
 
 /* Another process changes what we have asked about. */
+static void up_again(void) {
+    OK(mkdir("a", 0755));
+    OK(mkdir("a/b", 0755));
+    put_file("a/f", "one");
+    EQ(look("a/b/../f"), 0);
+    EQ(look("a/b/../b/../f"), 0);
+    OK(rename("a/b", "c"));
+    EQ(look("a/b/../f"), ENOENT);
+    EQ(look("c/../f"), ENOENT);
+    EQ(look("c/../a/f"), 0);
+    OK(rename("c", "a/c"));
+    EQ(look("a/c/../f"), 0);
+    OK(symlink("../a/c", "a/s"));
+    EQ(look("a/s/../f"), 0);
+    OK(unlink("a/f"));
+    EQ(look("a/s/../f"), ENOENT);
+    EQ(look("a/c/../f"), ENOENT);
+    OK(rmdir("a/c"));
+    EQ(look("a/s/.."), ENOENT);
+    OK(unlink("a/s"));
+    OK(mkdir("a/q", 0755));
+    OK(mkdir("o", 0755));
+    put_file("a/f", "two");
+    int back = open(".", O_RDONLY | O_DIRECTORY);
+    OK(chdir("a/q"));
+    EQ(look("../f"), 0);
+    OK(rename("../../a", "../../p"));
+    EQ(look("../f"), 0);
+    OK(rename("../q", "../../o/q"));
+    EQ(look("../f"), ENOENT);
+    put_file("../f", "three");
+    EQ(look("../f"), 0);
+    OK(fchdir(back));
+    close(back);
+    EQ(look("o/f"), 0);
+    OK(unlink("o/f"));
+    OK(unlink("p/f"));
+    OK(rmdir("o/q"));
+    OK(rmdir("o"));
+    OK(rmdir("p"));
+}
+
+/* The entries of a directory, beside "." and "..": how many, the sum of their inode numbers, and the one of "..". */
+static int listed(const char *path, unsigned long *sum, unsigned long *up) {
+    int count = -1;
+    for (int i = 0; i < TIMES; i++) {
+        int found = 0;
+        *sum = *up = 0;
+        DIR *d = opendir(path);
+        CHECK(d != NULL);
+        for (struct dirent *e; (e = readdir(d));) {
+            if (!strcmp(e->d_name, "..")) *up = e->d_ino;
+            if (e->d_name[0] == '.') continue;
+            found++;
+            *sum += e->d_ino;
+        }
+        OK(closedir(d));
+        if (count >= 0) EQ(found, count);
+        count = found;
+    }
+    return count;
+}
+
+static void listings(void) {
+    unsigned long sum, up, other;
+    struct stat st;
+    OK(mkdir("l", 0755));
+    EQ(listed("l", &sum, &up), 0);
+    OK(stat(".", &st));
+    EQ(up, st.st_ino);
+    put_file("l/x", "");
+    OK(stat("l/x", &st));
+    EQ(listed("l", &sum, &up), 1);
+    EQ(sum, st.st_ino);
+    put_file("y", "");
+    OK(rename("y", "l/x")); /* another file of the same name */
+    EQ(listed("l", &sum, &up), 1);
+    OK(stat("l/x", &st));
+    EQ(sum, st.st_ino);
+    OK(link("l/x", "l/z"));
+    EQ(listed("l", &sum, &up), 2);
+    EQ(sum, 2 * st.st_ino);
+    OK(rename("l/z", "l/w"));
+    EQ(listed("l", &sum, &up), 2);
+    OK(mkdir("l/d", 0755));
+    OK(symlink("d", "l/s"));
+    EQ(listed("l/s", &sum, &up), 0);
+    EQ(listed("l", &sum, &up), 4);
+    DIR *open_one = opendir("l");
+    CHECK(open_one != NULL);
+    while (readdir(open_one)) {}
+    OK(unlink("l/w"));
+    OK(unlink("l/s"));
+    rewinddir(open_one);
+    int seen = 0;
+    while (readdir(open_one)) seen++;
+    EQ(seen, 4);
+    OK(closedir(open_one));
+    EQ(listed("l", &sum, &up), 2);
+    OK(rename("l/d", "d"));
+    EQ(listed("d", &sum, &up), 0);
+    OK(stat(".", &st));
+    EQ(up, st.st_ino);
+    OK(rename("d", "l/d"));
+    EQ(listed("l/d", &sum, &up), 0);
+    OK(stat("l", &st));
+    EQ(up, st.st_ino);
+    EQ(listed("l", &other, &up), 2);
+    OK(rmdir("l/d"));
+    OK(unlink("l/x"));
+    EQ(listed("l", &other, &up), 0);
+    OK(rmdir("l"));
+}
+
 static void by_others(void) {
     int go[2], done[2];
     char c;
@@ -427,5 +542,5 @@ static void bad_arguments(void) {
 }
 
 MAIN(CASE(names_come_and_go), CASE(directories), CASE(symlinks), CASE(attributes), CASE(written), CASE(access_times),
-     CASE(permissions), CASE(directories_to_start_from), CASE(by_others), CASE(many), CASE(extended_attributes),
+     CASE(permissions), CASE(directories_to_start_from), CASE(up_again), CASE(listings), CASE(by_others), CASE(many), CASE(extended_attributes),
      CASE(bad_arguments))
