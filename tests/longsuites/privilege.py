@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -24,24 +25,34 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[2]
 MIN_ADDR = Path("/proc/sys/vm/mmap_min_addr")
 USER = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-#: refuses the calls with the numbers in argv[1], as a container's filter does, and executes
+#: refuses the calls with the numbers in argv[2] with the errno in argv[1], as a container's filter or an older kernel does,
+#: and executes
 FILTER = """
 import ctypes, os, struct, sys
-refused = [int(x) for x in sys.argv[1].split(",")]
+error, refused = int(sys.argv[1]), [int(x) for x in sys.argv[2].split(",")]
 end = len(refused)
 code = [(0x20, 0, 0, 0)] + [(0x15, end - i, 0, nr) for i, nr in enumerate(refused)]
-code += [(0x06, 0, 0, 0x7FFF0000), (0x06, 0, 0, 0x00050001)]
+code += [(0x06, 0, 0, 0x7FFF0000), (0x06, 0, 0, 0x00050000 | error)]
 text = ctypes.create_string_buffer(b"".join(struct.pack("<HBBI", *insn) for insn in code))
 program = ctypes.create_string_buffer(struct.pack("<HxxxxxxQ", len(code), ctypes.addressof(text)))
 libc = ctypes.CDLL(None, use_errno=True)
 libc.prctl(38, 1, 0, 0, 0)
 assert libc.prctl(22, 2, program) == 0
-os.execvp(sys.argv[2], sys.argv[2:])
+os.execvp(sys.argv[3], sys.argv[3:])
 """
 _UNSHARE, _SETNS, _PRCTL, _CHROOT = 272, 308, 157, 161
+#: what came after Linux 5.11: from mount_setattr(2) on (arch/x86/entry/syscalls/syscall_64.tbl)
+_NEWER = ",".join(map(str, range(442, 500)))
+
+
+def _refusing(numbers: str, error: int) -> list[str]:
+    return ["/usr/bin/python3", "-c", FILTER, str(error), numbers]
+
+
 WORLDS: dict[str, list[str]] = {
     "ordinary user": USER,
-    "no user namespaces": [*USER, "/usr/bin/python3", "-c", FILTER, f"{_UNSHARE},{_SETNS},{_CHROOT}"],
+    "no user namespaces": [*USER, *_refusing(f"{_UNSHARE},{_SETNS},{_CHROOT}", errno.EPERM)],
+    "calls of Linux 5.11": _refusing(_NEWER, errno.ENOSYS),
     "a fresh user namespace": ["unshare", "--user", "--map-root-user"],
     "bubblewrap": [
         "bwrap", "--dev-bind", "/", "/", "--proc", "/proc", "--unshare-user", "--unshare-pid", "--die-with-parent",
@@ -52,7 +63,7 @@ WORLDS: dict[str, list[str]] = {
 }  # fmt: skip
 #: where ring3 cannot run, and has to say so in a sentence
 REFUSED: dict[str, list[str]] = {
-    "no Syscall User Dispatch": [*USER, "/usr/bin/python3", "-c", FILTER, f"{_PRCTL}"],
+    "no Syscall User Dispatch": [*USER, *_refusing(f"{_PRCTL}", errno.EINVAL)],
     "runsc": ["runsc", "--network=none", "--ignore-cgroups", "do"],
 }
 
