@@ -138,9 +138,9 @@ static s64 marshal_one(struct thread *t, struct call *c, const struct sysdesc *d
 	case K_INBUF:
 		return marshal_bytes(t, i, value, c->a[d->param[i]], used);
 	case K_IOV:
-		if (c->a[d->param[i]] > 1024)
+		if ((u32)c->a[d->param[i]] > 1024) /* import_iovec() takes 32 bits of it */
 			return -EINVAL;
-		return marshal_bytes(t, i, value, c->a[d->param[i]] * sizeof(struct iovec_), used);
+		return marshal_bytes(t, i, value, (u32)c->a[d->param[i]] * sizeof(struct iovec_), used);
 	}
 	return 0;
 }

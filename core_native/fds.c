@@ -45,8 +45,12 @@ s64 fn_close_range(struct thread *t, struct call *c)
 	u32 first = c->a[0], last = c->a[1], flags = c->a[2];
 	if (first > last || (flags & ~6U))
 		return -EINVAL;
-	if (flags & 2) /* CLOSE_RANGE_UNSHARE */
-		return -EINVAL;
+	if (flags & 2) { /* CLOSE_RANGE_UNSHARE: one thread has them for itself anyway */
+		for (u32 i = 0; i < RING3_SLOT_COUNT; i++)
+			if (i != t->slot_nr && bit_of(t->proc->slots, i))
+				return -EINVAL;
+		flags &= ~2U;
+	}
 	gifts_drop(t->proc);
 	kept_drop(t->proc);
 	u32 own[2] = {t->proc->sock, t->proc->exe};
@@ -276,7 +280,9 @@ static s64 limit(struct thread *t, struct call *c, u64 new, u64 old)
 
 s64 fn_getrlimit(struct thread *t, struct call *c)
 {
-	return (u32)c->a[0] == RLIMIT_NOFILE ? limit(t, c, 0, c->a[1]) : native(t, c);
+	if ((u32)c->a[0] == RLIMIT_NOFILE)
+		return limit(t, c, 0, c->a[1]);
+	return in_core(c->a[1]) ? -EFAULT : native(t, c);
 }
 
 s64 fn_setrlimit(struct thread *t, struct call *c)
@@ -291,7 +297,7 @@ s64 fn_prlimit64(struct thread *t, struct call *c)
 		return supervise(t, c, REQ_CALL);
 	c->a[0] = 0; /* the filter lets nobody name another process (lockdown.c) */
 	if ((u32)c->a[1] != RLIMIT_NOFILE)
-		return native(t, c);
+		return in_core(c->a[2]) || in_core(c->a[3]) ? -EFAULT : native(t, c);
 	struct call shifted = *c;
 	shifted.a[0] = RLIMIT_NOFILE;
 	return limit(t, &shifted, c->a[2], c->a[3]);

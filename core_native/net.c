@@ -398,7 +398,7 @@ s64 fn_sendto(struct thread *t, struct call *c)
 		return supervise(t, c, REQ_CALL);
 	if (bits == (FD_NATIVE | CLASS_TCP))
 		return tcp_send(t, c);
-	return (bits & CLASS_SOCKET) || c->a[4] ? send(t, c) : native(t, c);
+	return (bits & CLASS_SOCKET) || (c->a[4] && (u32)c->a[5]) ? send(t, c) : native(t, c); /* as move_addr_to_kernel() */
 }
 
 /* A message may hand descriptors to another process. */
@@ -433,7 +433,15 @@ s64 fn_sendmsg(struct thread *t, struct call *c)
 /* sendmmsg(2): as many as go; an error only where not even the first does. */
 s64 fn_sendmmsg(struct thread *t, struct call *c)
 {
-	u32 count = c->a[2] < UIO_MAXIOV ? c->a[2] : UIO_MAXIOV;
+	u32 count = (u32)c->a[2] < UIO_MAXIOV ? (u32)c->a[2] : UIO_MAXIOV;
+	int fd = (int)c->a[0];
+	if (!count) { /* then only the descriptor can be wrong */
+		struct kstat_ st;
+		if (is_core_fd(t, fd) || sys(NR_fstat, fd, &st))
+			return -EBADF;
+		u32 bits = fd_bits(t, fd);
+		return (st.mode & S_IFMT) == S_IFSOCK && ((bits & CLASS_SOCKET) || (bits & CLASS_MASK) != FD_PLACEHOLDER) ? 0 : -ENOTSOCK;
+	}
 	for (u32 i = 0; i < count; i++) {
 		u64 at = c->a[1] + i * sizeof(struct mmsghdr_);
 		struct call one = {NR_sendmsg, {c->a[0], at, c->a[3], 0, 0, 0}, c->ip, c->sp, c->uc};
@@ -450,7 +458,7 @@ s64 fn_sendmmsg(struct thread *t, struct call *c)
 /* recvmmsg(2) of datagrams.  The time limit is looked at between messages, as Linux does (recvmmsg(2), BUGS). */
 static s64 receive_many(struct thread *t, struct call *c)
 {
-	u32 count = c->a[2] < UIO_MAXIOV ? c->a[2] : UIO_MAXIOV, flags = c->a[3];
+	u32 count = (u32)c->a[2] < UIO_MAXIOV ? (u32)c->a[2] : UIO_MAXIOV, flags = c->a[3];
 	s64 limit[2] = {0, 0}, now[2];
 	if (c->a[4]) {
 		if (copy_in(limit, c->a[4], sizeof limit))

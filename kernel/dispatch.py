@@ -48,6 +48,8 @@ REQ_EXEC_ARGS, REQ_IMAGE, REQ_MAP = CONSTANTS["REQ_EXEC_ARGS"], CONSTANTS["REQ_I
 _HARMLESS = (REQ_CLASSIFY, REQ_UID, REQ_SITE)
 _CLONE_FS = 0x200
 _MAX_STRINGS = 8 << 20  # of argv or envp: more than MAX_TOTAL of core_native/exec.c
+#: bytes for which a slot has room, whatever other arguments there are
+_SURE = 16384
 
 
 class Request:
@@ -130,7 +132,7 @@ def decode(task: Task, request: Request, call: Sys) -> tuple[Any, ...]:
 def _decoder(call: Sys) -> Callable[[Task, Request, tuple[int, ...]], tuple[Any, ...]]:
     """One expression for all arguments of a call: a tenth of the time that a loop over their kinds takes."""
     terms, fds = [], 0
-    for i, (kind, _parameter) in enumerate(call.args):
+    for i, (kind, parameter) in enumerate(call.args):
         value, data = f"raw[{2 + i}]", f"task.process.channel.data(task.slot, raw[{11 + i}], raw[{17 + i}])"
         given = f"None if raw[{17 + i}] == {_NULL} else {data}"
         if kind in ("int", "pid"):
@@ -139,22 +141,33 @@ def _decoder(call: Sys) -> Callable[[Task, Request, tuple[int, ...]], tuple[Any,
             terms.append(f"{value} - ({value} & {_SIGN}) * 2")
         elif kind in ("uint", "ptr"):
             terms.append(value)
+        elif kind == "u32":
+            terms.append(f"{value} & 0xFFFFFFFF")
         elif kind in ("fd", "dirfd"):
             terms.append(f"{'open_fd' if kind == 'fd' else 'fd_ref'}(raw, {fds})")
             fds += 1
         elif kind[:4] == "path" or kind[:3] == "str" and kind != "strv":
-            terms.append(given.replace(data, f"text({data})"))
+            terms.append(given.replace(data, f"text({data})") if kind[-1] == "?" else f"text({data})")
         elif kind == "strv":
             terms.append(f"exec_strings(task, request, {i})")
-        elif kind == "inout":
-            terms.append(f"({value}, {given})")
         else:
-            terms.append(given)
+            count = f"raw[{2 + parameter}]" + (" & 0xFFFFFFFF" if kind in ("iov", "small") else "")
+            size = {"in": f"{parameter}", "inout": f"{parameter}", "iov": f"16 * ({count})"}.get(kind, count)
+            given = given.replace(data, f"whole({data}, {size})")
+            terms.append(f"({value}, {given})" if kind == "inout" else given)
     source = f"lambda task, request, raw: ({''.join(t + ', ' for t in terms)})"
     made: Callable[[Task, Request, tuple[int, ...]], tuple[Any, ...]] = eval(
-        source, {"fd_ref": fd_ref, "open_fd": open_fd, "text": text, "exec_strings": exec_strings}
+        source, {"fd_ref": fd_ref, "open_fd": open_fd, "text": text, "exec_strings": exec_strings, "whole": whole}
     )
     return made
+
+
+def whole(data: bytes, size: int) -> bytes:
+    """A struct or buffer of `size` bytes, of which the core sends all, or what a slot has room for, or NULL: so that
+    nobody else has to look whether it is there."""
+    if len(data) < min(size, _SURE):
+        raise OSError(errno.EFAULT, "not all of it")
+    return data[:size]
 
 
 def exec_strings(task: Task, request: Request, i: int) -> list[bytes]:
@@ -186,6 +199,8 @@ class Dispatcher:
         self.kernel.current = task
         try:
             self._serve(task, request)
+        except OSError as e:  # what the request names is not there
+            self.answer(task, request, 0 if request.kind in _HARMLESS else -(e.errno or errno.EIO))
         except Exception as e:  # of ours: the guest must not wait for ever
             self.kernel.report(e, f"in request {request.kind} (call {request.nr}) of {name_of(task)}")
             self.answer(task, request, 0 if request.kind in _HARMLESS else -errno.EIO)

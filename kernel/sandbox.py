@@ -19,6 +19,7 @@ from .layout import CONSTANTS
 from .loop import Loop
 from .task import Credentials, FsStruct, Task
 from .traps import Traps
+from .userlog import UserLog
 from .world import make_world, note_virtual_uid, use_page_zero, write_uts
 
 TYPE_CHECKING = False
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 
 #: internal errors that are told of, and lines that are told once each
-MOST_REPORTS, MOST_LINES = 32, 4096
+MOST_REPORTS = 32
 _CAP_SYS_RAWIO = 1 << 17  # to map page zero (vm.mmap_min_addr)
 
 
@@ -63,7 +64,7 @@ class Kernel:
         pids: int | None = None,
     ) -> None:
         self.vfs = vfs
-        self.log = log
+        self.log = UserLog(log)
         self.lock = threading.RLock()
         self.loop = Loop(self.lock, self._loop_failed)
         vfs.files.loop = self.loop
@@ -77,7 +78,6 @@ class Kernel:
         self._trace = trace
         self._thread: threading.Thread | None = None
         self._closed = False
-        self._said: set[str] = set()
         self._reports = 0
         self.net = Network(self)
         self._spawns: dict[int, Child] = {}
@@ -235,9 +235,7 @@ class Kernel:
 
     def log_once(self, message: str) -> None:
         """Log a line that would otherwise come again and again."""
-        if message not in self._said and len(self._said) < MOST_LINES:
-            self._said.add(message)
-            self.log(message)
+        self.log.once(message)
 
     def descriptor_class(self, dev: int, ino: int) -> int:
         """CLASS_* of a socket of the host: 0 where the host kernel may do with it what a guest asks."""
@@ -253,9 +251,7 @@ class Kernel:
         if self._reports > MOST_REPORTS:
             self.log_once(f"there were more than {MOST_REPORTS} internal errors; further ones are not told")
             return
-        self.log(
-            f"internal error {where}: {failure!r}\n{''.join(traceback.format_exception(failure)).rstrip()}"
-        )
+        self.log(f"internal error {where}: {failure!r}", "".join(traceback.format_exception(failure)).rstrip())
 
     def _loop_failed(self, failure: BaseException) -> None:
         self.report(failure, "in the event loop")

@@ -227,7 +227,7 @@ def sys_truncate(t: Task, path: bytes, size: int) -> Result:
     if size < 0:
         raise err(errno.EINVAL)
     where = t.sandbox.vfs.lookup(t, None, path)
-    if size > where.inode.getattr().size:
+    if where.inode.kind == S_IFREG and size > where.inode.getattr().size:
         check_size(t, size)
     attrops.truncate(t.sandbox.vfs, t, where, size)
     return 0

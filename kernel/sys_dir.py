@@ -149,7 +149,7 @@ def _getdents(t: Task, fd: FdRef, buf: int, count: int, old: bool) -> Result:
         raise err(errno.EBADF)
     if not isinstance(file, OpenDir):
         raise err(errno.ENOTDIR)
-    room, vfs = min(count & 0xFFFFFFFF, _GETDENTS_MAX), t.sandbox.vfs
+    room, vfs = max(0, min(count, _GETDENTS_MAX)), t.sandbox.vfs
     data = file.getdents(room, True) if old else dirops.getdents(vfs, file, room)
     notify = vfs.notify
     if notify is not None:

@@ -81,7 +81,7 @@ def sys_getpriority(t: Task, which: int, who: int) -> Result:
 @syscall("setpriority")
 def sys_setpriority(t: Task, which: int, who: int, value: int) -> Result:
     """setpriority(2): for processes; a whole group or user would include host processes."""
-    if which != 0:
+    if which in (1, 2):
         raise err(errno.EPERM)
     return _who(t, which, who)
 
@@ -95,9 +95,9 @@ def sys_ioprio_get(t: Task, which: int, who: int) -> Result:
 @syscall("ioprio_set")
 def sys_ioprio_set(t: Task, which: int, who: int, value: int) -> Result:
     """ioprio_set(2)"""
-    if which != 1:
+    if which in (2, 3):
         raise err(errno.EPERM)
-    return _who(t, 0, who)
+    return _who(t, which - 1, who)
 
 
 @syscall("sethostname")
@@ -138,5 +138,10 @@ def _adjust(timex: bytes | None) -> Result:
 
 @syscall("clock_adjtime")
 def sys_clock_adjtime(t: Task, clock: int, timex: bytes | None) -> Result:
-    """clock_adjtime(2)"""
+    """clock_adjtime(2): of the clocks that there are, CLOCK_REALTIME alone can be adjusted."""
+    if timex is None:
+        raise err(errno.EFAULT)
+    if clock != 0:
+        exists = clock in (*range(1, 10), 11) or (clock < 0 and clock & 3 != 3)
+        raise err(errno.EOPNOTSUPP if exists else errno.EINVAL)
     return _adjust(timex)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _CLONE_FS, _CLONE_NEWNS, _CLONE_THREAD, _CLONE_FILES, _CLONE_SYSVSEM = 0x200, 0x20000, 0x10000, 0x400, 0x40000
 _CLONE_VM, _CLONE_SIGHAND = 0x100, 0x800
+#: all that unshare(2) knows: with CLONE_NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET and NEWTIME
+_UNSHARE = 0x7E020080 | _CLONE_FS | _CLONE_THREAD | _CLONE_FILES | _CLONE_SYSVSEM | _CLONE_VM | _CLONE_SIGHAND
 
 
 def everyone(kernel: Kernel) -> Iterator[FsStruct]:
@@ -141,6 +143,8 @@ def sys_pivot_root(t: Task, new: bytes, put_old: bytes) -> Result:
 def sys_unshare(t: Task, flags: int) -> Result:
     """unshare(2): CLONE_FS and CLONE_NEWNS. What a process with one thread has for itself anyway is granted; other
     namespaces are refused."""
+    if flags & ~_UNSHARE:
+        raise err(errno.EINVAL)
     if flags & (_CLONE_THREAD | _CLONE_VM | _CLONE_SIGHAND):
         if len(t.process.tasks) > 1:
             raise err(errno.EINVAL)

@@ -22,21 +22,24 @@ if TYPE_CHECKING:
     from .task import FdRef, Task
 
 _IOV = struct.Struct("<Qq")
+_USER_END = 0x7FFF_FFFF_F000  # access_ok()
 
 
 def parse_iov(raw: bytes | None, count: int) -> list[tuple[int, int]]:
     """The (address, length) pairs of an array of struct iovec, as import_iovec() checks them.
 
     Raises: OSError(EINVAL) for more than UIO_MAXIOV entries, a length below 0 or a sum beyond ssize_t, EFAULT
-    for a NULL array.
+    for a NULL array and for addresses of no program.
     """
     if not 0 <= count <= 1024:
         raise err(errno.EINVAL)
-    if count and not raw:
+    if count and len(raw or b"") < 16 * count:
         raise err(errno.EFAULT)
     pairs = [_IOV.unpack_from(raw or b"", at * 16) for at in range(count)]
     if any(length < 0 for _, length in pairs):
         raise err(errno.EINVAL)
+    if any(address + length > _USER_END for address, length in pairs):
+        raise err(errno.EFAULT)
     return pairs
 
 

@@ -153,7 +153,7 @@ def sys_socket(t: Task, family: int, kind: int, protocol: int) -> Result:
         raise err(errno.EAFNOSUPPORT)
     if kind >= _SOCK_MAX:
         raise err(errno.EINVAL)
-    if family == AF_PACKET:
+    if family == AF_PACKET or (family == AF_INET and kind == _SOCK_PACKET):  # its old name; __sock_create()
         _check_packet(t, kind)
     if family not in (AF_UNIX, AF_INET, AF_INET6, AF_NETLINK):
         t.sandbox.log_once(f"socket(family {family}): sandboxes do not have it yet; refused (EAFNOSUPPORT)")

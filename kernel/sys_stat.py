@@ -86,7 +86,7 @@ def sys_newfstatat(t: Task, dirfd: FdRef | None, path: bytes | None, buf: int, f
         st = _stat_fd(t, dirfd)
         # No call with a path is made on the host: fstat(2) says the same.
         return NativeResult(nr=_FSTAT, args=[dirfd.fd, buf]) if st is None else Out(0, [(buf, st.pack())])
-    if flags & ~(AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH):
+    if flags & ~(AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC_TYPE):
         raise err(errno.EINVAL)
     return Out(0, [(buf, place(t, dirfd, path, flags).inode.getattr().pack())])
 

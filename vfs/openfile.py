@@ -344,3 +344,6 @@ class SeqFile(OpenFile):
         if offset == 0 or self._data is None:
             self._data = self._render(task)
         return self._data[offset : offset + count]
+
+    def fsync(self) -> None:
+        raise err(errno.EINVAL)

@@ -37,11 +37,12 @@ class ZipFS(ArchiveFS):
     fstype = "zipfs"
 
     def __init__(self, path: str | os.PathLike[str], *, limit: int | None = None) -> None:
-        import zipfile
-
         source, time = host_source(path)
         super().__init__(os.fspath(path), time)
         self._source = source
+        damage = _damage()
+        import zipfile
+
         try:
             try:
                 self._zip = zipfile.ZipFile(SourceFile(source, most=1 << 30))
@@ -51,7 +52,7 @@ class ZipFS(ArchiveFS):
                     raise BadArchive(f"it unpacks to {total} bytes (a larger limit= allows it)")
                 for info in infos:
                     self._add(info)
-            except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, EOFError) as e:
+            except damage as e:
                 raise BadArchive(f"{os.fspath(path)} cannot be used as a zip archive: {e}") from None
         except BaseException:
             self.close()
@@ -67,7 +68,7 @@ class ZipFS(ArchiveFS):
         elif kind == S_IFLNK:
             if not 0 < info.file_size < 4096:
                 raise BadArchive(f"{info.filename!r} is a symlink of {info.file_size} bytes")
-            target = self._zip.read(info)
+            target = self._read_target(info)
             self.add(name, ArchiveNode(self, S_IFLNK | 0o777, mtime, uid, gid, target=target))
         elif kind in (S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK):
             self.add(name, ArchiveNode(self, mode, mtime, uid, gid))
@@ -75,10 +76,13 @@ class ZipFS(ArchiveFS):
             mode = S_IFREG | (mode & 0o7777 or 0o644)
             self.add(name, ArchiveNode(self, mode, mtime, uid, gid, size=info.file_size, member=info))
 
-    def unpack(self, member: zipfile.ZipInfo, fd: int) -> None:
-        import zipfile
-        import zlib
+    def _read_target(self, info: zipfile.ZipInfo) -> bytes:
+        try:
+            return self._zip.read(info)
+        except OSError as e:
+            raise BadArchive(str(e)) from None
 
+    def unpack(self, member: zipfile.ZipInfo, fd: int) -> None:
         if member.flag_bits & 1:
             raise err(errno.EACCES)
         try:
@@ -86,11 +90,26 @@ class ZipFS(ArchiveFS):
                 done = 0
                 while data := f.read(1 << 20):
                     done += os.pwrite(fd, data, done)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error, ValueError) as e:
+        except _damage() as e:
             raise BadArchive(str(e)) from None
+        except OSError as e:
+            if e.errno:
+                raise
+            raise BadArchive(str(e)) from None  # bz2's
 
     def close(self) -> None:
         self._source.close()
+
+
+def _damage() -> tuple[type[Exception], ...]:
+    """What zipfile raises for an archive that is damaged, encrypted or of a kind that it does not know."""
+    import lzma
+    import zipfile
+    import zlib
+
+    return (
+        zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, RuntimeError, ValueError, EOFError, IndexError
+    )  # fmt: skip
 
 
 def _extra(info: zipfile.ZipInfo) -> tuple[int, int, int]:

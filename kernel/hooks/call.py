@@ -167,6 +167,8 @@ class Arguments:
         kind, value = self._call.kinds[i][0], self._call.raw[i]
         if kind in ("int", "pid", "fd", "dirfd"):
             return (value & 0x7FFFFFFF) - (value & 0x80000000)
+        if kind == "u32":
+            return value & 0xFFFFFFFF
         if kind == "long":
             return value - (value >> 63 << 64)
         if kind == "strv":

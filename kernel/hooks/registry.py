@@ -216,7 +216,7 @@ class Hooks:
     def _say(self, failure: BaseException, what: str) -> None:
         import traceback
 
-        self._kernel.log(f"{what}: {failure!r}\n{''.join(traceback.format_exception(failure)).rstrip()}")
+        self._kernel.log(f"{what}: {failure!r}", "".join(traceback.format_exception(failure)).rstrip())
 
     def _begun(self, flight: Flight, answer: Any, failure: BaseException | None) -> None:
         """The hooks before the call are through."""

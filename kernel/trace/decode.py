@@ -133,7 +133,7 @@ def _long(v: View, i: int) -> str:
     return str(v.int64(i))
 
 
-@fmt("u", "uint")
+@fmt("u", "uint", "u32")
 def _uint(v: View, i: int) -> str:
     return str(v.raw[i])
 
