@@ -31,10 +31,10 @@ import struct
 from ..vfs.hostwatch import LIFETIME
 from ..vfs.remembered import ident
 from . import kept
-from .handlers import InstallFd, Out
+from .handlers import Out
 from .layout import ANSWERS, ANSWERS_OFFSET, OFFSETS, SIZES
-from .paths import AT_EMPTY_PATH, record
-from .table import BY_NAME, TABLE
+from .paths import record
+from .table import TABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..vfs.inode import Inode
-    from ..vfs.mount import Path
     from ..vfs.remembered import Where
     from .dispatch import Request
     from .sandbox import Kernel
@@ -54,13 +53,13 @@ _AT = OFFSETS["ring3_answer"]
 _SIZE = SIZES["ring3_answer"]
 _EPOCH = OFFSETS["ring3_world"]["epoch"]
 _CHANGES = OFFSETS["ring3_world"]["changes"]
+_KEY = _AT["out_len"] - _AT["epoch"]  # what stands before that is what an entry is found by
 _MAX_PATH = _AT["out"] - _AT["path"]
 _MAX_OUT = _SIZE - _AT["out"]
 #: epoch nr key[2] context cwd path_len out_len result; `seq` is before it
 _ENTRY = struct.Struct("<8I4xq")
 assert _AT["result"] + 8 - _AT["epoch"] == _ENTRY.size
 _U32 = struct.Struct("<I")
-_WORD = (1 << 64) - 1
 #: errors that follow from what was found; ENOENT from there being nothing
 _FOUND_ERRORS = (errno.EACCES, errno.EROFS, errno.EINVAL, errno.ENODATA, errno.EOPNOTSUPP, errno.ERANGE)
 _MAX_NUMBERS = 4096
@@ -84,19 +83,6 @@ class Shape:
         self.opens = call.name.startswith("open")  # only its failures are remembered
 
 
-_FSTATAT = BY_NAME["newfstatat"].nr
-
-
-def hash_of(nr: int, key: int, name: bytes) -> int:
-    """The hash by which the core looks for an entry without a second number (hash_of() in core_native/answers.c); the
-    length of `name` is a multiple of 8 bytes."""
-    h = nr * 0x9E3779B97F4A7C15 & _WORD ^ key
-    for word in struct.unpack(f"<{len(name) // 8}Q", name):
-        h = (h ^ word) * 0xFF51AFD7ED558CCD & _WORD
-        h ^= h >> 32
-    return ((h ^ h >> 29) * 0xC4CEB9FE1A85EC53 & _WORD) >> 32
-
-
 SHAPES = {call.nr: Shape(call) for call in TABLE.values() if call.remember}
 
 
@@ -109,8 +95,9 @@ class Answers:
         self.epoch = 1
         self._changes = 0  # how often something was forgotten
         self._any = False  # is there an entry of this epoch?
-        self._by_object: dict[tuple[int, int], list[int]] = {}  # by st_dev and inode number
-        self._by_name: dict[Where, list[int]] = {}
+        self._by_object: dict[tuple[int, int], set[int]] = {}  # by st_dev and inode number
+        self._by_name: dict[Where, set[int]] = {}
+        self._taken: dict[int, bytes] = {}  # by place in the table: the key of the entry there
         self._lasting: set[tuple[int, int]] = set()  # files that guests' cores hold for as long as this epoch lasts
         self._contexts: dict[tuple[object, ...], tuple[int, object]] = {}
         self._cwds: dict[object, int] = {}
@@ -139,6 +126,7 @@ class Answers:
             self._any = False
             self._by_object.clear()
             self._by_name.clear()
+            self._taken.clear()
             self._lasting.clear()
             self.epoch = self.epoch + 1 & 0xFFFFFFFF or 1
             self._put_epoch()
@@ -177,6 +165,7 @@ class Answers:
     def _drop(self, entries: Iterable[int]) -> None:
         self._count_change()
         for at in entries:
+            self._taken.pop(at, None)
             self._write(at, bytes(_ENTRY.size), b"", b"")
 
     def forget_places(self) -> None:
@@ -231,43 +220,13 @@ class Answers:
             flags = request.args[shape.keys[0]]
             self._kernel.gifts.opened(task, name, flags, path.inode)
             kept.opened(task, name, flags, path.inode, result)
-            if path.inode.is_dir:
-                self._directory_opened(task, path, result)
-            return
-        elif isinstance(result, Out):
-            value, data = result.ret, result.writes[0][1] if result.writes else b""
-        else:
-            value = int(result)
-        key = name if shape.text < 0 else name + b"\0" + args[shape.text]
-        at = self._remember(task, request, shape, key, name[0] != 47, value, data)
-        if at and path is not None:
-            self._by_object.setdefault(ident(path.inode), []).append(at)
-        if at and found[3] is not None:
-            self._by_name.setdefault(found[3], []).append(at)
-
-    def _served_by_fd(
-        self, task: Task, request: Request, shape: Shape, args: tuple[Any, ...], result: Any
-    ) -> None:
-        """The like for an object that a descriptor stands for."""
-        fd: FdRef | None = args[shape.dirfd] if shape.dirfd >= 0 else None
-        if fd is None or not isinstance(result, Out) or not shape.settled:
             return
         known = record(task, fd)
         if known is not None and known.path.mount.settled and known.inode.is_settled():
             name = struct.pack("<2Q", fd.dev, fd.ino)
             at = self._remember(task, request, shape, name, False, result.ret, result.writes[0][1])
             if at:
-                self._by_object.setdefault(ident(known.inode), []).append(at)
-
-    def _directory_opened(self, task: Task, path: Path, result: Any) -> None:
-        """opendir(3) asks for the attributes of what it has opened; the answer is there already."""
-        if not isinstance(result, InstallFd) or not (path.mount.settled and path.inode.is_settled()):
-            return
-        st = os.fstat(result.fd)
-        name = struct.pack("<2Q", st.st_dev, st.st_ino)
-        data = path.inode.getattr().pack()
-        at = self._put(task, _FSTATAT, (AT_EMPTY_PATH, 0), name, 0, 0, data, hash_of(_FSTATAT, AT_EMPTY_PATH, name))
-        self._by_object.setdefault(ident(path.inode), []).append(at)
+                self._by_object.setdefault(ident(known.inode), set()).add(at)
 
     def _remember(
         self,
@@ -301,17 +260,17 @@ class Answers:
 
     def _room(self, first: int, head: bytes, name: bytes) -> int:
         """Of the four places for an entry: the one that has it or is free, else the first."""
-        view = self._view
-        assert view is not None
+        taken, wanted = self._taken, head[:_KEY] + name
         places = [ANSWERS_OFFSET + _SIZE * (first ^ i) for i in range(4)]
-        for at in places:
-            key, path = view[at + _AT["epoch"] : at + _AT["out_len"]], at + _AT["path"]
-            if key == head[: len(key)] and view[path : path + len(name)] == name:
+        chosen = places[0]
+        for at in reversed(places):
+            known = taken.get(at)
+            if known == wanted:
                 return at
-        for at in places:
-            if _U32.unpack_from(view, at + _AT["epoch"])[0] != self.epoch:
-                return at
-        return places[0]
+            if known is None:
+                chosen = at
+        taken[chosen] = wanted
+        return chosen
 
     def _write(self, at: int, head: bytes, name: bytes, data: bytes) -> None:
         """Replace an entry.  x86 keeps stores in order, and so does the interpreter."""

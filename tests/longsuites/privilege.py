@@ -25,7 +25,7 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[2]
 MIN_ADDR = Path("/proc/sys/vm/mmap_min_addr")
 USER = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-#: refuses the calls with the numbers in argv[2] with the errno in argv[1], as a container's filter or an older kernel does,
+#: refuses the calls in argv[2] (numbers) with the errno in argv[1], as a container's filter or an older kernel does,
 #: and executes
 FILTER = """
 import ctypes, os, struct, sys
