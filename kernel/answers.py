@@ -221,6 +221,24 @@ class Answers:
             self._kernel.gifts.opened(task, name, flags, path.inode)
             kept.opened(task, name, flags, path.inode, result)
             return
+        elif isinstance(result, Out):
+            value, data = result.ret, result.writes[0][1] if result.writes else b""
+        else:
+            value = int(result)
+        key = name if shape.text < 0 else name + b"\0" + args[shape.text]
+        at = self._remember(task, request, shape, key, name[0] != 47, value, data)
+        if at and path is not None:
+            self._by_object.setdefault(ident(path.inode), set()).add(at)
+        if at and found[3] is not None:
+            self._by_name.setdefault(found[3], set()).add(at)
+
+    def _served_by_fd(
+        self, task: Task, request: Request, shape: Shape, args: tuple[Any, ...], result: Any
+    ) -> None:
+        """The like for an object that a descriptor stands for."""
+        fd: FdRef | None = args[shape.dirfd] if shape.dirfd >= 0 else None
+        if fd is None or not isinstance(result, Out) or not shape.settled:
+            return
         known = record(task, fd)
         if known is not None and known.path.mount.settled and known.inode.is_settled():
             name = struct.pack("<2Q", fd.dev, fd.ino)
