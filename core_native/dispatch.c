@@ -278,6 +278,11 @@ s64 request_map(struct thread *t, const struct call *c)
 	return (action & 0xff) == ACT_FD ? 0 : (action & 0xff) == ACT_RESULT && (s64)t->slot->r_result < 0 ? t->slot->r_result : -EIO;
 }
 
+static int changes_schedule(s64 nr)
+{
+	return nr == NR_sched_setparam || nr == NR_sched_setscheduler || nr == NR_sched_setaffinity || nr == NR_sched_setattr;
+}
+
 static s64 kernel_lane(struct thread *t, struct call *c, const struct sysdesc *d)
 {
 	if (unlikely(c->nr == NR_socketpair && (int)c->a[0] != AF_UNIX))
@@ -305,6 +310,11 @@ static s64 kernel_lane(struct thread *t, struct call *c, const struct sysdesc *d
 				return -EFAULT;
 			break;
 		case K_PID:
+			/* The filter lets nobody but the thread itself be changed: of another one the supervisor does it. */
+			if (changes_schedule(c->nr) && value == t->tid)
+				value = c->a[i] = 0;
+			else if (changes_schedule(c->nr) && value > 0)
+				return supervise(t, c, REQ_CALL);
 			if (value < 0 && c->nr != NR_kill) /* no process has it: the kernel's own errno */
 				break;
 			if (value != 0 && value != t->proc->pid && value != t->tid)

@@ -126,10 +126,11 @@ s64 fn_fcntl(struct thread *t, struct call *c)
 	case F_SETFD:
 		return native(t, c);
 	case F_SETOWN:
+		if ((s32)c->a[2] == t->proc->pid || !(s32)c->a[2])
+			return native(t, c);
+		/* fallthrough */
 	case 15: /* F_SETOWN_EX: signals to whom the guest may not signal */
-		if ((s32)c->a[2] != t->proc->pid && (s32)c->a[2] != 0 && (int)c->a[1] == F_SETOWN)
-			return supervise(t, c, REQ_CALL);
-		return native(t, c);
+		return supervise(t, c, REQ_CALL);
 	case F_GETFL: {
 		if (fd_class(t, fd) == FD_PLACEHOLDER)
 			return supervise(t, c, REQ_CALL);

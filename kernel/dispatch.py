@@ -47,6 +47,7 @@ REQ_EXEC_ARGS, REQ_IMAGE, REQ_MAP = CONSTANTS["REQ_EXEC_ARGS"], CONSTANTS["REQ_I
 #: requests whose answer is no error number; 0 stands for "nothing special"
 _HARMLESS = (REQ_CLASSIFY, REQ_UID, REQ_SITE)
 _CLONE_FS = 0x200
+_PATH_MAX = 4096
 _MAX_STRINGS = 8 << 20  # of argv or envp: more than MAX_TOTAL of core_native/exec.c
 #: bytes for which a slot has room, whatever other arguments there are
 _SURE = 16384
@@ -117,6 +118,18 @@ def text(data: bytes) -> bytes:
     return data
 
 
+def path_text(data: bytes) -> bytes:
+    """The same of a path, which has an end.  Raises ENAMETOOLONG as getname() does."""
+    if len(data) >= _PATH_MAX:
+        raise OSError(errno.ENAMETOOLONG, "")
+    return text(data)
+
+
+def nothing() -> bytes:
+    """NULL where there has to be something."""
+    raise OSError(errno.EFAULT, "")
+
+
 #: by number of the call: request -> the arguments as the handler wants them
 _DECODERS: dict[int, Callable[[Task, Request, tuple[int, ...]], tuple[Any, ...]]] = {}
 
@@ -134,7 +147,9 @@ def _decoder(call: Sys) -> Callable[[Task, Request, tuple[int, ...]], tuple[Any,
     terms, fds = [], 0
     for i, (kind, parameter) in enumerate(call.args):
         value, data = f"raw[{2 + i}]", f"task.process.channel.data(task.slot, raw[{11 + i}], raw[{17 + i}])"
-        given = f"None if raw[{17 + i}] == {_NULL} else {data}"
+        if kind in ("path", "path?", "str", "str?"):
+            data = f"{'path_text' if kind[0] == 'p' else 'text'}({data})"
+        given = f"{'nothing()' if kind in ('path', 'str') else 'None'} if raw[{17 + i}] == {_NULL} else {data}"
         if kind in ("int", "pid"):
             terms.append(f"({value} & 0x7FFFFFFF) - ({value} & 0x80000000)")
         elif kind == "long":
@@ -146,19 +161,17 @@ def _decoder(call: Sys) -> Callable[[Task, Request, tuple[int, ...]], tuple[Any,
         elif kind in ("fd", "dirfd"):
             terms.append(f"{'open_fd' if kind == 'fd' else 'fd_ref'}(raw, {fds})")
             fds += 1
-        elif kind[:4] == "path" or kind[:3] == "str" and kind != "strv":
-            terms.append(given.replace(data, f"text({data})") if kind[-1] == "?" else f"text({data})")
         elif kind == "strv":
             terms.append(f"exec_strings(task, request, {i})")
+        elif kind in ("path", "path?", "str", "str?"):
+            terms.append(given)
         else:
             count = f"raw[{2 + parameter}]" + (" & 0xFFFFFFFF" if kind in ("iov", "small") else "")
             size = {"in": f"{parameter}", "inout": f"{parameter}", "iov": f"16 * ({count})"}.get(kind, count)
             given = given.replace(data, f"whole({data}, {size})")
             terms.append(f"({value}, {given})" if kind == "inout" else given)
     source = f"lambda task, request, raw: ({''.join(t + ', ' for t in terms)})"
-    made: Callable[[Task, Request, tuple[int, ...]], tuple[Any, ...]] = eval(
-        source, {"fd_ref": fd_ref, "open_fd": open_fd, "text": text, "exec_strings": exec_strings, "whole": whole}
-    )
+    made: Callable[[Task, Request, tuple[int, ...]], tuple[Any, ...]] = eval(source, globals())
     return made
 
 
@@ -267,7 +280,8 @@ class Dispatcher:
 
         try:
             fd = request.fds[0]
-            assert fd is not None
+            if fd is None:
+                raise OSError(errno.EBADF, "")
             _, length, prot, flags, _, offset = request.args[:6]
             self.answer(task, request, map_file(task, fd, length, prot, flags, offset))
         except OSError as e:
@@ -345,7 +359,7 @@ class Dispatcher:
                 raise OSError(errno.ESRCH, "")
         if call.lane == KERNEL and any(kind == "pid" for kind, _ in call.args):
             return NATIVE
-        self.kernel.log(f"{call.name}: not supported (ENOSYS) for {name_of(task)}")
+        self.kernel.log_once(f"{call.name}: not supported (ENOSYS) for {task.process.comm.decode('utf-8', 'replace')}")
         raise OSError(errno.ENOSYS, "")
 
     def say_refused(self, task: Task, call: Sys) -> None:

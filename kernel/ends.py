@@ -31,6 +31,19 @@ def descends(pid: int, ancestor: int) -> bool:
     return False
 
 
+def runs(pidfd: int) -> bool:
+    """Is there still such a process, a zombie included?"""
+    import signal
+
+    try:
+        signal.pidfd_send_signal(pidfd, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def cpu_times(process: Process) -> tuple[int, int]:
     """User and system time in clock ticks, of one that is not waited for yet: proc(5), fields 14 and 15."""
     words = _stat(process.pid)

@@ -19,6 +19,7 @@ from . import (  # noqa: F401
     sys_pycopy,
     sys_pyfile,
     sys_pyvec,
+    sys_sched,
     sys_shm,
     sys_signal,
     sys_socket,

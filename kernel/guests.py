@@ -10,7 +10,7 @@ import os
 import socket
 
 from .channel import MSG, Channel, valid_slot
-from .ends import descends, wait_status
+from .ends import descends, runs, wait_status
 from .layout import CONSTANTS
 from .loop import Running
 from .task import FsStruct, Process
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 #: that are read of one process before others have their turn
 MOST_MESSAGES = 64
 _SIGSYS = 31
+_USER_END = 1 << 47  # of every address space
 _CLONE_FS, _CLONE_PARENT, _CLONE_NEWNS = 0x200, 0x8000, 0x20000
 
 
@@ -125,7 +126,10 @@ class Guests:
         if descends(pid, self._kernel.init_pid) and (other is None or not other.exists()):
             self._is(process, pid, pidfd)
             return
+        ended = not runs(pidfd)  # and was waited for while we looked
         os.close(pidfd)
+        if ended:
+            return
         self._kernel.log_once(f"a guest claimed to be process {pid}, which it is not; it was ended")
         self.gone(process)
 
@@ -288,7 +292,8 @@ class Guests:
             return
         self._kernel.traps.ended(process)
         pending = process.pending_exec
-        if pending is None or pending.asked:
+        lies = not 1 << 30 <= stack_top < _USER_END or max(mmap_top, vdso) >= _USER_END
+        if pending is None or pending.asked or lies:
             self._kernel.log_once(f"process {process.pid} asked for a program out of turn; it was ended")
             self._kill(process)
             return

@@ -34,7 +34,7 @@ PLAIN = {
     "the bytes of objects that the process holds": """
         read write lseek pread64 pwrite64 readv writev preadv pwritev preadv2 pwritev2 sendfile splice tee vmsplice
         copy_file_range readahead fadvise64 cachestat fsync fdatasync sync_file_range ftruncate fallocate flock
-        fstat fstatfs fsetxattr fgetxattr flistxattr fremovexattr""",
+        fstat fstatfs fgetxattr flistxattr""",
     "descriptors": "close close_range dup dup2 dup3",
     "pipes, events, timers and waiting for them": """
         pipe pipe2 eventfd eventfd2 timerfd_create timerfd_settime timerfd_gettime signalfd signalfd4 poll ppoll select
@@ -54,9 +54,8 @@ PLAIN = {
         nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time times alarm getitimer setitimer
         timer_create timer_settime timer_gettime timer_getoverrun timer_delete adjtimex clock_adjtime""",
     "scheduling; nobody has the right to be before others": """
-        sched_setparam sched_getparam sched_setscheduler sched_getscheduler sched_get_priority_max
-        sched_get_priority_min sched_rr_get_interval sched_setaffinity sched_getaffinity sched_setattr sched_getattr
-        getpriority setpriority ioprio_get ioprio_set""",
+        sched_getparam sched_getscheduler sched_get_priority_max sched_get_priority_min sched_rr_get_interval
+        sched_getaffinity sched_getattr getpriority ioprio_get""",
     "what the process uses, and random numbers": "getrusage sysinfo getrandom getrlimit setrlimit",
     "sockets that the process holds": """
         sendto sendmsg recvfrom recvmsg recvmmsg shutdown getsockopt getsockname getpeername accept accept4""",
@@ -113,6 +112,12 @@ CHECKED: dict[str, tuple[tuple[tuple[Test, ...], ...], str]] = {
     ),
     "prctl": (((Test(0, ALL, _PRCTL),),), "the name of a thread, Syscall User Dispatch, the thread's own affairs"),
     "prlimit64": (((Test(0, ALL, (0,)),),), "limits of the process itself"),
+    **{
+        name: (((Test(0, ALL, (0,)),),), "scheduling of the thread itself; for others the supervisor does it")
+        for name in ("sched_setparam", "sched_setscheduler", "sched_setaffinity", "sched_setattr")
+    },
+    "setpriority": (((Test(0, ALL, (0,)), Test(1, ALL, (0,))),), "nice values of the thread itself"),
+    "ioprio_set": (((Test(0, ALL, (1,)), Test(1, ALL, (0,))),), "priorities of the thread itself"),
     "socketpair": (((Test(0, ALL, (1,)),),), "pairs of AF_UNIX"),
     "setsockopt": (((Test(1, ALL, (1, 6)),),), "options of SOL_SOCKET and of TCP, of sockets that the process holds"),
 }  # fmt: skip

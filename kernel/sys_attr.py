@@ -301,7 +301,9 @@ def sys_lsetxattr(t: Task, path: bytes, name: bytes, value: bytes | None, size: 
 def sys_fsetxattr(t: Task, fd: FdRef, name: bytes, value: bytes | None, size: int, flags: int) -> Result:
     """fsetxattr(2)"""
     where = _fd_place(t, fd)
-    return NATIVE if where is None else set_xattr(t, where, name, value, size, flags)
+    if where is None:
+        raise err(errno.EOPNOTSUPP)  # the host is not asked: whoever may read a file of its own might change it so
+    return set_xattr(t, where, name, value, size, flags)
 
 
 @syscall("getxattr")
@@ -362,4 +364,6 @@ def sys_lremovexattr(t: Task, path: bytes, name: bytes) -> Result:
 def sys_fremovexattr(t: Task, fd: FdRef, name: bytes) -> Result:
     """fremovexattr(2)"""
     where = _fd_place(t, fd)
-    return NATIVE if where is None else remove_xattr(t, where, name)
+    if where is None:
+        raise err(errno.EOPNOTSUPP)
+    return remove_xattr(t, where, name)

@@ -61,62 +61,25 @@ def sys_prctl(t: Task, option: int, a: int, b: int, c: int, d: int) -> Result:
     raise err(errno.EINVAL)
 
 
-def _who(t: Task, which: int, who: int) -> Result:
-    """PRIO_PROCESS of the sandbox's processes, and one's own group; others do not exist."""
-    if which not in (0, 1, 2):
-        raise err(errno.EINVAL)
-    if which == 0 and who not in (0, t.process.pid) and not t.sandbox.knows(who):
-        raise err(errno.ESRCH)
-    if which == 2 and who not in (0, t.creds.uid):
-        raise err(errno.ESRCH)
-    return NATIVE
-
-
-@syscall("getpriority")
-def sys_getpriority(t: Task, which: int, who: int) -> Result:
-    """getpriority(2)"""
-    return _who(t, which, who)
-
-
-@syscall("setpriority")
-def sys_setpriority(t: Task, which: int, who: int, value: int) -> Result:
-    """setpriority(2): for processes; a whole group or user would include host processes."""
-    if which in (1, 2):
-        raise err(errno.EPERM)
-    return _who(t, which, who)
-
-
-@syscall("ioprio_get")
-def sys_ioprio_get(t: Task, which: int, who: int) -> Result:
-    """ioprio_get(2): IOPRIO_WHO_* count from 1."""
-    return _who(t, which - 1, who)
-
-
-@syscall("ioprio_set")
-def sys_ioprio_set(t: Task, which: int, who: int, value: int) -> Result:
-    """ioprio_set(2)"""
-    if which in (2, 3):
-        raise err(errno.EPERM)
-    return _who(t, which - 1, who)
-
-
 @syscall("sethostname")
-def sys_sethostname(t: Task, name: bytes, length: int) -> Result:
+def sys_sethostname(t: Task, name: bytes | None, length: int) -> Result:
     """sethostname(2): the sandbox's, as uname(2) tells it."""
     return _set_name(t, "hostname", name, length)
 
 
 @syscall("setdomainname")
-def sys_setdomainname(t: Task, name: bytes, length: int) -> Result:
+def sys_setdomainname(t: Task, name: bytes | None, length: int) -> Result:
     """setdomainname(2)"""
     return _set_name(t, "domainname", name, length)
 
 
-def _set_name(t: Task, which: str, name: bytes, length: int) -> Result:
+def _set_name(t: Task, which: str, name: bytes | None, length: int) -> Result:
     if not t.creds.capable(21):  # CAP_SYS_ADMIN
         raise err(errno.EPERM)
     if not 0 <= length <= 64:
         raise err(errno.EINVAL)
+    if name is None:
+        raise err(errno.EFAULT)
     setattr(t.sandbox, which, os.fsdecode(name))
     t.sandbox.write_uts()
     return 0

@@ -14,6 +14,7 @@ from ..vfs.inode import err
 from ..vfs.mount import Path
 from ..vfs.perm import CAP_SYS_CHROOT
 from .handlers import Out, syscall
+from .sys_signal import pid_of_pidfd
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
@@ -191,16 +192,7 @@ def sys_setns(t: Task, fd: FdRef, kind: int) -> Result:
 
 def _namespace_of_pidfd(t: Task, fd: FdRef, kind: int) -> Namespace:
     """EINVAL for what is no pidfd of the sandbox's; EPERM, with a line in the log, for other namespaces."""
-    pid = 0
-    host = t.host_fd(fd.fd)
-    try:
-        with open(f"/proc/self/fdinfo/{host}", encoding="ascii") as info:
-            for line in info:
-                name, _, value = line.partition(":")
-                if name == "Pid":
-                    pid = int(value)
-    finally:
-        os.close(host)
+    pid = pid_of_pidfd(t, fd.fd)
     if not pid or not kind:
         raise err(errno.EINVAL)
     process = t.sandbox.processes.get(pid)

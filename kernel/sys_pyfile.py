@@ -24,6 +24,8 @@ from .handlers import NATIVE, InstallFd, Out, syscall
 from .sys_fileattr import FLAG_COMMANDS, flags_ioctl
 from .sys_lock import COMMANDS as LOCK_COMMANDS
 from .sys_lock import record_lock
+from .sys_sched import owner
+from .sys_signal import members
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -189,6 +191,19 @@ _FALLOC_FL_KEEP_SIZE = 1
 _PROT_WRITE, _MAP_PRIVATE = 2, 2
 
 
+def _check_owner(t: Task, command: int, argument: int) -> None:
+    """Whom a descriptor may signal: threads, processes and groups of the sandbox.  Raises ESRCH."""
+    kind, who = 1, argument & 0xFFFFFFFF  # F_OWNER_PID
+    if command == _F_SETOWN_EX:
+        kind, who = struct.unpack("<iI", t.peek(argument, 8))
+    who -= (who & 0x80000000) * 2
+    if who < 0 or kind == 2:  # F_OWNER_PGRP
+        if not members(t, abs(who)) and who:
+            raise err(errno.ESRCH)
+    elif who not in (0, t.tid):
+        owner(t, who)
+
+
 @syscall("fcntl")
 def sys_fcntl(t: Task, fd: FdRef, command: int, argument: int) -> Result:
     """fcntl(2)"""
@@ -204,6 +219,8 @@ def sys_fcntl(t: Task, fd: FdRef, command: int, argument: int) -> Result:
         if argument & 0x7FFFFFFF:
             raise err(errno.ENOTDIR)
         return 0
+    if command in (_F_SETOWN, _F_SETOWN_EX):
+        _check_owner(t, command, argument)
     if file is None or command in _OF_DESCRIPTOR:
         return NATIVE
     if command == _F_GETFL:

@@ -10,6 +10,7 @@ import os
 
 from ..vfs.inode import err
 from .handlers import NATIVE, KillList, NativeResult, syscall
+from .sys_sched import owner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def may_signal(t: Task, target: Process, sig: int) -> bool:
     return sig == 18 and os.getsid(t.process.pid) == os.getsid(target.pid)  # SIGCONT within a session
 
 
-def _members(t: Task, group: int | None) -> list[Process]:
+def members(t: Task, group: int | None) -> list[Process]:
     """The living processes of a process group, or (None) all of the sandbox."""
     found = []
     for pid, process in t.sandbox.processes.items():
@@ -57,9 +58,9 @@ def sys_kill(t: Task, pid: int, sig: int) -> Result:
             raise err(errno.EPERM)
         return NATIVE
     if pid == -1:
-        everyone = [p for p in _members(t, None) if p is not t.process]
+        everyone = [p for p in members(t, None) if p is not t.process]
     else:
-        everyone = _members(t, os.getpgid(t.process.pid) if pid == 0 else -pid)
+        everyone = members(t, os.getpgid(t.process.pid) if pid == 0 else -pid)
     if not everyone:
         raise err(errno.ESRCH)
     allowed = [p.pid for p in everyone if may_signal(t, p, sig)]
@@ -70,14 +71,48 @@ def sys_kill(t: Task, pid: int, sig: int) -> Result:
     return KillList(allowed)
 
 
-@syscall("tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
-def sys_signal_one(t: Task, pid: int, *_rest: int) -> Result:
-    """tgkill(2) and rt_sigqueueinfo(2)"""
+@syscall("tkill", "rt_sigqueueinfo")
+def sys_signal_one(t: Task, pid: int, sig: int, *_rest: int) -> Result:
+    """tkill(2) and rt_sigqueueinfo(2)"""
+    return _signal_to(t, pid, sig)
+
+
+@syscall("tgkill", "rt_tgsigqueueinfo")
+def sys_signal_thread(t: Task, pid: int, _tid: int, sig: int, *_rest: int) -> Result:
+    """tgkill(2) and rt_tgsigqueueinfo(2)"""
+    return _signal_to(t, pid, sig)
+
+
+def _signal_to(t: Task, pid: int, sig: int) -> Result:
+    """A signal to one process, or one thread, of the sandbox."""
     if pid <= 0:
         raise err(errno.EINVAL)
-    if not t.sandbox.knows(pid) and not _own_thread(t, pid):
-        raise err(errno.ESRCH)
+    target = t.sandbox.processes.get(pid)
+    if target is None and not _own_thread(t, pid):
+        target = owner(t, pid)
+    if target is not None and not may_signal(t, target, sig):
+        raise err(errno.EPERM)
     return NATIVE
+
+
+@syscall("pidfd_send_signal")
+def sys_pidfd_send_signal(t: Task, pidfd: int, sig: int, *_rest: int) -> Result:
+    """pidfd_send_signal(2): what is no pidfd the host says."""
+    pid = pid_of_pidfd(t, pidfd)
+    target = t.sandbox.processes.get(pid)
+    if target is not None and not may_signal(t, target, sig):
+        raise err(errno.EPERM)
+    return NATIVE
+
+
+def pid_of_pidfd(t: Task, fd: int) -> int:
+    """Whom a pidfd stands for: 0 for what is none, -1 for a process that has been waited for.  Raises EBADF."""
+    host = t.host_fd(fd)
+    try:
+        with open(f"/proc/self/fdinfo/{host}", encoding="ascii") as info:
+            return next((int(line[4:]) for line in info if line.startswith("Pid:")), 0)
+    finally:
+        os.close(host)
 
 
 def _own_thread(t: Task, tid: int) -> bool:
@@ -97,9 +132,9 @@ def _of_task(t: Task, pid: int) -> Result:
     return NATIVE
 
 
-@syscall("sched_setparam", "sched_setscheduler", "sched_setaffinity", "sched_setattr", "get_robust_list")
+@syscall("get_robust_list")
 def sys_of_task(t: Task, pid: int, *_rest: int) -> Result:
-    """Calls about one task: of the sandbox, or ESRCH; nobody changes init."""
+    """get_robust_list(2): of a task of the sandbox, or ESRCH; not of init."""
     if _is_init(t, pid):
         raise err(errno.EPERM)
     return _of_task(t, pid)

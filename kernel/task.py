@@ -9,6 +9,8 @@ import errno
 import os
 from _weakref import ref  # the module weakref costs start-up time
 
+from .ends import runs
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -241,13 +243,7 @@ class Process:
 
     def exists(self) -> bool:
         """Is it running, or a zombie that nobody has waited for yet?"""
-        import signal
-
-        try:
-            signal.pidfd_send_signal(self.pidfd, 0)
-        except OSError:
-            return False
-        return True
+        return self.pidfd >= 0 and runs(self.pidfd)
 
 
 def pidfd_getfd(pidfd: int, fd: int) -> int:

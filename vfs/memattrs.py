@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+#: bytes of names and values that one inode may have: they lie in the supervisor's memory
+MAX_XATTRS = 1 << 20
 _DAY = 86400 * 10**9  # in ns
 _CAPABILITIES = 1 << 16  # beside the set-id bits
 
@@ -118,6 +120,9 @@ class MemoryAttributes(Inode):
             raise err(errno.EEXIST)
         if flags & 2 and name not in xattrs:
             raise err(errno.ENODATA)
+        others = sum(len(n) + len(v) for n, v in xattrs.items() if n != name)
+        if others + len(name) + len(value) > MAX_XATTRS:
+            raise err(errno.ENOSPC)
         xattrs[name] = value
         self.touched(now_ns())
 

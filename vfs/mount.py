@@ -32,6 +32,9 @@ MNT_NODIRATIME = 2048
 MNT_RELATIME = 4096
 MNT_NOSYMFOLLOW = 8192
 
+#: mounts that there may be: fs.mount-max, whose default is 100,000
+MOUNT_MAX = 8192
+
 _NAMES = (
     (MNT_NOSUID, "nosuid"),
     (MNT_NODEV, "nodev"),
@@ -142,9 +145,11 @@ class Mount:
 
     def tree(self) -> Iterator[Mount]:
         """This mount and all that are on it, parents first."""
-        yield self
-        for child in list(self.children.values()):
-            yield from child.tree()
+        left = [self]  # however deep they lie
+        while left:
+            one = left.pop()
+            yield one
+            left.extend(reversed(one.children.values()))
 
     def reaches(self, place: Path) -> bool:
         """Is `place` in this mount or in one beneath it?"""
@@ -202,17 +207,17 @@ class MountTable:
     def attach(self, mount: Mount, at: Path | None, ns: Namespace | None = None) -> None:
         """Put `mount`, with what is on it, on top of `at` (None: as the root of `ns`, by default the world's).
 
-        `at.mount` decides on the namespace; in a detached tree it is none.
+        `at.mount` decides on the namespace; in a detached tree it is none. Raises ENOSPC where there are too many.
         """
         self.walks.clear()
+        ns = at.mount.ns if at is not None else ns or self.first
+        if ns is not None and len(ns.mounts) >= MOUNT_MAX:
+            raise err(errno.ENOSPC)
         if at is not None:
             mount.parent = at.mount
             mount.mountpoint = at.dentry
             at.dentry.mounted += 1
             at.mount.children[at.dentry] = mount
-            ns = at.mount.ns
-        else:
-            ns = ns or self.first
         for one in mount.tree():
             one.ns = ns
             if ns is not None:
@@ -232,10 +237,11 @@ class MountTable:
     def unhook(self, mount: Mount) -> None:
         """Take a mount, with what is on it, out of its place and namespace."""
         self.walks.clear()
-        for one in mount.tree():
-            if one.ns is not None:
-                one.ns.mounts.remove(one)
-                one.ns = None
+        gone = set(mount.tree())
+        for ns in {one.ns for one in gone if one.ns is not None}:
+            ns.mounts[:] = [one for one in ns.mounts if one not in gone]
+        for one in gone:
+            one.ns = None
         self._uncover(mount)
 
     @staticmethod
@@ -267,18 +273,25 @@ class MountTable:
 
     def copy_tree(self, old: Mount, root: Dentry | None = None, everything: bool = True) -> dict[Mount, Mount]:
         """copy_tree(): clones of `old` (from `root` on) and of what is on it, old to new. `everything`: unbindable ones
-        too."""
+        too. Raises ENOSPC where there are too many."""
+        room = MOUNT_MAX - sum(len(ns.mounts) for ns in self.namespaces)
+        found: list[tuple[Mount, Mount]] = []  # and whose children they are
+        left = [(old, old)]
+        while left:
+            one, parent = left.pop()
+            found.append((one, parent))
+            if len(found) > room:
+                raise err(errno.ENOSPC)
+            for child in reversed(one.children.values()):
+                assert child.mountpoint is not None
+                beneath = root is None or one is not old or child.mountpoint.is_beneath(root)
+                if beneath and (everything or not child.unbindable):
+                    left.append((child, one))
         made = {old: self.clone(old, root)}
-        for child in list(old.children.values()):
-            dentry = child.mountpoint
-            assert dentry is not None
-            if root is not None and not dentry.is_beneath(root):
-                continue
-            if child.unbindable and not everything:
-                continue
-            below = self.copy_tree(child, None, everything)
-            self.attach(below[child], Path(made[old], dentry))
-            made.update(below)
+        for child, parent in found[1:]:
+            made[child] = self.clone(child)
+            assert child.mountpoint is not None
+            self.attach(made[child], Path(made[parent], child.mountpoint))
         return made
 
     def copy_namespace(self, old: Namespace) -> tuple[Namespace, dict[Mount, Mount]]:

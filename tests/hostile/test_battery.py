@@ -1,0 +1,78 @@
+"""The hostile battery: each attack fails, the supervisor lives and its other guests are served, the host is as it was.
+
+Layer: tests. Touches processes of its own, compiled attackers in a temporary directory.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from battery import Case, Keeper, cases, check, compile_all
+from harness import changed, host_listing, my_children, sweep
+
+pytestmark = pytest.mark.xdist_group("hostile")
+SKIP = 77
+
+
+class Keepers:
+    """One keeper after the other: one that died or hangs is replaced."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.current: Keeper | None = None
+
+    def get(self) -> Keeper:
+        if self.current is None:
+            self.current = Keeper(self._directory)
+        return self.current
+
+    def drop(self) -> int:
+        keeper, self.current = self.current, None
+        return keeper.close() if keeper is not None else 0
+
+
+@pytest.fixture(scope="module")
+def keepers(session_dir: Path) -> Iterator[Keepers]:
+    directory = session_dir / "hostile"
+    directory.mkdir()
+    (directory / "precious").write_text("what the host has\n")
+    compile_all(directory)
+    before, known = host_listing(directory), my_children()
+    found = Keepers(directory)
+    try:
+        yield found
+        assert found.drop() == 0, "the supervisor did not end well"
+        assert not changed(before, host_listing(directory))
+    finally:
+        found.drop()
+        left = sweep(known)
+    assert not left, left
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda case: f"{case.program}-{case.name}")
+def test_attack(case: Case, keepers: Keepers) -> None:
+    keeper = keepers.get()
+    try:
+        answer = keeper.run(case)
+    except AssertionError:
+        keepers.drop()
+        raise
+    if answer["status"] == SKIP and "SKIP" in answer["out"]:
+        pytest.skip(answer["out"].strip())
+    try:
+        check(answer)
+    except AssertionError:
+        keepers.drop()  # the next one is not to suffer for it
+        raise
+
+
+def test_enough() -> None:
+    """Each has a name of its own, and the table in docs/hostile.md says so much."""
+    found = cases()
+    assert len({case.name for case in found}) == len(found) >= 120
