@@ -2,7 +2,7 @@
 
 `python -m benchmarks interposers` compares ring3 with bare SUD and with strace, its hooks too (interposers.py);
 `python -m benchmarks files` its files with a tmpfs, gVisor and proot (files.py); `python -m benchmarks net` its network
-with the loopback interface (net.py).
+with the loopback interface (net.py); `python -m benchmarks fairness` a quiet guest with one beside a noisy one.
 
 Layer: benchmarks. Native and guest runs are interleaved within one run, so that a machine which slows down
 slows both; what is printed are medians, their ratio, and the spread (the quartiles) of the guest's.
@@ -167,7 +167,9 @@ def main() -> int:
     parser.add_argument(
         "names",
         nargs="*",
-        help="interposers, files or net (alone), start, shell, or a loop: " + " ".join(LOOPS) + " (default: all)",
+        help="interposers, files, net or fairness (alone), start, shell, or a loop: "
+        + " ".join(LOOPS)
+        + " (default: all)",
     )
     parser.add_argument("--json", metavar="FILE", help="also write the rows to FILE")
     parser.add_argument("--samples", type=int, default=7, help="samples of each (default 7)")
@@ -175,6 +177,10 @@ def main() -> int:
     options = parser.parse_args()
     samples = 3 if options.quick else options.samples
     share = 5 if options.quick else 1
+    if options.names == ["fairness"]:
+        from .fairness import fairness
+
+        return fairness(samples, share)
     if options.names == ["interposers"]:
         from .interposers import compare
 

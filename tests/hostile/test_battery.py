@@ -5,6 +5,7 @@ Layer: tests. Touches processes of its own, compiled attackers in a temporary di
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from battery import Case, Keeper, cases, check, compile_all
+from battery import HERE, Case, Keeper, cases, check, compile_all
 from harness import changed, host_listing, my_children, sweep
 
 pytestmark = pytest.mark.xdist_group("hostile")
@@ -72,7 +73,13 @@ def test_attack(case: Case, keepers: Keepers) -> None:
         raise
 
 
-def test_enough() -> None:
-    """Each has a name of its own, and the table in docs/hostile.md says so much."""
+def test_the_document_lists_the_battery() -> None:
+    """Each has a name of its own, and docs/hostile.md has them all."""
     found = cases()
     assert len({case.name for case in found}) == len(found) >= 120
+    docs = HERE.parents[1] / "docs"
+    spec = importlib.util.spec_from_file_location("make_hostile", docs / "make_hostile.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (docs / "hostile.md").read_text() == module.page(), "run `python docs/make_hostile.py`"
