@@ -577,7 +577,7 @@ CASE(forged_at_random, "requests, words, messages at random, for as long as the 
 {
 	const char *seconds = getenv("FORGE_SECONDS"), *seed = getenv("FORGE_SEED");
 	u64 state = (seed ? strtoul(seed, NULL, 0) : 1) * 0x9e3779b97f4a7c15UL;
-	time_t end = time(NULL) + (seconds ? atol(seconds) : 2);
+	time_t end = time(NULL) + (seconds ? atol(seconds) : 10);
 	mkdir("/tmp/forge", 0777);
 	mkfifo("/tmp/forge/fifo", 0600);
 	unsigned long rounds = 0;
