@@ -208,9 +208,12 @@ static void note_kept(struct thread *t, const struct call *c, int fd)
 {
 	struct ring3_slot *s = t->slot;
 	u32 i = c->nr == NR_openat;
-	const u8 *path = slot_data(t) + s->in_off[i];
+	u32 offset = s->in_off[i], length = s->in_len[i];
+	if (offset > RING3_SLOT_DATA_SIZE || length > RING3_SLOT_DATA_SIZE - offset)
+		return; /* another thread has written there */
+	const u8 *path = slot_data(t) + offset;
 	u32 cwd = *path == '/' ? 0 : s->cwd;
-	kept_note(t->proc, &(struct kept_key){s->hash, c->a[i + 1], cwd, s->context, s->in_len[i], path}, fd, s->r_result);
+	kept_note(t->proc, &(struct kept_key){s->hash, c->a[i + 1], cwd, s->context, length, path}, fd, s->r_result);
 }
 
 /* ACT_FD: install one descriptor, with the flags that came with it. */
@@ -219,8 +222,8 @@ static s64 install_fd(struct thread *t, const struct call *c)
 	int fd = -1;
 	u32 flags;
 	s64 r = receive_fds(t, &fd, 1, &flags);
-	if (r < 0)
-		return r;
+	if (r < 1 || fd < 0)
+		return r < 0 ? r : -EIO;
 	if (fd < FD_TABLE)
 		t->proc->fd_class[fd] = flags & FD_SUPERVISED ? (flags >> FD_CLASS_SHIFT & 0xff)
 					     : flags & FD_REWRITABLE_FILE ? FD_REWRITABLE

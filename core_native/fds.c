@@ -23,7 +23,7 @@ static void ends(struct thread *t, int fd)
 static void same_class(struct thread *t, int from, s64 to)
 {
 	if (to >= 0 && to < FD_TABLE)
-		t->proc->fd_class[to] = from < FD_TABLE ? t->proc->fd_class[from] : FD_UNKNOWN;
+		t->proc->fd_class[to] = (u32)from < FD_TABLE ? t->proc->fd_class[from] : FD_UNKNOWN;
 }
 
 s64 fn_close(struct thread *t, struct call *c)

@@ -314,10 +314,13 @@ static s64 send_via(struct thread *t, struct call *c, struct message *m)
 	struct ring3_peer header;
 	int via = -1;
 	u32 flags, add = MSG_NOSIGNAL, lossy = s->r_args[0];
-	memcpy(&header, slot_data(t) + s->out_off[0], sizeof header);
+	u32 offset = s->out_off[0];
+	int there = offset <= RING3_SLOT_DATA_SIZE - sizeof header;
+	if (there)
+		memcpy(&header, slot_data(t) + offset, sizeof header);
 	s64 r = receive_fds(t, &via, 1, &flags);
-	if (r < 0)
-		return r;
+	if (r < 1 || !there)
+		return r < 0 ? r : -EIO;
 	r = describe_message(t, c, m); /* anew: the scratch area held the request meanwhile */
 	if (!r) {
 		if (m->controllen)
