@@ -103,9 +103,9 @@ class Gifts:
         if kernel.vfs.found is None or not _is_plain(path.inode):
             os.close(fd)
             return None
-        st = os.fstat(fd)
-        rewritable = kernel.images.is_rewritable(fd, st)
-        return Gift(wanted, path.inode, fd, st, rewritable, kernel.images.rewritten(fd) if rewritable else None)
+        st, images = os.fstat(fd), kernel.images  # which may find that there is nothing to rewrite
+        image = images.rewritten(fd) if images.is_rewritable(fd, st) else None
+        return Gift(wanted, path.inode, fd, st, images.is_rewritable(fd, st), image)
 
     def ended(self, process: Process) -> None:
         """A program ends, or executes another: what it opened first it is given when it runs again."""

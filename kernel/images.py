@@ -68,6 +68,11 @@ def _check(mode: str) -> None:
         raise UsageError(why)
 
 
+def _identity(st: os.stat_result) -> tuple[int, ...]:
+    """What changes when a file's bytes do."""
+    return st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns
+
+
 class Images:
     """The rewritten files of one sandbox.  `mode`: one of MODES; "off": every call traps.
 
@@ -81,6 +86,7 @@ class Images:
         _check(mode)
         self._analyses: dict[tuple[int, int, int], Analysis] = {}
         self._ready: set[tuple[int, int, int]] = set()  # files that nobody has to wait for
+        self._plain: set[tuple[int, ...]] = set()  # files without anything to rewrite (many libraries make no calls)
         self._known: dict[tuple[int, int], tuple[str, Entry]] = {}  # by (st_dev, st_ino), also of the memfd
 
     def _look(self, fd: int, name: str | None = None) -> Rewrite | None:
@@ -102,8 +108,13 @@ class Images:
         except Exception as e:
             self._kernel.log_once(f"a file's system calls are not rewritten: {type(e).__name__}: {e}")
         else:
+            st = os.fstat(fd)
             if entry.key:
-                self._known_as(os.fstat(fd), entry, found, name)
+                self._known_as(st, entry, found, name)
+            if found is None:
+                if len(self._plain) > MAX_KNOWN:
+                    self._plain.clear()
+                self._plain.add(_identity(st))
             return found
         return None
 
@@ -200,8 +211,9 @@ class Images:
         self._cache().record(key, vaddrs)
 
     def is_rewritable(self, fd: int, st: os.stat_result) -> bool:
-        """Shall the core ask before it maps this file executable?  ELF files that are open for reading."""
-        if not self.on or not stat.S_ISREG(st.st_mode) or st.st_size < 64:
+        """Shall the core ask before it maps this file executable?  ELF files that are open for reading, unless nothing was
+        found to rewrite in them."""
+        if not self.on or not stat.S_ISREG(st.st_mode) or st.st_size < 64 or _identity(st) in self._plain:
             return False
         try:
             return _first_bytes(fd) == b"\x7fELF\x02"
