@@ -211,8 +211,8 @@ class Images:
         self._cache().record(key, vaddrs)
 
     def is_rewritable(self, fd: int, st: os.stat_result) -> bool:
-        """Shall the core ask before it maps this file executable?  ELF files that are open for reading, unless nothing was
-        found to rewrite in them."""
+        """Shall the core ask before it maps this file executable?  ELF files that are open for reading, unless nothing
+        was found to rewrite in them."""
         if not self.on or not stat.S_ISREG(st.st_mode) or st.st_size < 64 or _identity(st) in self._plain:
             return False
         try:
