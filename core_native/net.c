@@ -146,7 +146,7 @@ static s64 take_connection(struct thread *t, int listener, struct ring3_peer *pe
 		sys(NR_fcntl, control.fd, F_SETFL, O_NONBLOCK);
 	u8 internet = peer->addr[0] == AF_INET || peer->addr[0] == AF_INET6;
 	t->proc->has_tcp |= internet;
-	if (control.fd < FD_TABLE)
+	if ((u32)control.fd < FD_TABLE)
 		t->proc->fd_class[control.fd] = FD_NATIVE | (internet ? CLASS_TCP : 0);
 	return control.fd;
 }
@@ -191,7 +191,7 @@ s64 fn_connect(struct thread *t, struct call *c)
 	if (fresh <= 0)
 		return fresh;
 	s64 r = sys(NR_dup3, fresh, fd, sys(NR_fcntl, fd, F_GETFD, 0) & 1 /* FD_CLOEXEC */ ? O_CLOEXEC : 0);
-	if (r >= 0 && fd < FD_TABLE)
+	if (r >= 0 && (u32)fd < FD_TABLE)
 		class[fd] = fresh < FD_TABLE ? class[fresh] : FD_UNKNOWN;
 	if (fresh < FD_TABLE)
 		class[fresh] = FD_UNKNOWN;

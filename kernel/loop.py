@@ -223,15 +223,22 @@ class Loop:
             try:
                 callback(mask)
             except Exception as e:
-                self._failed(e)
+                self._told(e)
         if self._timers:
             self._run_timers()
+
+    def _told(self, failure: BaseException) -> None:
+        """Tell of a failure; whatever comes of that, the loop lives on: guests wait for it."""
+        try:
+            self._failed(failure)
+        except Exception:
+            pass  # there is not even memory for a line
 
     def _shielded(self, function: Callable[[], bool | None]) -> bool:
         try:
             return bool(function())
         except Exception as e:
-            self._failed(e)
+            self._told(e)
             return True
 
     def _run_timers(self) -> None:
@@ -241,7 +248,7 @@ class Loop:
             try:
                 callback()
             except Exception as e:
-                self._failed(e)
+                self._told(e)
 
     def _woken(self, _events: int) -> None:
         try:

@@ -150,7 +150,10 @@ class Kernel:
         if not self._closed:
             from .telling import Teller
 
-            self._teller = Teller(self)
+            try:
+                self._teller = Teller(self)
+            except (RuntimeError, MemoryError) as e:  # no thread
+                self.log(f"ring3 ps and ring3 net cannot ask this sandbox: {e}")
 
     def _locked(self, bits: int) -> None:
         """Init says what the lock-down has come to."""
@@ -245,13 +248,17 @@ class Kernel:
 
     def report(self, failure: BaseException, where: str) -> None:
         """An error of ours: one line and its traceback for the log; a guest that brings about many fills no disk."""
-        import traceback
-
         self._reports += 1
         if self._reports > MOST_REPORTS:
             self.log_once(f"there were more than {MOST_REPORTS} internal errors; further ones are not told")
             return
-        self.log(f"internal error {where}: {failure!r}", "".join(traceback.format_exception(failure)).rstrip())
+        try:
+            import traceback
+
+            details = "".join(traceback.format_exception(failure)).rstrip()
+        except Exception:  # there may be no memory for it
+            details = ""
+        self.log(f"internal error {where}: {failure!r}", details)
 
     def _loop_failed(self, failure: BaseException) -> None:
         self.report(failure, "in the event loop")

@@ -173,6 +173,10 @@ s64 host_call(s64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 		st->mode = below(2) ? S_IFSOCK : st->mode;
 		return below(5) ? 0 : -EBADF;
 	}
+	case NR_dup3:
+		if ((s32)b < 0)
+			return -EBADF;
+		break;
 	case NR_getsockopt:
 		if (below(2))
 			*(u32 *)d = odd();

@@ -3,8 +3,9 @@
     python tests/longsuites/load.py [--sandboxes 200] [--processes 1000] [--files 10000] [--runs 5000] [--commands 300]
 
 Layer: tests (long). Prints a line for each part: what was done, resident memory (MiB) and descriptors of the supervisor
-when it began, at half (of the runs) and at the end. The exit status is 1 if memory or descriptors have grown by more than
-SLACK between half and end, if anything failed, or if a process, mount, file of /dev/shm or /tmp, or memfd is left.
+when it began, at half (of the runs) and at the end. The exit status is 1 if memory has grown by more than SLACK_MIB
+between half and end, descriptors by more than SLACK_FDS, if anything failed, or if a process, mount, file of /dev/shm
+or /tmp, or memfd is left.
 """
 
 from __future__ import annotations
