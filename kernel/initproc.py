@@ -9,11 +9,14 @@ from __future__ import annotations
 import array
 import os
 import resource
+import select
+import signal
 import socket
 import struct
 import threading
 
 from .layout import CONSTANTS, SIZES
+from .limits import RESERVED_FDS
 from .loop import EPOLLIN, Loop
 
 TYPE_CHECKING = False
@@ -22,11 +25,11 @@ if TYPE_CHECKING:
 
     from .task import Process
 
+#: seconds after which init, which is to end, is told to go on
+_PATIENCE = 0.5
 _SPAWN = struct.Struct("<4I2Q")
 _EVENT = struct.Struct("<2I2i")
 assert _SPAWN.size == SIZES["ring3_spawn"] and _EVENT.size == SIZES["ring3_event"]
-#: descriptors that every guest process keeps for the core above its limit
-_RESERVED_FDS = 64
 
 
 class Child:
@@ -64,8 +67,6 @@ class Child:
 
     def kill(self, sig: int) -> None:
         """Send a signal.  Nothing happens when it has ended."""
-        import signal
-
         if self.status is None and self._process.pidfd >= 0:
             try:
                 signal.pidfd_send_signal(self._process.pidfd, sig)
@@ -77,15 +78,17 @@ class Init:
     """One sandbox's init process.
 
     Arguments: `core` the path of its executable; `kept` the capabilities that guests' processes keep on the host, as
-    bits, None for no lock-down at all; `started(token, pid, errno)` is called in the loop's thread when a
-    program was started or could not be (pid < 0); `died()` when somebody else ended init; `locked(LOCKED_*)` when it is
-    locked down.  Raises OSError if it cannot be executed.
+    bits, None for no lock-down at all; `nofile` how many descriptors they may have, None: as the caller;
+    `started(token, pid, errno)` is called in the loop's thread when a program was started or could not be (pid < 0);
+    `died()` when somebody else ended init; `locked(LOCKED_*)` when it is locked down.  Raises OSError if it cannot be
+    executed.
     """
 
     def __init__(
         self,
         core: str,
         kept: int | None,
+        nofile: int | None,
         started: Callable[[int, int, int], None],
         died: Callable[[], None],
         locked: Callable[[int], None],
@@ -97,6 +100,9 @@ class Init:
         self._witnessed = threading.Event()
         self._group_signals: set[tuple[int, int]] = set()
         self._soft_limit = raise_fd_limit()
+        self._hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1] - RESERVED_FDS
+        if nofile is not None:
+            self._soft_limit = self._hard_limit = min(nofile, self._hard_limit)
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         exe = os.open(core, os.O_RDONLY | os.O_CLOEXEC)
         st = os.fstat(exe)
@@ -128,8 +134,7 @@ class Init:
     ) -> None:
         """Ask for a program: `flags` SPAWN_*, `stdio` host descriptors (-1: closed); `theirs` is its channel's end,
         which is closed."""
-        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        soft = min(self._soft_limit, hard - _RESERVED_FDS)
+        soft = min(self._soft_limit, self._hard_limit)
         null = -1
         fds = []
         for fd in stdio:
@@ -199,6 +204,13 @@ class Init:
         """Have init end every guest, then itself, and wait for that."""
         self._closing = True
         self._control.shutdown(socket.SHUT_RDWR)
+        pidfd = os.pidfd_open(self.pid)
+        try:
+            # A guest that got around the core may have stopped it, and may do so again.
+            while not select.select([pidfd], [], [], _PATIENCE)[0]:
+                os.kill(self.pid, signal.SIGCONT)
+        finally:
+            os.close(pidfd)
         os.waitpid(self.pid, 0)
 
     def close(self) -> None:
@@ -225,11 +237,11 @@ def raise_fd_limit() -> int:
     leaves guests nothing beside the core's own.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard < 2 * _RESERVED_FDS:
+    if hard < 2 * RESERVED_FDS:
         from ..errors import SandboxError
 
         raise SandboxError(
-            f"at most {hard} descriptors may be open here, and ring3 needs {2 * _RESERVED_FDS}: "
+            f"at most {hard} descriptors may be open here, and ring3 needs {2 * RESERVED_FDS}: "
             "raise the hard limit (ulimit -Hn)"
         )
     if not _original_soft:

@@ -16,6 +16,7 @@ from .guests import Guests
 from .images import Images
 from .initproc import Child, Init
 from .layout import CONSTANTS
+from .limits import Limits
 from .loop import Loop
 from .task import Credentials, FsStruct, Task
 from .traps import Traps
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 #: internal errors that are told of, and lines that are told once each
 MOST_REPORTS = 32
+NO_LIMITS = Limits()
 _CAP_SYS_RAWIO = 1 << 17  # to map page zero (vm.mmap_min_addr)
 
 
@@ -47,7 +49,7 @@ class Kernel:
     Arguments: `vfs` the tree; `hostname` for uname(2); `log` gets one line per thing the user should know; `core` the
     path of the guest core; `trace` a callable that gets one line per call, or None; `rewrite` one of images.MODES;
     `lockdown`: guests' processes may ask the host for nothing but what kernel/lockdown.py lists; `require` the least
-    that it has to come to, one of locklevels.LEVELS; `pids` how many processes there may be at once.
+    that it has to come to, one of locklevels.LEVELS; `limits` what guests may use.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class Kernel:
         rewrite: str = "detour",
         lockdown: bool = True,
         require: str = "none",
-        pids: int | None = None,
+        limits: Limits = NO_LIMITS,
     ) -> None:
         self.vfs = vfs
         self.log = UserLog(log)
@@ -74,7 +76,8 @@ class Kernel:
         self.domainname = "(none)"
         self._core = core
         self._lockdown, self._require = lockdown, require
-        self.pids = pids
+        self._limits = limits
+        self.pids = limits.most_pids()
         self._trace = trace
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -125,7 +128,8 @@ class Kernel:
 
             self._core = core_path()
         kept = (_CAP_SYS_RAWIO if self.images.page_zero else 0) if self._lockdown else None
-        self._init = Init(self._core, kept, self._started, self._init_died, self._locked)
+        self._init = Init(self._core, kept, self._limits.nofile, self._started, self._init_died, self._locked)
+        self._limits.put_on(self._init.pid)
         self.init_pid, self.core_ident = self._init.pid, self._init.core_ident
         if self._require != "none":
             self._check_level()

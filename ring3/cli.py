@@ -172,6 +172,24 @@ def count(text: str) -> int:
     return int(text)
 
 
+def size(text: str) -> int:
+    """A number of bytes on the command line: 64m, 1g, 25% of the memory."""
+    from .vfs.memfs import parse_size
+
+    return parse_size(text)
+
+
+def add_limits(parser: argparse.ArgumentParser, brief: bool = False) -> None:
+    """What the sandbox's programs may use."""
+    for option, metavar, kind, text in (
+        ("--pids", "N", count, "at most so many processes at once; more are EAGAIN (default: 4096)"),
+        ("--memory", "SIZE", size, "bytes that each process alone may write: 512m, 2g; more are ENOMEM"),
+        ("--nofile", "N", count, "descriptors that each process may have"),
+        ("--cpu-time", "SECONDS", seconds, "processor time that each process may take; then SIGXCPU, and SIGKILL"),
+    ):
+        parser.add_argument(option, metavar=metavar, type=kind, help="as ring3 run" if brief else text)
+
+
 def _formatter(prog: str) -> argparse.HelpFormatter:
     """argparse makes one for each option; told its width, it does not import shutil, which takes 3 ms."""
     import argparse
@@ -274,7 +292,7 @@ def _run_parser() -> argparse.ArgumentParser:
         "that can be execute-only (zpoline-unsafe: also where reads of null then go unnoticed); off: every call traps",
     )
     add("--timeout", metavar="SECONDS", type=seconds, help="end the program after so long; the exit status is 124")
-    add("--pids", metavar="N", type=count, help="at most so many processes at once; more are EAGAIN")
+    add_limits(parser)
     add(
         "--lockdown",
         choices=("on", "off"),

@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import time
 
-from .cli import add_net_extras, count
+from .cli import add_limits, add_net_extras
 from .errors import ExecError, Ring3Error, UsageError
 
 TYPE_CHECKING = False
@@ -67,7 +67,7 @@ def parser_of(make: Callable[[str, str], argparse.ArgumentParser]) -> argparse.A
     add("--workdir", metavar="DIR", help="the working directory in the world")
     add("--hostname", metavar="NAME", help="what the world's host is called")
     add("--rewrite", choices=("detour", "zpoline", "zpoline-unsafe", "off"), default="detour", help="as ring3 run")
-    add("--pids", metavar="N", type=count, help="as ring3 run")
+    add_limits(parser, brief=True)
     add("--lockdown", choices=("on", "off"), default="on", help="as ring3 run")
     add("--require", choices=("none", "filter", "scoped", "full"), default="none", help="as ring3 run")
     add("command", nargs="...", metavar="PID | -- PROGRAM [ARGUMENT]...", help="what to debug")

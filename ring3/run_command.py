@@ -160,6 +160,9 @@ def _sandbox(options: argparse.Namespace, trace_file: Any) -> Sandbox:
         rewrite=options.rewrite,
         lockdown=options.lockdown == "on",
         pids=options.pids,
+        memory=options.memory,
+        nofile=options.nofile,
+        cpu_time=options.cpu_time,
         require=options.require,
         log=_complain,
     )

@@ -68,7 +68,11 @@ class Sandbox(Hooking):
             is for who looks for the reason of a difference.
         require: the least level of lock-down that will do: "filter", "scoped" or "full"; SandboxError when the first
             program starts and the host gives less.
-        pids: how many processes there may be at once; fork(2) beyond that is EAGAIN. None: no limit.
+        pids: how many processes there may be at once; fork(2) beyond that is EAGAIN. None: 4096, or fewer where the
+            caller may have few descriptors.
+        memory: bytes that each process alone may write (RLIMIT_DATA), or "512m"; ENOMEM beyond that.
+        nofile: descriptors that each process may have.
+        cpu_time: seconds of processor time that each process may take; then it gets SIGXCPU, and SIGKILL.
         trace: a writable text file that gets one line for each system call, or a callable that gets the line.
         log: gets one line for each thing that the user should know (a call that is not supported, ...); the
             "ring3" logger by default.
@@ -91,6 +95,9 @@ class Sandbox(Hooking):
         lockdown: bool = True,
         require: str = "none",
         pids: int | None = None,
+        memory: int | str | None = None,
+        nofile: int | None = None,
+        cpu_time: float | None = None,
         log: Callable[[str], None] | None = None,
     ) -> None:
         from .kernel.sandbox import Kernel
@@ -113,7 +120,7 @@ class Sandbox(Hooking):
         write = getattr(trace, "write", trace)
         self._kernel = Kernel(
             self.vfs, hostname=hostname, log=log or _log, trace=write, rewrite=rewrite, lockdown=lockdown,
-            require=require, pids=pids,
+            require=require, limits=world.limits(pids, memory, nofile, cpu_time),
         )  # fmt: skip
         self._standard.bind(self._kernel)
         self.lock = self._kernel.lock

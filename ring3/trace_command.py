@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 
-from .cli import add_net_extras, count
+from .cli import add_limits, add_net_extras
 from .errors import ExecError, UsageError
 
 TYPE_CHECKING = False
@@ -99,7 +99,7 @@ def parser_of(make: Callable[[str, str], argparse.ArgumentParser]) -> argparse.A
     add("--workdir", metavar="DIR", help="the working directory in the world")
     add("--hostname", metavar="NAME", help="what the world's host is called")
     add("--rewrite", choices=("detour", "zpoline", "zpoline-unsafe", "off"), default="detour", help="as ring3 run")
-    add("--pids", metavar="N", type=count, help="as ring3 run")
+    add_limits(parser, brief=True)
     add("--lockdown", choices=("on", "off"), default="on", help="as ring3 run")
     add("--require", choices=("none", "filter", "scoped", "full"), default="none", help="as ring3 run")
     add("command", nargs="...", metavar="PROGRAM [ARGUMENT]...", help="what to run; looked up in PATH")

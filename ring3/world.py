@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from .kernel.limits import Limits
     from .kernel.task import Credentials
     from .sandbox import Sandbox
     from .vfs.image import Image
@@ -26,6 +27,21 @@ if TYPE_CHECKING:
 
 _RDONLY, _RELATIME = 1, 4096  # mount(2) flags
 MODES = ("cow", "ro", "rw")
+
+
+def limits(pids: int | None, memory: int | str | None, nofile: int | None, cpu_time: float | None) -> Limits:
+    """What the guests may use.  Raises UsageError for what makes no sense."""
+    from .kernel.limits import Limits
+    from .vfs.memfs import parse_size
+
+    try:
+        size = None if memory is None else parse_size(memory)
+    except ValueError as e:
+        raise UsageError(f"memory: {e}") from None
+    for name, value in (("pids", pids), ("nofile", nofile), ("cpu_time", cpu_time)):
+        if value is not None and value <= 0:
+            raise UsageError(f"{name}={value}: nothing could run")
+    return Limits(pids, size, nofile, cpu_time)
 
 
 def make_vfs(root: Any) -> tuple[Vfs, Standard]:

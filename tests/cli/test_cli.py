@@ -401,3 +401,27 @@ def test_a_limit_of_processes() -> None:
     assert (done.status, done.out) == (0, b"3 11\nagain\n"), done.describe()
     assert done.err == b"ring3: fork: there may be 4 processes (--pids), and there are; EAGAIN\n"
     assert ring3("run", "--pids", "0", "--", "true").status == 125
+
+
+def test_limits_of_each_process() -> None:
+    """--memory, --nofile, --cpu-time: nobody can raise them."""
+    code = """
+        import resource
+        try:
+            bytearray(200 << 20)
+        except MemoryError:
+            print("no memory")
+        for which in resource.RLIMIT_DATA, resource.RLIMIT_NOFILE, resource.RLIMIT_CPU:
+            limits = resource.getrlimit(which)
+            try:
+                resource.setrlimit(which, (limits[0], resource.RLIM_INFINITY))
+            except (ValueError, PermissionError):
+                print(*limits)
+        """
+    limits = ["--memory", "100m", "--nofile", "40", "--cpu-time", "30"]
+    done = ring3("run", *limits, "--", "python3", "-c", textwrap.dedent(code))
+    assert (done.status, done.out) == (0, b"no memory\n104857600 104857600\n40 40\n30 31\n"), done.describe()
+    done = ring3("run", "--cpu-time", "1", "--", "sh", "-c", "while :; do :; done")
+    assert done.status == 128 + signal.SIGXCPU, done.describe()
+    for wrong in ("--memory", "x"), ("--nofile", "0"), ("--cpu-time", "-1"):
+        assert ring3("run", *wrong, "--", "true").status == 125

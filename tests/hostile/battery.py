@@ -20,7 +20,7 @@ from ring3.kernel import layout
 HERE = Path(__file__).resolve().parent
 PROGRAMS = ("entrances", "core_memory", "channel", "descriptors", "neighbours", "paths", "bombs")
 #: what a sandbox is given, so that a bomb hits its own walls and not the host's
-LIMITS: dict[str, Any] = {"pids": 64}
+LIMITS: dict[str, Any] = {"pids": 64, "memory": 256 << 20, "nofile": 1024}
 #: cases that may do whatever their user may do in the sandbox, so that it had better be no friend of the bystander's
 AS_NOBODY = {"forged_at_random"}
 _CASE = re.compile(r'^CASE\((\w+),\s*"([^"]*)",\s*"([^"]*)"\)', re.M)
@@ -66,7 +66,7 @@ class Keeper:
             cwd=directory,
         )
 
-    def run(self, case: Case, limit: float = 60, **env: str) -> dict[str, Any]:
+    def run(self, case: Case, limit: float = 110, **env: str) -> dict[str, Any]:
         """Run a case in the sandbox.  Raises AssertionError when no answer comes: the supervisor hangs or died."""
         assert self._process.stdin is not None and self._process.stdout is not None
         command: dict[str, Any] = {"args": [str(self.directory / case.program), case.name], "env": env}

@@ -133,13 +133,13 @@ CASE(in_flight, "descriptors of directories sent and never received, sockets wit
 		broken("nothing sent");
 	still_served();
 }
-CASE(inode_bomb, "4,000 files and directories in memory", "they cost what they are; others are served meanwhile")
+CASE(inode_bomb, "1,500 files and directories in memory", "they cost what they are; others are served meanwhile")
 {
 	char name[64];
 	snprintf(name, sizeof name, "/tmp/inodes-%d", getpid());
 	if (mkdir(name, 0700) || chdir(name))
 		broken("mkdir");
-	for (int i = 0; i < 4000; i++) {
+	for (int i = 0; i < 1500; i++) {
 		snprintf(name, sizeof name, "%d", i);
 		if (i & 1 ? mkdir(name, 0700) : mknod(name, S_IFREG | 0600, 0))
 			break;
@@ -231,7 +231,7 @@ CASE(signal_storm, "a child signalled 4,000 times while it asks the supervisor",
 CASE(lock_bomb, "4,000 record locks and thousands of flocks that wait for each other", "they cost what they are; EDEADLK")
 {
 	int fd = open("/tmp/locks", O_CREAT | O_RDWR, 0600);
-	for (int i = 0; i < 4000; i++) {
+	for (int i = 0; i < 1500; i++) {
 		struct flock lock = {.l_type = i & 1 ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET, .l_start = 3L * i, .l_len = 1};
 		if (fcntl(fd, F_SETLK, &lock))
 			break;

@@ -6,6 +6,7 @@ Layer: tests. Touches processes of its own, compiled attackers in a temporary di
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,19 @@ def test_attack(case: Case, keepers: Keepers) -> None:
     except AssertionError:
         keepers.drop()  # the next one is not to suffer for it
         raise
+
+
+def test_a_stopped_init(keepers: Keepers) -> None:
+    """A sandbox whose init a guest stops all the time can still be closed."""
+    code = (
+        "import ring3, sys\n"
+        "with ring3.Sandbox() as box:\n"
+        "    print(box.popen([sys.argv[1], 'stop_init'], stdout=ring3.PIPE).stdout.readline().decode())\n"
+        "print('closed')\n"
+    )
+    program = keepers.get().directory / "neighbours"
+    done = subprocess.run([sys.executable, "-c", code, program], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["stopped", "closed"], done
 
 
 def test_the_document_lists_the_battery() -> None:
