@@ -100,6 +100,7 @@ def _check_kind(t: Task, family: int, kind: int, protocol: int) -> tuple[int, in
         return kind, protocol
     if (family, kind, protocol) in _PINGS:
         if not t.sandbox.net.raw:  # nobody is in net.ipv4.ping_group_range
+            t.sandbox.log_once("socket(IPPROTO_ICMP): not allowed (--net-raw, box.net.raw = True); refused (EACCES)")
             raise err(errno.EACCES)
         return kind, protocol
     if kind not in _PROTOCOLS:

@@ -254,7 +254,7 @@ def test_several_sandboxes_from_several_threads() -> None:
 
     def work(n: int) -> None:
         try:
-            with ring3.Sandbox(hostname=f"box{n}") as box:
+            with ring3.Sandbox(hostname=f"box{n}", user=0) as box:
                 for i in range(5):
                     done = box.run(
                         ["sh", "-c", f"uname -n; echo {i} >> /count; cat /count"], capture_output=True

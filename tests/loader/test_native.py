@@ -58,7 +58,8 @@ def ours(path: bytes, argv: list[bytes], envp: list[bytes], native: nativeexec.N
         top = _top(aux[7], prepared.interp_image, top)
     elif native.maps:
         top = _top(aux[9] - prepared.image.e_entry, prepared.image, top)
-    result = prepared.layout(LayoutContext(stack_top, top, personality=NO_RANDOM))
+    ids = {"uid": os.getuid(), "euid": os.geteuid(), "gid": os.getgid(), "egid": os.getegid()}
+    result = prepared.layout(LayoutContext(stack_top, top, personality=NO_RANDOM, **ids))
     result.close()
     return result
 

@@ -56,7 +56,7 @@ import socket, subprocess, sys
 a = socket.create_server(("", 8080), family=socket.AF_INET6, dualstack_ipv6=True)
 b = socket.create_connection(("127.0.0.1", 8080))
 c = a.accept()[0]
-d = socket.create_server(("127.0.0.1", 90), backlog=7)
+d = socket.create_server(("127.0.0.1", 9000), backlog=7)
 e = socket.socket(2, 2)
 e.bind(("0.0.0.0", 5353))
 f = socket.socket(1)
@@ -71,7 +71,7 @@ def test_ss_lists_the_sockets_and_whose_they_are() -> None:
     with ring3.Sandbox() as box:
         out = sh(box, LISTENERS + "'ss -H -tlnp; ss -H -tn; ss -H -uan; ss -H -xl'")
         rows = [" ".join(line.split()) for line in out.splitlines()]
-        assert rows[0].startswith("LISTEN 0 7 127.0.0.1:90 0.0.0.0:* users:((") and "fd=6" in rows[0], out
+        assert rows[0].startswith("LISTEN 0 7 127.0.0.1:9000 0.0.0.0:* users:((") and "fd=6" in rows[0], out
         assert rows[1].startswith("LISTEN 0 128 *:8080 *:* users:(("), out
         assert rows[2].startswith("ESTAB 0 0 127.0.0.1:") and rows[2].endswith("127.0.0.1:8080"), out
         assert rows[3].startswith("ESTAB 0 0 [::ffff:127.0.0.1]:8080 "), out
@@ -84,7 +84,7 @@ def test_proc_net_has_the_same() -> None:
         out = sh(
             box, LISTENERS + "'cat /proc/net/tcp /proc/net/tcp6 /proc/net/udp /proc/net/unix /proc/net/route'"
         )
-        assert "0100007F:005A 00000000:0000 0A " in out
+        assert "0100007F:2328 00000000:0000 0A " in out
         assert "00000000000000000000000000000000:1F90 00000000000000000000000000000000:0000 0A " in out
         assert "00000000:14E9 00000000:0000 07 " in out
         assert " 00010000 0001 01 " in out and " /tmp/a-socket\n" in out
@@ -96,7 +96,7 @@ def test_netstat_and_ifconfig_read_them() -> None:
     with ring3.Sandbox() as box:
         out = sh(box, LISTENERS + "'netstat -tuln'")
         rows = [" ".join(line.split()) for line in out.splitlines()]
-        assert "tcp 0 0 127.0.0.1:90 0.0.0.0:* LISTEN" in rows and "tcp6 0 0 :::8080 :::* LISTEN" in rows
+        assert "tcp 0 0 127.0.0.1:9000 0.0.0.0:* LISTEN" in rows and "tcp6 0 0 :::8080 :::* LISTEN" in rows
         assert "udp 0 0 0.0.0.0:5353 0.0.0.0:*" in rows
         assert "inet 10.0.0.2 netmask 255.255.0.0 broadcast 10.0.255.255" in " ".join(
             sh(box, "ifconfig eth0").split()

@@ -88,7 +88,7 @@ def test_what_is_connected(captured: bool, tmp_path: Any) -> None:
 
 def test_bytes_of_published_and_outside_connections() -> None:
     more = """
-published = socket.create_server(("0.0.0.0", 80))
+published = socket.create_server(("0.0.0.0", 8080))
 print("ready", flush=True)
 inside = published.accept()[0]
 inside.sendall(inside.recv(7, socket.MSG_WAITALL) * 2)
@@ -100,7 +100,7 @@ out.recv(5, socket.MSG_WAITALL)
         box.net.serve("m.example.com", 7, twice)
         port = outside.getsockname()[1]
         box.net.allow(f"127.0.0.1:{port}")
-        host_port = box.net.publish(80)
+        host_port = box.net.publish(8080)
         guest = started(box, GUEST.replace("MORE", more.replace("PORT", str(port))))
         client = socket.create_connection(("127.0.0.1", host_port), TIME_LIMIT)
         client.sendall(b"7 bytes")
@@ -109,7 +109,7 @@ out.recv(5, socket.MSG_WAITALL)
         connection.sendall(connection.recv(5, socket.MSG_WAITALL))
         assert guest.stdout is not None and guest.stdout.readline() == "ready\n"
         rows = box.net.connections()
-        came = next(row for row in rows if row.local[1] == 80 and row.state == "ESTAB")
+        came = next(row for row in rows if row.local[1] == 8080 and row.state == "ESTAB")
         assert (came.sent, came.received) == (14, 7)
         went = next(row for row in rows if row.remote == ("127.0.0.1", port))
         assert (went.sent, went.received) == (5, 5)

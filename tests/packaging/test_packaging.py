@@ -26,7 +26,7 @@ REPO = Path(__file__).resolve().parents[2]
 SITE = sysconfig.get_path("purelib")
 TAG = "py3-none-manylinux_2_5_x86_64.musllinux_1_1_x86_64"
 PARTS = ("core_native", "kernel", "loader", "netstack", "vfs")
-GUEST = ["run", "sh", "-c", "echo written > /ring3-test-file && cat /ring3-test-file"]
+GUEST = ["run", "-u", "0", "sh", "-c", "echo written > /ring3-test-file && cat /ring3-test-file"]
 
 pytestmark = [pytest.mark.packaging, pytest.mark.xdist_group("packaging")]
 

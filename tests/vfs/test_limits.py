@@ -139,7 +139,7 @@ def test_the_contract_with_a_limit() -> None:
 
     for name in ("hard links", "truncate", "rename file over file", "name reuse", "xattrs"):
         options = {} if name != "truncate" else {"size": 1 << 41}
-        world = VfsWorld(limited(**{"size": "1m", **options}))
+        world = VfsWorld(limited(**{"size": "1m", "uid": os.geteuid(), "gid": os.getegid(), **options}))
         try:
             assert name in SCENARIOS
             compare(world, name)
