@@ -73,7 +73,13 @@ def test_what_a_child_executes_is_learned_too(tmp_path: Path, cache: Path) -> No
 
 @pytest.mark.parametrize(
     "command",
-    [["true"], ["ls", "-lR", "/etc/alternatives"], ["/usr/bin/python3", "-c", "pass"], ["node", "-e", "0"], ["java", "-version"]],
+    [
+        ["true"],
+        ["ls", "-lR", "/etc/alternatives"],
+        ["/usr/bin/python3", "-c", "pass"],
+        ["node", "-e", "0"],
+        ["java", "-version"],
+    ],
     ids=lambda c: Path(c[0]).name,
 )
 def test_no_traps_from_the_second_run_on(command: list[str], cache: Path) -> None:

@@ -85,8 +85,8 @@ def test_two_machines_talk_and_a_third_is_apart() -> None:
 
 
 def test_a_machine_that_is_switched_off_is_gone_and_one_comes_in_its_place() -> None:
-    code = "import errno, socket\ns = socket.socket()\nn = s.connect_ex(('web', 8080))\nprint(errno.errorcode.get(n, n))"
-    serve = "import socket\ns = socket.create_server(('', 8080))\nprint('up', flush=True)\ns.accept()"
+    code = "import errno, socket\nn = socket.socket().connect_ex(('web', 1080))\nprint(errno.errorcode.get(n, n))"
+    serve = "import socket\ns = socket.create_server(('', 1080))\nprint('up', flush=True)\ns.accept()"
     lan = ring3.Lan()
 
     def ask(box: ring3.Sandbox) -> str:
