@@ -266,7 +266,7 @@ class Guests:
         if channel is None:
             return  # it has ended; its channel is closed when nobody waits for an answer
         channel.taken[slot] = number
-        if slot not in channel.hot:
+        if slot not in channel.hot and self.watch.has_room(channel):
             self.watch.add(process, channel, slot)
         self._kernel.dispatcher.serve(process, slot, number)
 

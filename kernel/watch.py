@@ -26,6 +26,8 @@ _REQ, _WATCHED, _POSTED = _SLOT["req"] // 4, _SLOT["watched"] // 4, _PAGE["poste
 _WORDS = SLOT_SIZE // 4
 #: more would make each look slow; the one that was served longest ago has to ring again
 MOST = 6
+#: of one process beside others: who has many threads is not to drive them out
+MOST_BESIDE = 2
 _lock = threading.Lock()
 
 
@@ -56,6 +58,10 @@ class Watch:
         self.hot: list[Watched] = []
         self._turn = 0
         self._serve, self._drain = serve, drain
+
+    def has_room(self, channel: Channel) -> bool:
+        """May one more slot of this process be looked at?  Some, and more where no other process wants to be."""
+        return len(channel.hot) < MOST_BESIDE or len(channel.hot) >= len(self.hot)
 
     def add(self, process: Process, channel: Channel, slot: int) -> None:
         """Look at this slot from now on."""
