@@ -34,6 +34,8 @@ LARGE = 512 << 10
 """Bytes of text from which on a file is analysed by a process of its own."""
 MAX_KNOWN = 4096
 """Files whose sites can be named."""
+MOST_AT_ONCE = 8
+"""Analyses under way: each is a process of ours, and guests make files as they like."""
 
 
 def _shared_cache() -> RewriteCache:
@@ -132,6 +134,10 @@ class Images:
         except Large:
             known = self._analyses.get(identity)
             if known is None:
+                if sum(not one.over for one in self._analyses.values()) >= MOST_AT_ONCE:
+                    return None  # who makes ever more such files has their calls trap
+                if len(self._analyses) >= MAX_KNOWN:
+                    self._analyses = {key: one for key, one in self._analyses.items() if not one.over}
                 known = self._begin(fd, cache)
                 if known is None:
                     return None
