@@ -6,9 +6,11 @@ terminals that are suspended in test_cli.py and test_signals.py.
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -83,3 +85,30 @@ def test_ctrl_c_ends_a_guest_that_does_not_care_and_leaves_nobody() -> None:
         s.expect("ready")
         s.send(b"\x03\x03")
         assert s.wait() == 130
+
+
+@pytest.fixture
+def small_memory() -> Iterator[Path]:
+    """The file of a memory cgroup of 256 MiB to write a pid to; gone at the end."""
+    top = Path("/sys/fs/cgroup/memory")
+    group = top / f"ring3-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError as e:
+        pytest.skip(f"no memory cgroup (version 1) can be made here: {e}")
+    try:
+        (group / "memory.limit_in_bytes").write_text(str(256 << 20))
+        yield group / "cgroup.procs"
+    finally:
+        group.rmdir()
+
+
+HOG = "import os; os.write(1, b'begun\\n'); kept = []\nwhile True: kept.append(bytearray(b'x' * (1 << 20)))"
+
+
+def test_a_guest_that_the_host_kills_for_its_memory(small_memory: Path) -> None:
+    """The supervisor lives, and says how its program ended."""
+    words = ring3_argv(["sh", "-c", 'python3 -I -S -c "$1"; echo status $?', "sh", HOG])
+    done = run(["sh", "-c", f'echo $$ >{small_memory}; exec "$@"', "sh", *words], timeout=100)
+    assert_clean(done)
+    assert (done.status, done.out) == (0, b"begun\nstatus 137\n"), done.describe()
