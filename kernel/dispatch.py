@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _NULL = CONSTANTS["RING3_NULL"]
 _SIGN = 1 << 63
+_WORD = (1 << 64) - 1
 _AT_FDCWD = -100
 REQ_CALL, REQ_ENTER, REQ_EXIT = CONSTANTS["REQ_CALL"], CONSTANTS["REQ_ENTER"], CONSTANTS["REQ_EXIT"]
 REQ_CLASSIFY, REQ_FORK, REQ_THREAD = CONSTANTS["REQ_CLASSIFY"], CONSTANTS["REQ_FORK"], CONSTANTS["REQ_THREAD"]
@@ -435,7 +436,7 @@ class Dispatcher:
         elif isinstance(result, NativeResult):
             native = None
             if result.args is not None:
-                args = [*result.args, 0, 0, 0, 0, 0, 0][:6]
+                args = [value & _WORD for value in (*result.args, 0, 0, 0, 0, 0, 0)[:6]]
                 native = (request.nr if result.nr is None else result.nr, args)
             action = ch.ACT_NATIVE if native is None else ch.ACT_NATIVE_ARGS
             channel.reply(slot, number, 0, action | result.flags, native=native)
