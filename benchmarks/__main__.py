@@ -189,6 +189,10 @@ def main() -> int:
         from . import programs
 
         return programs.compare(samples, options.json, options.names[1:])
+    if options.names == ["growth"]:
+        from . import growth
+
+        return growth.compare(samples, options.json)
     if options.names == ["net"]:
         from . import net
 

@@ -13,10 +13,10 @@ attributes (vfs/remembered.py tells of both, before the call that did it returns
 reports); an open takes away what is known of that one file, whose times and size then change without our being told.
 And an entry counts only as long as its epoch is the table's. What may change the meaning of more names than one (a
 directory or a symlink that is moved, a directory's mode, a mount), a call that is not known to change nothing else
-(kernel/quiet.py), any change by the user's Python and any change of a file that a guest's core holds open (`lasting`)
-begins a new epoch. Nothing is kept of what is not steady: open files, /proc, filesystems in Python. What the host
-does not report is true again after hostwatch.LIFETIME. Writers are the supervisor's loop alone; a reader that meets a
-write (`seq` odd, or changed) asks as if there were no entry.
+(kernel/quiet.py) and any change of a file that a guest's core holds open (`lasting`) begins a new epoch. Nothing is
+kept of what is not steady: open files, /proc, filesystems in Python. What the host does not report is true again
+after hostwatch.LIFETIME. Whoever writes holds the sandbox's lock: the loop, or the user's Python; a reader that meets
+a write (`seq` odd, or changed) asks as if there were no entry.
 
 With RING3_CHECK_ANSWERS=1 in the environment of ring3 the core asks nevertheless, and ends the process at the first
 difference.

@@ -31,6 +31,8 @@ LIFETIME = 10.0
 MOST_NAMES, MOST_DIRS = 65536, 4096
 #: as many lookups make a directory worth watching
 WORTH = 4
+#: reads of the queue at a time, and bytes of each: one that is half full is not worth a look at each event
+MOST_READS, _READ = 8, 8192
 _EVENT = struct.Struct("<iIII")
 # include/uapi/linux/inotify.h
 _ATTRIB, _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x4, 0x40, 0x80, 0x100, 0x200
@@ -109,15 +111,20 @@ class HostWatch:
         if now > self._expires or self.count > MOST_NAMES:
             self._expires = now + LIFETIME
             self._drop_names()
-        while self._poll.poll(0):
+        for _ in range(MOST_READS):
+            if not self._poll.poll(0):
+                return
             try:
-                events = os.read(self.fd, 65536)
+                events = os.read(self.fd, _READ)
             except BlockingIOError:
                 return
             self._apply(events)
+        self._drop_names()  # they come as fast as we read them; what is looked up from now on is asked anew
 
     def _apply(self, events: bytes) -> None:
-        at = 0
+        at, many = 0, len(events) > _READ // 2
+        if many:
+            self._drop_names()
         while at < len(events):
             wd, mask, _cookie, size = _EVENT.unpack_from(events, at)
             name = events[at + 16 : at + 16 + size].rstrip(b"\0")
@@ -133,7 +140,7 @@ class HostWatch:
                 if directory is not None:
                     directory.names = None
                     directory.looks = 0
-            elif directory.names is not None:
+            elif directory.names is not None and not many:
                 if name:
                     was = directory.names.pop(name, None)
                     self._walks.host_changed(directory, name, was, not mask & _MODIFY)

@@ -87,8 +87,6 @@ class Walk:
         """`start`: where a relative path begins (None: the working directory); `resolve`: RESOLVE_* flags."""
         fs = caller.fs
         mounts.watch.settle()
-        if caller_task(caller) is None:
-            mounts.walks.clear()  # the user's own Python: whatever it changes comes after a walk
         self.steady = not resolve  # may the result be remembered?
         self.mounts = mounts
         self.caller = caller

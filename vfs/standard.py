@@ -79,4 +79,5 @@ def _make_directory(vfs: Vfs, place: bytes) -> None:
         if e.errno != errno.ENOENT:
             raise
         walk = vfs.walk_parent(vfs.local, None, place)
+        vfs.mounts.walks.rename(walk.path.inode, walk.last, None)
         walk.path.inode.mkdir(walk.last, 0o755, 0, 0)
