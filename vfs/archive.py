@@ -56,13 +56,14 @@ class ArchiveFS(SuperBlock):
     magic = 0x52334152  # ours: "R3AR"
     read_only = True
 
-    def __init__(self, source: str, time: int) -> None:
+    def __init__(self, source: str, time: int, owner: tuple[int, int] = (0, 0)) -> None:
         super().__init__(source)
         self.pool = MemfdPool()
         self.time = time  # ns: of directories that no member describes
+        self.owner = owner  # uid and gid of these
         self.members = 0
         self.bytes = 0
-        self.top = ArchiveDir(self, 0o755, time)
+        self.top = ArchiveDir(self, 0o755, time, *owner)
         self.root: Inode = self.top
 
     def attached(self, vfs: Vfs) -> None:
@@ -152,7 +153,7 @@ class ArchiveFS(SuperBlock):
                 if len(part) > _NAME_MAX:
                     raise BadArchive(f"a member has a name of more than {_NAME_MAX} bytes: {part[:40]!r}...")
                 self._counted()
-                child = ArchiveDir(self, 0o755, self.time)
+                child = ArchiveDir(self, 0o755, self.time, *self.owner)
                 folder.put(part, child)
             if isinstance(child, ArchiveDir):
                 folder = child

@@ -266,7 +266,7 @@ class _TarWriter:
             info.devmajor, info.devminor = major(entry.rdev), minor(entry.rdev)
         if kind == S_IFREG:
             info.size = entry.size
-            self._tar.addfile(info, _Reader(chunks_of(self._vfs, inode)))
+            self._tar.addfile(info, _Reader(chunks_of(self._vfs, inode), info.name))
         else:
             self._tar.addfile(info)
 
@@ -295,14 +295,18 @@ class _TarWriter:
 class _Reader(io.RawIOBase):
     """Chunks as a file, for tarfile."""
 
-    def __init__(self, chunks: Iterable[bytes]) -> None:
+    def __init__(self, chunks: Iterable[bytes], name: str) -> None:
         super().__init__()
         self._chunks = iter(chunks)
+        self._name = name
         self._left = b""
 
     def read(self, count: int = -1) -> bytes:
         while len(self._left) < count:
-            more = next(self._chunks, b"")
+            try:
+                more = next(self._chunks, b"")
+            except OSError as e:  # an ordinary user may not read every file of the host
+                raise OSError(e.errno, e.strerror, f"/{self._name}") from None
             if not more:
                 break
             self._left += more

@@ -37,7 +37,8 @@ __all__ = ["Info", "PathFS"]
 class Info:
     """What a path is. `kind`: "file", "directory" or "symlink"; `size` in bytes, None if it is only known when the
     file is read; `mtime` in seconds since the epoch; `mode` without type bits (by default 0644 or 0755, without the
-    write bits where the filesystem cannot be written)."""
+    write bits where the filesystem cannot be written); `uid` and `gid`: by default those of this process, as a file
+    has that it makes, so that an ordinary user's guest may write what is its user's."""
 
     __slots__ = ("gid", "kind", "mode", "mtime", "size", "target", "uid")
 
@@ -48,8 +49,8 @@ class Info:
         *,
         mode: int | None = None,
         mtime: float | None = None,
-        uid: int = 0,
-        gid: int = 0,
+        uid: int | None = None,
+        gid: int | None = None,
         target: str = "",
     ) -> None:
         if kind not in _KINDS:
@@ -58,8 +59,8 @@ class Info:
         self.size = size
         self.mode = mode
         self.mtime = mtime
-        self.uid = uid
-        self.gid = gid
+        self.uid = os.geteuid() if uid is None else uid
+        self.gid = os.getegid() if gid is None else gid
         self.target = target
 
 

@@ -31,14 +31,15 @@ class ZipFS(ArchiveFS):
 
     `limit`: bytes that it may unpack to at most, which bombs exceed (by default 1 GiB + 256 times its own size).
     Raises BadArchive if it is no zip archive, damaged or hostile; the host's OSError if it cannot be read. A member
-    with a password cannot be opened (EACCES).
+    with a password cannot be opened (EACCES). What has no owner in the archive belongs to this process's user, as if
+    unpacked.
     """
 
     fstype = "zipfs"
 
     def __init__(self, path: str | os.PathLike[str], *, limit: int | None = None) -> None:
         source, time = host_source(path)
-        super().__init__(os.fspath(path), time)
+        super().__init__(os.fspath(path), time, (os.geteuid(), os.getegid()))
         self._source = source
         damage = _damage()
         import zipfile
@@ -62,7 +63,7 @@ class ZipFS(ArchiveFS):
         name = info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437", "surrogateescape")
         mode = info.external_attr >> 16 if info.create_system == _UNIX else 0
         kind = mode & S_IFMT or (S_IFDIR if name.endswith(b"/") else S_IFREG)
-        mtime, uid, gid = _extra(info)
+        mtime, uid, gid = _extra(info, *self.owner)
         if kind == S_IFDIR:
             self.add(name, ArchiveDir(self, mode & 0o7777 or 0o755, mtime, uid, gid))
         elif kind == S_IFLNK:
@@ -112,13 +113,12 @@ def _damage() -> tuple[type[Exception], ...]:
     )  # fmt: skip
 
 
-def _extra(info: zipfile.ZipInfo) -> tuple[int, int, int]:
+def _extra(info: zipfile.ZipInfo, uid: int, gid: int) -> tuple[int, int, int]:
     """(mtime in ns, uid, gid) of a member: extra fields 0x5455 ("UT") and 0x7875 ("ux"), else the DOS time, taken
-    for UTC."""
+    for UTC; `uid` and `gid` where the member names no owner."""
     import calendar
 
     mtime = calendar.timegm((*info.date_time, 0, 0, 0)) * 1000000000
-    uid = gid = 0
     data = info.extra
     while len(data) >= 4:
         tag, size = struct.unpack_from("<HH", data)

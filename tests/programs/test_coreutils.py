@@ -28,7 +28,7 @@ SCRIPTS = {
     "remove": """
         rm src/file00.txt; rm -f nothing; rm nothing; echo $?; rm src; echo $?; rm -r src/deep; rmdir empty; rmdir src
         echo $?; rm -v run.sh; unlink secret; rm -rf src; ls -A; mkdir -p a/b/c/d; rmdir -p a/b/c/d; ls -A
-        mkdir -p x/y; touch x/y/z; chmod 500 x; rm -rf x; ls -A
+        mkdir -p x/y; touch x/y/z; chmod 500 x; rm -rf x; ls -A; chmod -f 700 x
         """,
     "make": """
         mkdir d1 d1/d2; mkdir -p p/q/r; mkdir -m 700 priv; mkdir d1; echo $?; touch t1; touch -d @1000000000 t2
@@ -40,7 +40,7 @@ SCRIPTS = {
         """,
     "attributes": """
         chmod 640 run.sh; chmod u+s,o+x run.sh; chmod -R g-w src; chmod +t empty; chown 12:34 secret; chgrp 56 secret
-        chown -R 7 src; chown -h 9 src/link; chmod --reference=run.sh src/file00.txt
+        chown -R 7 src 2>&1 | sort; chown -h 9 src/link; chmod --reference=run.sh src/file00.txt
         find . -printf '%m %U %G %p\\n' | sort -k4; stat -c '%A %a %u %g' run.sh secret src/link
         umask 0; touch wide; umask 077; touch narrow; stat -c %a wide narrow
         """,

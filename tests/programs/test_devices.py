@@ -61,7 +61,7 @@ for call in (lambda: os.write(fd, b"bad"), lambda: fcntl.ioctl(fd, 1), lambda: o
 
 def test_a_device() -> None:
     upper = Upper()
-    with ring3.Sandbox() as box:
+    with ring3.Sandbox(user=0) as box:
         box.device("/dev/upper", upper, 0o600)
         st = (box.root / "dev/upper").stat()
         assert stat.S_ISCHR(st.st_mode) and stat.S_IMODE(st.st_mode) == 0o600 and st.st_rdev

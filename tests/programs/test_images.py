@@ -122,7 +122,7 @@ def test_a_plain_tree_in_an_archive_is_a_root(tmp_path: Path) -> None:
     path = tmp_path / "root.tar"
     path.write_bytes(layers()[0])
     assert (
-        cli("-r", str(path), command=("/bin/sh", "-c", "cat /gone; echo x >/gone; cat /gone")).out
+        cli("-r", str(path), "-u", "0", command=("/bin/sh", "-c", "cat /gone; echo x >/gone; cat /gone")).out
         == b"gone\nx\n"
     )
 

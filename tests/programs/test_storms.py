@@ -140,6 +140,7 @@ def test_kill_200_times(guests: Builder, box: Sandbox) -> None:
     program = os.fspath(guests.path("storm"))
     script = "i=0; while [ ! -e stop ]; do i=$((i+1)); echo $i >count; /bin/true || exit 9; sleep 0.05; done; echo $i"
     (box.root / "mem" / "by").mkdir()
+    (box.root / "mem" / "by").chmod(0o777)
     bystander = box.popen(
         ["/bin/sh", "-c", script], cwd="/mem/by", stdout=PIPE, stderr=PIPE, new_session=True
     )
