@@ -10,6 +10,7 @@ goes out as JSON in a memfd, so that nobody who reads slowly holds up anything.
 from __future__ import annotations
 
 import array
+import errno
 import os
 import socket
 import struct
@@ -39,7 +40,12 @@ class Teller:
         self._lock = threading.Lock()
         Teller._made += 1
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-        self._sock.bind(NAME + b"%d-%d" % (os.getpid(), Teller._made))
+        try:
+            self._sock.bind(NAME + b"%d-%d" % (os.getpid(), Teller._made))
+        except OSError as e:  # pid_namespaces(7): another process may have this pid in a namespace of its own
+            if e.errno != errno.EADDRINUSE:
+                raise
+            self._sock.bind(NAME + b"%d-%d" % (os.getpid(), int.from_bytes(os.urandom(8), "little")))
         self._sock.listen(16)
         threading.Thread(target=self._run, name="ring3-teller", daemon=True).start()
 

@@ -142,7 +142,7 @@ def test_the_command_shows_every_sandbox() -> None:
 
 def test_names_that_are_no_sandboxes_are_passed_over() -> None:
     with contextlib.ExitStack() as stack:
-        for name in (b"x", b"17-1"):
+        for name in (b"x%d" % os.getpid(), b"17-%d" % os.getpid()):
             s = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
             s.bind(telling.NAME + name)
             s.listen()
@@ -169,6 +169,17 @@ def nonsense(listener: socket.socket) -> None:
 
 def mine() -> list[dict[str, Any]]:
     return [answer for pid, answer in telling.ask_all(b"net") if pid == os.getpid()]
+
+
+def test_a_name_that_is_taken_is_no_obstacle() -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other:  # as of another pid namespace
+        other.bind(telling.NAME + b"%d-%d" % (os.getpid(), telling.Teller._made + 1))
+        with ring3.Sandbox() as box:
+            guest = started(box, "import socket; s = socket.socket(); print('ready', flush=True); input()")
+            assert [told["hostname"] for told in mine()] == [os.uname().nodename]
+            assert guest.stdin is not None
+            guest.stdin.write("\n")
+            end(guest)
 
 
 def test_nobody_else_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
