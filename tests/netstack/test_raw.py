@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
@@ -47,7 +48,19 @@ def natively(code: str, user: int) -> str:
     if user != os.geteuid() and os.geteuid():
         pytest.skip("needs uid 0 on the native side")
     who = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user != os.geteuid() else []
+    if subprocess.run([*who, "true"], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip(f"the native side may not become user {user}: root of a user namespace that has no such user")
+    if user == 0 and not may_be_raw():
+        pytest.skip("the native side has no CAP_NET_RAW: root of a user namespace, on the host's network")
     return subprocess.run([*who, *EVERYBODYS, code], capture_output=True, text=True, check=True).stdout
+
+
+def may_be_raw() -> bool:
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP).close()
+    except PermissionError:
+        return False
+    return True
 
 
 def without_pings(text: str) -> list[str]:
