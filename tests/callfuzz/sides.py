@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent))
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
-from calls import MEMORY, excused, step, usable
+from fuzzcalls import MEMORY, excused, step, usable
 from harness import ring3_argv
 from hypothesis import strategies as st
 from twosides import Pair, search

@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from calls import usable, wild_step
+from fuzzcalls import usable, wild_step
 from sides import pair
 
 SIZE = 40  # calls in a sequence

@@ -122,7 +122,9 @@ def command(*options: str) -> str:
     done = subprocess.run(
         [PYTHON, "-m", "ring3", "net", *options], capture_output=True, text=True, timeout=TIME_LIMIT
     )
-    assert done.returncode == 0 and not done.stderr, done
+    # Sandboxes of others may be stuck (tests/cli/test_ps.py has one), which it says.
+    assert done.returncode == int("does not answer" in done.stderr), done
+    assert f"process {os.getpid()} does not answer" not in done.stderr, done
     return done.stdout
 
 

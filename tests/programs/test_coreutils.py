@@ -28,7 +28,7 @@ SCRIPTS = {
     "remove": """
         rm src/file00.txt; rm -f nothing; rm nothing; echo $?; rm src; echo $?; rm -r src/deep; rmdir empty; rmdir src
         echo $?; rm -v run.sh; unlink secret; rm -rf src; ls -A; mkdir -p a/b/c/d; rmdir -p a/b/c/d; ls -A
-        mkdir -p x/y; touch x/y/z; chmod 500 x; rm -rf x; ls -A; chmod -f 700 x
+        mkdir -p x/y; touch x/y/z; chmod 500 x; rm -rf x; ls -A; chmod -f 700 x || true
         """,
     "make": """
         mkdir d1 d1/d2; mkdir -p p/q/r; mkdir -m 700 priv; mkdir d1; echo $?; touch t1; touch -d @1000000000 t2

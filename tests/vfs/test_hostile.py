@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C co
 
 @pytest.fixture(scope="module")
 def hostile(session_dir: Path) -> Path:
-    target = session_dir / "hostile"
+    target = session_dir / "swapper"
     source = Path(__file__).with_name("hostile.c")
     words = ["cc", "-O1", "-Wall", "-Wextra", "-Werror", "-Wno-unused-result", "-o", str(target), str(source)]
     subprocess.run(words, check=True, timeout=60)
