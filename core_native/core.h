@@ -350,6 +350,10 @@ void kept_note(struct proc *p, const struct kept_key *key, int fd, u32 epoch);
 int answer_known(struct thread *t, struct call *c, const u8 *kinds, u32 argc, s64 *result);
 
 s64 native(struct thread *t, struct call *c);
+s64 native_checked(struct thread *t, struct call *c);
+void wait_for_group(struct call *c);
+int is_group_request(u32 request);
+s64 group_ioctl(struct thread *t, struct call *c);
 s64 supervise(struct thread *t, struct call *c, u32 kind);
 s64 put_call(struct thread *t, struct call *c, u32 kind);
 s64 run_lane(struct thread *t, struct call *c);
@@ -420,7 +424,9 @@ u64 map_vdso(int exe, u64 host);
 
 /* main.c, init.c */
 __attribute__((noreturn)) void guest_main(int argc, char **argv, u64 stack_top);
-u32 lock_down(int exe, u64 kept); /* lockdown.c */
+u32 own_namespaces(void); /* lockdown.c */
+int own_pids(int *ended);
+u32 lock_down(int exe, u64 kept);
 __attribute__((noreturn)) void init_main(int argc, char **argv);
 
 #define DECLARE(f) s64 fn_##f(struct thread *t, struct call *c);

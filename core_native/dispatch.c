@@ -331,6 +331,12 @@ static s64 kernel_lane(struct thread *t, struct call *c, const struct sysdesc *d
 	return r;
 }
 
+/* For functions of the core: the call in the kernel's lane. */
+s64 native_checked(struct thread *t, struct call *c)
+{
+	return kernel_lane(t, c, describe(c->nr));
+}
+
 static inline s64 run_described(struct thread *t, struct call *c, const struct sysdesc *d)
 {
 	s64 result;

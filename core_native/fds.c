@@ -176,6 +176,8 @@ s64 fn_ioctl(struct thread *t, struct call *c)
 		return supervise(t, c, REQ_CALL);
 	if (request == 0x5412 || request == 0x541c) /* TIOCSTI, TIOCLINUX: typing into the caller's terminal */
 		return -EPERM;
+	if (is_group_request(request))
+		return group_ioctl(t, c);
 	if ((request >> 8) == 0x54 || (request & 0xffff00ff) >> 8 == 0x800054 || (request >> 8 & 0xff) == 'T')
 		return native(t, c);
 	if ((request >> 8 & 0xff) == 0x52 || request == 0x80085210)

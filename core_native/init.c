@@ -15,6 +15,23 @@ static void report(u32 kind, u32 token, int pid, int status)
 	sys(NR_sendto, CONTROL, &event, sizeof event, MSG_NOSIGNAL, NULL, 0);
 }
 
+/* EVENT_LOCKED, and the descriptor that goes with it. */
+static void report_locked(u32 done, int ended, int proc)
+{
+	struct ring3_event event = {EVENT_LOCKED, 0, ended, done};
+	struct iovec_ iov = {(u64)&event, sizeof event};
+	struct {
+		struct cmsghdr_ head;
+		int fd;
+	} control = {{sizeof control.head + sizeof(int), SOL_SOCKET, SCM_RIGHTS}, proc};
+	struct msghdr_ hdr = {.iov = (u64)&iov, .iovlen = 1};
+	if (proc >= 0) {
+		hdr.control = (u64)&control;
+		hdr.controllen = sizeof control;
+	}
+	sys(NR_sendmsg, CONTROL, &hdr, MSG_NOSIGNAL);
+}
+
 static void reap(void)
 {
 	int status;
@@ -26,9 +43,7 @@ static void reap(void)
 /* The list of our children, opened while paths can be. */
 static int open_children(void)
 {
-	char path[64] = "/proc/self/task/", *at = format_number(path + 16, sys(NR_gettid));
-	memcpy(at, "/children", 10);
-	return sys(NR_open, path, O_CLOEXEC, 0);
+	return sys(NR_open, "/proc/thread-self/children", O_CLOEXEC, 0);
 }
 
 /* Kill every descendant: children are killed, theirs become ours, until there is none. */
@@ -56,7 +71,7 @@ static void end_all(int children)
 
 /*
  * What came meanwhile: ends of children are reaped, other signals told of.  Init is in the supervisor's process group and has
- * everything blocked: what it gets, the group got, and not the supervisor alone.
+ * everything blocked: what it gets, the group got, and not the supervisor alone. (Of what the terminal sends nobody asks.)
  */
 static void drain(int sfd)
 {
@@ -68,7 +83,7 @@ static void drain(int sfd)
 	while (sys(NR_read, sfd, &info, sizeof info) == sizeof info) {
 		if (info.signo == SIGCHLD)
 			ended = 1;
-		else
+		else if (info.code != 0x80 /* SI_KERNEL */)
 			report(EVENT_SIGNAL, 0, info.pid, info.signo);
 	}
 	if (ended)
@@ -164,6 +179,23 @@ static int serve(int sfd)
 	return 1;
 }
 
+/* `kept`: as for lock_down().  Returns whether we are process 1 of a PID namespace now. */
+static int confine(u64 kept)
+{
+	int ended = 0;
+	u32 done = own_namespaces();
+	int proc = own_pids(&ended);
+	if (proc >= 0)
+		done |= LOCKED_PIDS;
+	done |= lock_down(EXE, kept);
+	report_locked(done, ended, proc);
+	if (proc < 0)
+		return 0;
+	sys(NR_close, proc);
+	sys(NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); /* a copy of the supervisor may hold the control socket, too */
+	return 1;
+}
+
 void init_main(int argc, char **argv)
 {
 	u64 all = ~0UL;
@@ -176,8 +208,7 @@ void init_main(int argc, char **argv)
 	for (int fd = 0; fd < 3; fd++) /* so that no received descriptor is a standard one */
 		sys(NR_open, "/dev/null", 2 | O_CLOEXEC, 0);
 	int children = open_children();
-	if (argc > 2)
-		report(EVENT_LOCKED, 0, 0, lock_down(EXE, parse_number(argv[2])));
+	int alone = argc > 2 && confine(parse_number(argv[2]));
 	int sfd = sys(NR_signalfd4, -1, &all, 8, 02004000 /* SFD_CLOEXEC | SFD_NONBLOCK */);
 	struct pollfd_ wait[2] = {{CONTROL, 1, 0}, {sfd, 1, 0}};
 	for (;;) {
@@ -187,7 +218,8 @@ void init_main(int argc, char **argv)
 		if (wait[0].revents && !serve(sfd))
 			break;
 	}
-	end_all(children);
+	if (!alone) /* else the kernel ends everybody with us (pid_namespaces(7)) */
+		end_all(children);
 	sys(NR_exit_group, 0);
 	__builtin_unreachable();
 }

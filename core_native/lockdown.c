@@ -55,7 +55,8 @@ static void map_id(const char *path, s64 id)
 static void own_user_namespace(void)
 {
 	s64 uid = sys(NR_geteuid), gid = sys(NR_getegid);
-	if (sys(NR_unshare, CLONE_NEWUSER))
+	/* /proc is mounted by who may do so in his mount namespace */
+	if (sys(NR_unshare, CLONE_NEWUSER | CLONE_NEWNS) && sys(NR_unshare, CLONE_NEWUSER))
 		return;
 	put_file("/proc/self/setgroups", "deny");
 	map_id("/proc/self/uid_map", uid);
@@ -63,13 +64,61 @@ static void own_user_namespace(void)
 }
 
 /* No interface, no abstract name, no System V object, no host name, no path of a cgroup of the host's. */
-static int own_namespaces(void)
+u32 own_namespaces(void)
 {
 	const u64 spaces = CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
 	if (!sys(NR_unshare, spaces))
-		return 1;
+		return LOCKED_SPACES;
 	own_user_namespace();
-	return !sys(NR_unshare, spaces);
+	return sys(NR_unshare, spaces) ? 0 : LOCKED_SPACES;
+}
+
+/* Can the supervisor ask the host which process a number of a PID namespace means?  (ioctl_nsfs(2), Linux 6.11) */
+static int pids_translate(void)
+{
+	s64 fd = sys(NR_open, "/proc/self/ns/pid", O_CLOEXEC, 0);
+	s64 r = sys(NR_ioctl, fd, 0x8004b708 /* NS_GET_PID_IN_PIDNS */, sys(NR_getpid));
+	sys(NR_close, fd);
+	return r > 0;
+}
+
+/* The directory /proc of our PID namespace, mounted nowhere. */
+static s64 own_proc(void)
+{
+	s64 fs = sys(NR_fsopen, "proc", 1 /* FSOPEN_CLOEXEC */);
+	if (fs < 0)
+		return fs;
+	s64 r = sys(NR_fsconfig, fs, 6 /* FSCONFIG_CMD_CREATE */, NULL, NULL, 0);
+	r = r ? r : sys(NR_fsmount, fs, 1 /* FSMOUNT_CLOEXEC */, 0xe /* nosuid, nodev, noexec */);
+	sys(NR_close, fs);
+	return r;
+}
+
+/*
+ * Go on as process 1 of a PID namespace, a child of our parent's, and end as the process that was called.  Returns the
+ * namespace's /proc; -1 where the host refuses, and then a child of our parent's may have `ended`.
+ */
+int own_pids(int *ended)
+{
+	struct clone_args args;
+	int pipe[2];
+	u8 byte = 0;
+	if (!pids_translate() || sys(NR_pipe2, pipe, O_CLOEXEC))
+		return -1;
+	memset(&args, 0, sizeof args);
+	args.flags = CLONE_NEWPID | CLONE_PARENT;
+	s64 pid = clone_call(&args, NULL, NULL), proc = -1;
+	if (pid == 0) {
+		if ((proc = own_proc()) < 0)
+			sys(NR_exit_group, 1);
+		sys(NR_write, pipe[1], &byte, 1);
+	}
+	sys(NR_close, pipe[1]);
+	if (pid > 0 && sys(NR_read, pipe[0], &byte, 1) == 1)
+		sys(NR_exit_group, 0);
+	sys(NR_close, pipe[0]);
+	*ended = pid > 0 ? pid : 0;
+	return proc;
 }
 
 /* A root directory that is empty and stays so: one of a process that is gone.  0: there is none. */
@@ -139,8 +188,6 @@ u32 lock_down(int exe, u64 kept)
 {
 	struct fprog_ filter = {sizeof program / sizeof *program, {0}, program};
 	u32 done = 0;
-	if (own_namespaces())
-		done |= LOCKED_SPACES;
 	if (empty_root())
 		done |= LOCKED_ROOT;
 	if (!sys(NR_prctl, 38 /* PR_SET_NO_NEW_PRIVS */, 1, 0, 0, 0)) {

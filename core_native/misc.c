@@ -45,6 +45,7 @@ s64 fn_getppid(struct thread *t, struct call *c)
 s64 fn_waitid(struct thread *t, struct call *c)
 {
 	struct siginfo_ info;
+	wait_for_group(c);
 	s64 r = native(t, c);
 	if (r || !c->a[2] || !((struct ring3_world *)WORLD_ADDR)->virtual_uids || copy_in(&info, c->a[2], sizeof info) ||
 	    !info.si_signo)

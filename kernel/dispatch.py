@@ -26,7 +26,7 @@ from .handlers import (
 from .layout import CONSTANTS
 from .loop import Interrupted, Running
 from .quiet import NAMES, PIVOT_ROOT, PLACES, changes
-from .table import KERNEL, REFUSE, SUP, TABLE, Sys
+from .table import REFUSE, SUP, TABLE, Sys
 from .task import FdRef, Task
 
 TYPE_CHECKING = False
@@ -358,7 +358,7 @@ class Dispatcher:
             pid = value & 0xFFFFFFFF
             if kind == "pid" and not self.kernel.knows(pid):
                 raise OSError(errno.ESRCH, "")
-        if call.lane == KERNEL and any(kind == "pid" for kind, _ in call.args):
+        if call.lane != SUP and any(kind == "pid" for kind, _ in call.args):
             return NATIVE
         self.kernel.log_once(f"{call.name}: not supported (ENOSYS) for {task.process.comm.decode('utf-8', 'replace')}")
         raise OSError(errno.ENOSYS, "")

@@ -134,18 +134,20 @@ def _own(t: Task, fd: int) -> None:
     host = t.host_fd(fd)
     try:
         if not struct.unpack("<ii", fcntl.fcntl(host, _GETOWN_EX, bytes(8)))[1]:
-            fcntl.fcntl(host, _SETOWN, t.process.pid)
+            fcntl.fcntl(host, _SETOWN, t.process.host_pid)
     finally:
         os.close(host)
 
 
 def _is_meant(target: Process, kind: int, pid: int) -> bool:
-    if kind != _OWNER_PGRP:
-        return target.pid == pid or pid in target.tasks
+    """`pid` is the host's number of a process, thread or group."""
     try:
-        return os.getpgid(target.pid) == pid
+        if kind == _OWNER_PGRP:
+            return os.getpgid(target.host_pid) == pid
+        pid = target.sandbox.pid_ns.guest(pid)
     except ProcessLookupError:
         return False
+    return target.pid == pid or any(task.tid == pid for task in target.tasks.values())
 
 
 def _send(target: Process, sig: int, fd: int) -> None:

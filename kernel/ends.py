@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from .task import Process
 
 
-def _stat(pid: int) -> list[bytes]:
+def _stat(place: str) -> list[bytes]:
     """proc(5), the fields of /proc/PID/stat from the third on; none when the process is not there any more."""
     try:
-        with open(f"/proc/{pid}/stat", "rb", 0) as f:
+        with open(f"{place}/stat", "rb", 0) as f:
             return f.read(4096).rpartition(b")")[2].split()
     except OSError:
         return []
 
 
 def descends(pid: int, ancestor: int) -> bool:
-    """Is `ancestor` the parent of process `pid`, or its parent's parent and so on?"""
+    """Is `ancestor` the parent of process `pid` (the host's numbers), or its parent's parent and so on?"""
     for _ in range(1 << 16):
-        words = _stat(pid)
+        words = _stat(f"/proc/{pid}")
         pid = int(words[1]) if words else 0
         if pid <= 1 or pid == ancestor:
             return pid == ancestor
@@ -46,14 +46,14 @@ def runs(pidfd: int) -> bool:
 
 def cpu_times(process: Process) -> tuple[int, int]:
     """User and system time in clock ticks, of one that is not waited for yet: proc(5), fields 14 and 15."""
-    words = _stat(process.pid)
+    words = _stat(process.proc)
     return (int(words[11]), int(words[12])) if words else (0, 0)
 
 
 def wait_status(process: Process) -> int | None:
     """The raw wait status: of a zombie in /proc/PID/stat (proc(5), field 52), of one that was waited for by its pidfd
     (PIDFD_GET_INFO, Linux 6.15); None where neither tells."""
-    words = _stat(process.pid)
+    words = _stat(process.proc)
     if words:
         return int(words[49])
     import fcntl

@@ -21,7 +21,7 @@ def _limit(t: Task) -> int:
     import resource
 
     try:
-        soft = resource.prlimit(t.process.pid, resource.RLIMIT_FSIZE)[0]
+        soft = resource.prlimit(t.process.host_pid, resource.RLIMIT_FSIZE)[0]
     except OSError:
         return _UNLIMITED  # it is just ending
     return _UNLIMITED if soft == resource.RLIM_INFINITY else soft

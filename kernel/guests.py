@@ -97,12 +97,13 @@ class Guests:
         if process.pid or not process.alive:
             return
         try:
-            self._is(process, pid, os.pidfd_open(pid))
+            host = self._kernel.pid_ns.host(pid)
+            self._is(process, pid, host, os.pidfd_open(host))
         except OSError:
-            self._is(process, pid, -1)  # it has ended and was waited for already
+            self._is(process, pid, 0, -1)  # it has ended and was waited for already
 
-    def _is(self, process: Process, pid: int, pidfd: int) -> None:
-        process.pid, process.pidfd = pid, pidfd
+    def _is(self, process: Process, pid: int, host_pid: int, pidfd: int) -> None:
+        process.pid, process.host_pid, process.pidfd = pid, host_pid, pidfd
         stale = self.processes.get(pid)
         if stale is not None and stale is not process:
             self.free(stale)
@@ -119,12 +120,14 @@ class Guests:
         if process.pid or not process.alive:
             return
         try:
-            pidfd = os.pidfd_open(pid)
+            host = self._kernel.pid_ns.host(pid)
+            pidfd = os.pidfd_open(host)
         except (OSError, OverflowError):
-            return  # it has ended and was waited for already: its socket says so; or there is no such process
+            self.gone(process)  # it has ended and was waited for already, or there never was such a process
+            return
         other = self.processes.get(pid)
-        if descends(pid, self._kernel.init_pid) and (other is None or not other.exists()):
-            self._is(process, pid, pidfd)
+        if self._in_sandbox(pid) and (other is None or not other.exists()):
+            self._is(process, pid, host, pidfd)
             return
         ended = not runs(pidfd)  # and was waited for while we looked
         os.close(pidfd)
@@ -132,6 +135,11 @@ class Guests:
             return
         self._kernel.log_once(f"a guest claimed to be process {pid}, which it is not; it was ended")
         self.gone(process)
+
+    def _in_sandbox(self, pid: int) -> bool:
+        """Does it come from init?  In a PID namespace everybody else does."""
+        init = self._kernel.init_pid
+        return pid != init if self._kernel.pid_ns.separate else descends(pid, init)
 
     def knows(self, pid: int) -> bool:
         """Is `pid` a process or thread of this sandbox (a zombie included)?"""

@@ -18,6 +18,7 @@ import threading
 from .layout import CONSTANTS, SIZES
 from .limits import RESERVED_FDS
 from .loop import EPOLLIN, Loop
+from .pidns import PidNamespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +46,11 @@ class Child:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def host_pid(self) -> int:
+        """Its pid on the host, where `pid` may be that of a PID namespace."""
+        return self._process.host_pid
 
     def ended(self, status: int) -> None:
         self.status = status
@@ -80,8 +86,10 @@ class Init:
     Arguments: `core` the path of its executable; `kept` the capabilities that guests' processes keep on the host, as
     bits, None for no lock-down at all; `nofile` how many descriptors they may have, None: as the caller;
     `started(token, pid, errno)` is called in the loop's thread when a program was started or could not be (pid < 0);
-    `died()` when somebody else ended init; `locked(LOCKED_*)` when it is locked down.  Raises OSError if it cannot be
-    executed.
+    `died()` when somebody else ended init.  Raises OSError if it cannot be executed. The thread that makes one has to
+    live until its end: a child that asks for it dies with the thread that it comes from (PR_SET_PDEATHSIG, prctl(2)).
+
+    Attributes: `pid` the host's number; `pid_ns` and `guest_pid`, its number there, count when it is settle()d.
     """
 
     def __init__(
@@ -91,9 +99,10 @@ class Init:
         nofile: int | None,
         started: Callable[[int, int, int], None],
         died: Callable[[], None],
-        locked: Callable[[int], None],
     ) -> None:
-        self._on_started, self._on_died, self._on_locked = started, died, locked
+        self._on_started, self._on_died = started, died
+        self._locks = kept is not None
+        self.pid_ns = PidNamespace()
         self._children: dict[int, Child] = {}
         self._closing = False
         self._asking = threading.Lock()
@@ -119,10 +128,21 @@ class Init:
             for fd in high:
                 os.close(fd)
 
-    def lockdown(self) -> int:
-        """Wait for what the lock-down has come to: LOCKED_*.  To be asked before watch()."""
-        data = self._control.recv(_EVENT.size)
-        return _EVENT.unpack(data)[3] if len(data) == _EVENT.size else 0
+    def settle(self) -> int:
+        """Wait for what the lock-down has come to: LOCKED_*.  To be called once, before watch()."""
+        self.guest_pid = self.pid
+        if not self._locks:
+            return 0
+        data, fds, _, _ = socket.recv_fds(self._control, _EVENT.size, 1, socket.MSG_CMSG_CLOEXEC)
+        if len(data) != _EVENT.size:
+            return 0
+        _, _, ended, bits = _EVENT.unpack(data)
+        if fds:
+            self.pid_ns = PidNamespace(fds[0])
+            self.guest_pid, ended, self.pid = 1, self.pid, self.pid_ns.host(1)
+        if ended:
+            _reap(ended)
+        return int(bits)
 
     def watch(self, loop: Loop) -> None:
         """Hear of init's events in `loop`."""
@@ -152,6 +172,7 @@ class Init:
 
     def group_got(self, sig: int, sender: int) -> bool:
         """Did process `sender` send signal `sig` to the whole process group?  Init, which is in it, then got it too.
+        (In a PID namespace it is not told who has sent a signal from outside.)
 
         Not to be called in the loop's thread, which hears of it.
         """
@@ -162,8 +183,9 @@ class Init:
             except OSError:
                 return False  # init is gone
             self._witnessed.wait(5.0)
-            found = (sig, sender) in self._group_signals
-            self._group_signals.discard((sig, sender))
+            said = (sig, 0 if self.pid_ns.separate else sender)
+            found = said in self._group_signals
+            self._group_signals.discard(said)
             return found
 
     def adopt(self, pid: int, child: Child) -> None:
@@ -183,11 +205,10 @@ class Init:
         if kind == CONSTANTS["EVENT_STARTED"]:
             self._on_started(token, pid, -status)
         elif kind == CONSTANTS["EVENT_SIGNAL"]:
-            self._group_signals.add((status, pid))
+            if not (pid and self.pid_ns.separate):  # a guest's own doing
+                self._group_signals.add((status, pid))
         elif kind == CONSTANTS["EVENT_WITNESSED"]:
             self._witnessed.set()
-        elif kind == CONSTANTS["EVENT_LOCKED"]:
-            self._on_locked(status)
         elif kind == CONSTANTS["EVENT_EXITED"]:
             child = self._children.pop(pid, None)
             if child is not None:
@@ -211,10 +232,18 @@ class Init:
                 os.kill(self.pid, signal.SIGCONT)
         finally:
             os.close(pidfd)
-        os.waitpid(self.pid, 0)
+        _reap(self.pid)
 
     def close(self) -> None:
         self._control.close()
+        self.pid_ns.close()
+
+
+def _reap(pid: int) -> None:
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass  # the caller ignores SIGCHLD, and the kernel has waited for it
 
 
 def _above_standard(fd: int) -> int:

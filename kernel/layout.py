@@ -338,7 +338,8 @@ CONSTANTS: dict[str, int] = {
     "SPAWN_WITNESS": 2,  # no program: which signals has init seen?  EVENT_SIGNAL for each, then EVENT_WITNESSED
     "EVENT_SIGNAL": 3,  # pid: who sent it, status: its number
     "EVENT_WITNESSED": 4,
-    "EVENT_LOCKED": 5,  # status: LOCKED_*
+    "EVENT_LOCKED": 5,  # status: LOCKED_*; pid: a child of the supervisor's that has ended, 0 for none.  With
+    # LOCKED_PIDS comes the directory /proc of the namespace, in which init is process 1
     # what the lock-down has come to (core_native/lockdown.c)
     "LOCKED_FILTER": 1,  # the seccomp filter
     "LOCKED_RIGHTS": 2,  # no capability, and no way to one
@@ -346,6 +347,9 @@ CONSTANTS: dict[str, int] = {
     "LOCKED_SCOPE": 8,  # Landlock: no signal to others, no abstract socket of others
     "LOCKED_ROOT": 16,  # an empty root directory
     "LOCKED_SPACES": 32,  # namespaces of its own: network, IPC, UTS, cgroup
+    "LOCKED_PIDS": 64,  # a PID namespace of its own
+    # the process group and session that lie outside of the PID namespace: the pid of a process that init has used up
+    "PGRP_OUTSIDE": 2,
 }
 
 

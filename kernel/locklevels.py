@@ -9,7 +9,7 @@ from .layout import CONSTANTS
 
 _FILTER = CONSTANTS["LOCKED_FILTER"] | CONSTANTS["LOCKED_RIGHTS"]
 _SCOPED = _FILTER | CONSTANTS["LOCKED_PATHS"] | CONSTANTS["LOCKED_SCOPE"]
-_FULL = _SCOPED | CONSTANTS["LOCKED_ROOT"] | CONSTANTS["LOCKED_SPACES"]
+_FULL = _SCOPED | CONSTANTS["LOCKED_ROOT"] | CONSTANTS["LOCKED_SPACES"] | CONSTANTS["LOCKED_PIDS"]
 #: the names, each with what it takes, from the least to the most
 LEVELS = {"none": 0, "filter": _FILTER, "scoped": _SCOPED, "full": _FULL}
 _LACKS = {
@@ -19,6 +19,7 @@ _LACKS = {
     "LOCKED_SCOPE": "Landlock's scopes (Linux 6.12), for signals and abstract sockets",
     "LOCKED_ROOT": "an empty root directory (root, or user namespaces)",
     "LOCKED_SPACES": "namespaces of its own: network, IPC, UTS and cgroup (root, or user namespaces)",
+    "LOCKED_PIDS": "a PID namespace of its own (Linux 6.11; root, or user namespaces; the whole of /proc)",
 }
 
 

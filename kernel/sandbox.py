@@ -18,10 +18,11 @@ from .initproc import Child, Init
 from .layout import CONSTANTS
 from .limits import Limits
 from .loop import Loop
+from .pidns import PidNamespace
 from .task import Credentials, FsStruct, Task
 from .traps import Traps
 from .userlog import UserLog
-from .world import make_world, note_virtual_uid, use_page_zero, write_uts
+from .world import make_world, note_init, note_virtual_uid, use_page_zero, write_uts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,7 +85,10 @@ class Kernel:
         self._reports = 0
         self.net = Network(self)
         self._spawns: dict[int, Child] = {}
+        self._init_made, self._world_made = threading.Event(), threading.Event()
+        self._init_failure: BaseException | None = None
         self.init_pid = 0
+        self.pid_ns = PidNamespace()
         self.core_ident = (0, 0)  # of the core's file, for /proc/PID/maps
         self.dispatcher = Dispatcher(self)
         self.guests = Guests(self)
@@ -127,19 +131,37 @@ class Kernel:
             from ..core_native.build import core_path
 
             self._core = core_path()
-        kept = (_CAP_SYS_RAWIO if self.images.page_zero else 0) if self._lockdown else None
-        self._init = Init(self._core, kept, self._limits.nofile, self._started, self._init_died, self._locked)
-        self._limits.put_on(self._init.pid)
-        self.init_pid, self.core_ident = self._init.pid, self._init.core_ident
-        if self._require != "none":
-            self._check_level()
-        self._make_world()
-        self._init.watch(self.loop)
-        self._thread = threading.Thread(
-            target=self.loop.run, args=(self.guests.watch, self._watchdog), name="ring3", daemon=True
-        )
-        self.loop.when_idle(self._be_told)
+        self._thread = threading.Thread(target=self._run, name="ring3", daemon=True)
         self._thread.start()
+        self._init_made.wait()
+        if self._init_failure is not None:
+            self._thread = None
+            raise self._init_failure
+        self.core_ident = self._init.core_ident
+        try:
+            self._make_world()
+            self._settle()
+        except BaseException:
+            self._init.end()
+            self.loop.stop()
+            self._thread = None
+            raise
+        finally:
+            self._world_made.set()
+
+    def _run(self) -> None:
+        """The loop's thread: it makes init, which has to have a parent that lives as long."""
+        assert self._core is not None
+        kept = (_CAP_SYS_RAWIO if self.images.page_zero else 0) if self._lockdown else None
+        try:
+            self._init = Init(self._core, kept, self._limits.nofile, self._started, self._init_died)
+        except BaseException as e:
+            self._init_failure = e
+            return
+        finally:
+            self._init_made.set()
+        self._world_made.wait()
+        self.loop.run(self.guests.watch, self._watchdog)
 
     def _watchdog(self) -> bool:
         """Some seconds after work: is all of it done?  True where another look is wanted."""
@@ -159,29 +181,31 @@ class Kernel:
             except (RuntimeError, MemoryError) as e:  # no thread
                 self.log(f"ring3 ps and ring3 net cannot ask this sandbox: {e}")
 
-    def _locked(self, bits: int) -> None:
-        """Init says what the lock-down has come to."""
-        from .locklevels import LEVELS, lacks
+    def _settle(self) -> None:
+        """Wait until init is ready; then its pid is known."""
+        self._check_level(self._init.settle())
+        self._limits.put_on(self._init.pid)
+        self.init_pid, self.pid_ns = self._init.guest_pid, self._init.pid_ns
+        note_init(self.world, self.init_pid)
+        self._init.watch(self.loop)
+        self.loop.when_idle(self._be_told)
 
-        if LEVELS["filter"] & ~bits:
-            self.log(f"lock-down: the host refuses {' and '.join(lacks(bits, 'filter'))}")
-
-    def _check_level(self) -> None:
+    def _check_level(self, bits: int) -> None:
         """Raises SandboxError where the host gives less than is required."""
         from .locklevels import LEVELS, lacks, level_of
 
-        bits = self._init.lockdown() if self._lockdown else 0
+        if self._lockdown and LEVELS["filter"] & ~bits:
+            self.log(f"lock-down: the host refuses {' and '.join(lacks(bits, 'filter'))}")
         if LEVELS[self._require] & ~bits:
             from ..errors import SandboxError
 
-            self._init.end()
             raise SandboxError(
                 f"the lock-down comes to {level_of(bits)} here, and {self._require} is required: there is not "
                 + ", nor ".join(lacks(bits, self._require))
             )
 
     def _make_world(self) -> None:
-        self.world, self.world_fd = make_world(self.init_pid)
+        self.world, self.world_fd = make_world()
         self.answers.start(self.world)
         self.write_uts()
         self.traps.publish()

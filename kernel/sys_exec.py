@@ -70,7 +70,7 @@ def opened_for_writing(fd: int) -> bool:
 def close_on_exec(t: Task, fd: int) -> bool:
     """BINPRM_FLAGS_PATH_INACCESSIBLE: an interpreter could not open the script by this descriptor any more."""
     try:
-        with open(f"/proc/{t.process.pid}/fdinfo/{fd}", encoding="ascii") as info:
+        with open(f"{t.process.proc}/fdinfo/{fd}", encoding="ascii") as info:
             for line in info:
                 if line.startswith("flags:"):
                     return bool(int(line[6:], 8) & os.O_CLOEXEC)

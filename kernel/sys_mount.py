@@ -50,7 +50,7 @@ def _own(process: Process) -> list[FsStruct]:
 def _runs(process: Process) -> bool:
     """Is it no zombie? Its end may have been waited for before we hear of it."""
     try:
-        with open(f"/proc/{process.pid}/stat", "rb", buffering=0) as f:
+        with open(f"{process.proc}/stat", "rb", buffering=0) as f:
             return f.read(4096).rpartition(b")")[2].split()[0] not in (b"Z", b"X")
     except OSError:
         return False
@@ -82,14 +82,14 @@ def held(kernel: Kernel, wanted: set[tuple[int, int]]) -> Iterator[tuple[int, in
         if not process.alive:
             continue
         try:
-            names = os.listdir(f"/proc/{process.pid}/fd")
+            names = os.listdir(f"{process.proc}/fd")
         except OSError:
             continue
         for name in names:
             if int(name) >= process.core_fd_min:
                 continue  # the core's own: none is what keeps a mount busy
             try:
-                st = os.stat(f"/proc/{process.pid}/fd/{name}")
+                st = os.stat(f"{process.proc}/fd/{name}")
             except OSError:
                 continue
             yield st.st_dev, st.st_ino

@@ -20,6 +20,7 @@ from ..vfs.openfile import OpenFile, OpenPath
 from ..vfs.perm import owner_or_capable
 from ..vfs.stat import S_IFDIR, S_IFREG
 from .filesize import check_size, room
+from .groups import FOREGROUND, foreground_ioctl
 from .handlers import NATIVE, InstallFd, Out, syscall
 from .sys_fileattr import FLAG_COMMANDS, flags_ioctl
 from .sys_lock import COMMANDS as LOCK_COMMANDS
@@ -150,6 +151,8 @@ def sys_ioctl(t: Task, fd: FdRef, command: int, argument: int) -> Result:
     command &= 0xFFFFFFFF
     if command in FLAG_COMMANDS and not isinstance(file, OpenPath):
         return flags_ioctl(t, fd, command, argument)
+    if file is None and command in FOREGROUND:
+        return foreground_ioctl(t, fd, command, argument)
     if file is None:
         from .sys_sockio import socket_ioctl
 

@@ -12,6 +12,7 @@ import struct
 
 from ..vfs.inode import err
 from .channel import libc_syscall
+from .groups import PGRP_OUTSIDE, group_of
 from .handlers import NATIVE, NativeResult, syscall
 
 TYPE_CHECKING = False
@@ -33,23 +34,23 @@ def owner(t: Task, tid: int) -> Process:
     """The process whose thread `tid` is, by what the host says: a guest's word may be a lie.  Raises ESRCH."""
     others = (process for process in t.sandbox.processes.values() if process is not t.process)
     for process in (t.process, *others):
-        if process.alive and tid > 0 and os.path.exists(f"/proc/{process.pid}/task/{tid}"):
+        if process.alive and tid > 0 and os.path.exists(f"{process.proc}/task/{tid}"):
             return process
     raise err(errno.ESRCH)
 
 
-def _do(t: Task, tid: int, change: Callable[[], None]) -> Result:
-    """Change a thread that is not the caller's own."""
+def _do(t: Task, tid: int, change: Callable[[int], None]) -> Result:
+    """Change a thread that is not the caller's own: `change()` gets the host's number of it."""
     if tid == 1 and not t.sandbox.knows(1):
         raise err(errno.EPERM)  # init
     its = owner(t, tid).main_creds
     if t.creds.euid not in (its.uid, its.euid) and not t.creds.capable(23):  # CAP_SYS_NICE
         raise err(errno.EPERM)
-    change()
+    change(t.sandbox.pid_ns.host(tid))
     return 0
 
 
-def _policy(t: Task, tid: int, policy: int, priority: int) -> None:
+def _policy(tid: int, policy: int, priority: int) -> None:
     if policy & ~_RESET_ON_FORK not in _ORDINARY:
         raise err(errno.EPERM if policy in (os.SCHED_FIFO, os.SCHED_RR) else errno.EINVAL)
     if priority:
@@ -65,7 +66,7 @@ def sys_sched_setscheduler(t: Task, tid: int, policy: int, param: int) -> Result
     if tid in (0, t.tid):
         return NativeResult(args=[0, policy, param])
     priority = struct.unpack("<i", t.peek(param, 4))[0]
-    return _do(t, tid, lambda: _policy(t, tid, policy, priority))
+    return _do(t, tid, lambda host: _policy(host, policy, priority))
 
 
 @syscall("sched_setparam")
@@ -74,7 +75,7 @@ def sys_sched_setparam(t: Task, tid: int, param: int) -> Result:
     if tid in (0, t.tid):
         return NativeResult(args=[0, param])
     priority = struct.unpack("<i", t.peek(param, 4))[0]
-    return _do(t, tid, lambda: _policy(t, tid, os.sched_getscheduler(tid), priority))
+    return _do(t, tid, lambda host: _policy(host, os.sched_getscheduler(host), priority))
 
 
 @syscall("sched_setaffinity")
@@ -85,9 +86,9 @@ def sys_sched_setaffinity(t: Task, tid: int, size: int, mask: int) -> Result:
     data = t.peek(mask, min(size & 0xFFFFFFFF, _MAX_MASK)) if size else b""
     cpus = [8 * i + bit for i, byte in enumerate(data) for bit in range(8) if byte >> bit & 1]
 
-    def change() -> None:
+    def change(host: int) -> None:
         try:
-            os.sched_setaffinity(tid, cpus)
+            os.sched_setaffinity(host, cpus)
         except ValueError:
             raise err(errno.EINVAL) from None
 
@@ -101,10 +102,10 @@ def sys_sched_setattr(t: Task, tid: int, attr: int, flags: int) -> Result:
         return NativeResult(args=[0, attr, flags])
     _size, policy, _flags, nice, priority = _ATTR.unpack(t.peek(attr, _ATTR.size))
 
-    def change() -> None:
-        if policy != os.sched_getscheduler(tid):
-            _policy(t, tid, policy, priority)
-        _nice(tid, nice)
+    def change(host: int) -> None:
+        if policy != os.sched_getscheduler(host):
+            _policy(host, policy, priority)
+        _nice(host, nice)
 
     return _do(t, tid, change)
 
@@ -123,7 +124,7 @@ def sys_setpriority(t: Task, which: int, who: int, value: int) -> Result:
         raise err(errno.EPERM if which in (1, 2) else errno.EINVAL)
     if who in (0, t.tid):
         return NativeResult(args=[0, 0, value])
-    return _do(t, who, lambda: _nice(who, value))
+    return _do(t, who, lambda host: _nice(host, value))
 
 
 @syscall("ioprio_set")
@@ -134,34 +135,38 @@ def sys_ioprio_set(t: Task, which: int, who: int, value: int) -> Result:
     if who in (0, t.tid):
         return NativeResult(args=[1, 0, value])
 
-    def change() -> None:
+    def change(host: int) -> None:
         if value >> 13 not in (0, _BEST_EFFORT, _IDLE):
             raise err(errno.EPERM if value >> 13 == 1 else errno.EINVAL)
-        result = libc_syscall(_IOPRIO_SET, 1, who, value)
+        result = libc_syscall(_IOPRIO_SET, 1, host, value)
         if result < 0:
             raise err(-result)
 
     return _do(t, who, change)
 
 
-def _asked(t: Task, which: int, who: int) -> Result:
-    """PRIO_PROCESS of the sandbox's threads, and one's own group and user; others do not exist."""
+def _asked(t: Task, which: int, who: int, first: int) -> Result:
+    """PRIO_PROCESS of the sandbox's threads, and one's own group and user; others do not exist. `first` is PRIO_PROCESS
+    or IOPRIO_WHO_PROCESS."""
+    which -= first
     if which not in (0, 1, 2):
         raise err(errno.EINVAL)
     if which == 0 and who not in (0, t.tid):
         owner(t, who)
     if which == 2 and who not in (0, t.creds.uid):
         raise err(errno.ESRCH)
+    if which == 1 and who == PGRP_OUTSIDE == group_of(t.process):
+        return NativeResult(args=[which + first, 0])
     return NATIVE
 
 
 @syscall("getpriority")
 def sys_getpriority(t: Task, which: int, who: int) -> Result:
     """getpriority(2)"""
-    return _asked(t, which, who)
+    return _asked(t, which, who, 0)
 
 
 @syscall("ioprio_get")
 def sys_ioprio_get(t: Task, which: int, who: int) -> Result:
     """ioprio_get(2): IOPRIO_WHO_* count from 1."""
-    return _asked(t, which - 1, who)
+    return _asked(t, which, who, 1)

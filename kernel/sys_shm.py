@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .handlers import Result
     from .sandbox import Kernel
-    from .task import Task
+    from .task import Process, Task
 
 IPC_CREAT, IPC_EXCL = 0o1000, 0o2000
 IPC_RMID, IPC_SET, IPC_STAT, IPC_INFO = 0, 1, 2, 3
@@ -109,8 +109,8 @@ class SharedMemory:
     def attached(self) -> dict[int, int]:
         """How many attachments there are, by inode."""
         counts: dict[int, int] = {}
-        for pid in list(self._kernel.processes):
-            for _, inode in attachments(pid):
+        for process in list(self._kernel.processes.values()):
+            for _, inode in attachments(process):
                 counts[inode] = counts.get(inode, 0) + 1
         return counts
 
@@ -132,10 +132,10 @@ class SharedMemory:
             self.drop(segment)
 
 
-def attachments(pid: int) -> list[tuple[int, int]]:
+def attachments(process: Process) -> list[tuple[int, int]]:
     """(address, inode) of what a process has mapped of segments, from their beginning."""
     try:
-        with open(f"/proc/{pid}/maps", "rb") as maps:
+        with open(f"{process.proc}/maps", "rb") as maps:
             lines = [line.split(None, 5) for line in maps if b" /memfd:SYSV" in line]
     except OSError:
         return []
@@ -174,19 +174,19 @@ def sys_shmat(t: Task, ident: int, _address: int, flags: int) -> Result:
 @syscall("shmdt")
 def sys_shmdt(t: Task, address: int) -> Result:
     """shmdt(2)"""
-    inode = dict(attachments(t.process.pid)).get(address)
+    inode = dict(attachments(t.process)).get(address)
     if inode is None:
         raise err(errno.EINVAL)
     for segment in t.sandbox.shm.segments.values():
         if segment.inode == inode:
             segment.dtime, segment.lpid = int(time.time()), t.process.pid
-    return NativeResult(nr=_MUNMAP, args=[address, _mapped_size(t.process.pid, address, inode)])
+    return NativeResult(nr=_MUNMAP, args=[address, _mapped_size(t.process, address, inode)])
 
 
-def _mapped_size(pid: int, address: int, inode: int) -> int:
+def _mapped_size(process: Process, address: int, inode: int) -> int:
     """How far the mapping of a segment at `address` reaches, in one piece or (mprotect) in several."""
     end = address
-    with open(f"/proc/{pid}/maps", "rb") as maps:
+    with open(f"{process.proc}/maps", "rb") as maps:
         for line in maps:
             fields = line.split(None, 5)
             start, stop = (int(n, 16) for n in fields[0].split(b"-"))

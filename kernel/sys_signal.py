@@ -9,6 +9,7 @@ import errno
 import os
 
 from ..vfs.inode import err
+from .groups import group_of
 from .handlers import NATIVE, KillList, NativeResult, syscall
 from .sys_sched import owner
 
@@ -23,17 +24,17 @@ def may_signal(t: Task, target: Process, sig: int) -> bool:
     me, its = t.creds, target.main_creds
     if me.euid in (its.suid, its.uid) or me.uid in (its.suid, its.uid) or me.capable(5):
         return True
-    return sig == 18 and os.getsid(t.process.pid) == os.getsid(target.pid)  # SIGCONT within a session
+    return sig == 18 and os.getsid(t.process.host_pid) == os.getsid(target.host_pid)  # SIGCONT within a session
 
 
 def members(t: Task, group: int | None) -> list[Process]:
     """The living processes of a process group, or (None) all of the sandbox."""
     found = []
-    for pid, process in t.sandbox.processes.items():
+    for process in t.sandbox.processes.values():
         try:
-            if process.alive and (group is None or os.getpgid(pid) == group):
+            if process.alive and (group is None or group_of(process) == group):
                 found.append(process)
-        except ProcessLookupError:
+        except OSError:
             continue
     return found
 
@@ -60,7 +61,7 @@ def sys_kill(t: Task, pid: int, sig: int) -> Result:
     if pid == -1:
         everyone = [p for p in members(t, None) if p is not t.process]
     else:
-        everyone = members(t, os.getpgid(t.process.pid) if pid == 0 else -pid)
+        everyone = members(t, group_of(t.process) if pid == 0 else -pid)
     if not everyone:
         raise err(errno.ESRCH)
     allowed = [p.pid for p in everyone if may_signal(t, p, sig)]
@@ -110,14 +111,18 @@ def pid_of_pidfd(t: Task, fd: int) -> int:
     host = t.host_fd(fd)
     try:
         with open(f"/proc/self/fdinfo/{host}", encoding="ascii") as info:
-            return next((int(line[4:]) for line in info if line.startswith("Pid:")), 0)
+            pid = next((int(line[4:]) for line in info if line.startswith("Pid:")), 0)
     finally:
         os.close(host)
+    try:
+        return t.sandbox.pid_ns.guest(pid) if pid > 0 else pid
+    except ProcessLookupError:
+        return -1
 
 
 def _own_thread(t: Task, tid: int) -> bool:
     """A thread that has not called the supervisor yet is known to the host only."""
-    return os.path.exists(f"/proc/{t.process.pid}/task/{tid}")
+    return os.path.exists(f"{t.process.proc}/task/{tid}")
 
 
 def _is_init(t: Task, pid: int) -> bool:

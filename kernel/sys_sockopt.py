@@ -44,10 +44,11 @@ def sys_getsockopt(
     size = struct.unpack("<i", given)[0]
     if size < 0:
         raise err(errno.EINVAL)
+    value: bytes | None
     if sock is None:
         if (level, name) != (SOL_SOCKET, SO_PEERCRED):
             return NATIVE
-        value: bytes | None = _pair_creds(t, fd)
+        value = _pair_creds(t, fd)
     else:
         value = get_option(t, sock, level, name, size)
     if value is None:
@@ -58,13 +59,19 @@ def sys_getsockopt(
     return Out(0, [*([(address, value)] if value else []), (where, struct.pack("<i", len(value)))])
 
 
-def _pair_creds(t: Task, fd: FdRef) -> bytes:
-    """SO_PEERCRED of a socketpair(2): who made it, with the virtual ids of that process."""
+def _pair_creds(t: Task, fd: FdRef) -> bytes | None:
+    """SO_PEERCRED of a socketpair(2): who made it, with the virtual ids of that process; None where the host kernel
+    alone knows its number."""
     copy = socket.socket(fileno=t.host_fd(fd.fd))
     with copy:
         pid = struct.unpack("<iII", copy.getsockopt(SOL_SOCKET, SO_PEERCRED, 12))[0]
-    maker = t.sandbox.processes.get(pid)
-    creds = maker.main_creds if maker is not None else t.creds
     if pid == os.getpid():
         pid = 0
+    else:
+        try:
+            pid = t.sandbox.pid_ns.guest(pid)
+        except ProcessLookupError:
+            return None
+    maker = t.sandbox.processes.get(pid)
+    creds = maker.main_creds if maker is not None else t.creds
     return struct.pack("<iII", pid, creds.euid, creds.egid)

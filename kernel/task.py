@@ -157,7 +157,7 @@ class Task:
 
         if size > MOST_PEEKED:
             raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
-        data = read_memory(self.process.pid, address, size)
+        data = read_memory(self.process.host_pid, address, size)
         if not self.process.exists():  # so that the pid may have been somebody else's
             raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
         return data
@@ -171,13 +171,16 @@ class Task:
 
 
 class Process:
-    """A thread group of the sandbox.  Its pid is the host's."""
+    """A thread group of the sandbox.
+
+    `pid` is its number for guests; `host_pid` the one for us, which differs where they have a PID namespace.
+    """
 
     def __init__(self, sandbox: Kernel, fs: FsStruct, creds: Credentials, token: int) -> None:
         self.sandbox = sandbox
         self.fs = fs
         self.token = token
-        self.pid = 0
+        self.pid = self.host_pid = 0
         self.parent: Process | None = None
         self.forked_by: Process | None = None  # who made it, and may say what became of it
         self.pidfd = -1
@@ -201,6 +204,11 @@ class Process:
         self.dumpable = 1
         self.no_new_privs = False  # has one of its threads said so (prctl(2)), or the process that it comes from?
         self.trapped: dict[int, Place] = {}  # sites that trapped, by their place in the core's table
+
+    @property
+    def proc(self) -> str:
+        """Its directory in a /proc that tells guests' numbers; for this process of ours alone."""
+        return f"{self.sandbox.pid_ns.proc}/{self.pid}"
 
     @property
     def ppid(self) -> int:

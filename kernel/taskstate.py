@@ -39,7 +39,7 @@ def state_of(process: Process, tid: int) -> str:
 
 def _threads(process: Process) -> list[tuple[int, str]]:
     """Numbers, and folders in the host's /proc."""
-    folder = f"/proc/{process.pid}/task"
+    folder = f"{process.proc}/task"
     try:
         return [(tid, f"{folder}/{tid}") for tid in sorted(map(int, os.listdir(folder)))]
     except OSError:

@@ -80,7 +80,7 @@ class Traps:
         index, rewritten = word & 0xFFFFFFFF, bool(word >> 32)
         if index >= TRAP_SITES:
             return
-        place = self._locate(process.pid, address)
+        place = self._locate(process, address)
         place.rewritten = rewritten
         process.trapped = {**process.trapped, index: place}
         entry = place.entry
@@ -92,9 +92,9 @@ class Traps:
                 self._flushing = True
                 self._kernel.loop.call_later(FLUSH_AFTER, self.flush)
 
-    def _locate(self, pid: int, address: int) -> Place:
+    def _locate(self, process: Process, address: int) -> Place:
         try:
-            with open(f"/proc/{pid}/maps", "rb") as maps:
+            with open(f"{process.proc}/maps", "rb") as maps:
                 lines = maps.read().splitlines()
         except OSError:
             lines = []
@@ -103,7 +103,7 @@ class Traps:
             start, end = (int(n, 16) for n in fields[0].split(b"-"))
             if start <= address < end:
                 return self._place(fields, address - start + int(fields[2], 16), address)
-        return Place(f"pid {pid}", address, None, ANONYMOUS)
+        return Place(f"pid {process.pid}", address, None, ANONYMOUS)
 
     def _place(self, fields: list[bytes], offset: int, address: int) -> Place:
         inode = int(fields[4])

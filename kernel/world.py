@@ -16,7 +16,7 @@ _WORLD = OFFSETS["ring3_world"]
 _SIZE = ANSWERS_OFFSET + ANSWERS * SIZES["ring3_answer"]
 
 
-def make_world(init_pid: int) -> tuple[mmap.mmap, int]:
+def make_world() -> tuple[mmap.mmap, int]:
     """A fresh page with an empty table of answers behind it, and a read-only descriptor of both for the guests; the
     caller closes both."""
     fd = os.memfd_create("ring3-world", os.MFD_CLOEXEC)
@@ -26,8 +26,13 @@ def make_world(init_pid: int) -> tuple[mmap.mmap, int]:
         page = mmap.mmap(fd, _SIZE)
     finally:
         os.close(fd)
-    struct.pack_into("<II", page, 0, VERSION, init_pid)
+    struct.pack_into("<I", page, 0, VERSION)
     return page, read_only
+
+
+def note_init(page: mmap.mmap, pid: int) -> None:
+    """Init's pid, as the host kernel gives it to guests whose parent it is."""
+    struct.pack_into("<I", page, _WORLD["init_pid"], pid)
 
 
 def write_uts(page: mmap.mmap, hostname: str, domainname: str) -> None:

@@ -37,6 +37,7 @@ TIMEWAIT_LEN = 60
 WAITING_MAX, NOTED_MAX = 4096, 4096
 _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST = 4, 20, 1
 _UDIAG_SHOW_PEER, _UNIX_DIAG_PEER = 4, 2
+_HERE = 0  # for a pid: this process
 _FIRST_LOOK, _LAST_LOOK = 0.001, 16.0  # seconds
 _MSG = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 
@@ -127,7 +128,7 @@ class Endings:
         """Have something unread in the queue that the socket `peer` sends to.  False: nobody has taken it yet."""
         for pid, number in self._holders(peer) if peer else ():
             try:
-                copy = os.dup(number) if pid == os.getpid() else self._kernel.processes[pid].take_fd(number)
+                copy = os.dup(number) if pid == _HERE else self._kernel.processes[pid].take_fd(number)
             except (KeyError, OSError):
                 continue
             with socket_of(copy) as end:
@@ -139,8 +140,9 @@ class Endings:
         return False
 
     def _holders(self, ino: int) -> Iterator[tuple[int, int]]:
-        """Descriptors of the socket `ino`, here and in the sandbox's processes: pid and number."""
-        for pid, number, found in sockets_of((os.getpid(), *list(self._kernel.processes))):
+        """Descriptors of the socket `ino`, here (pid _HERE) and in the sandbox's processes: pid and number."""
+        guests = [(pid, process.proc) for pid, process in self._kernel.processes.items()]
+        for pid, number, found in sockets_of([(_HERE, "/proc/self"), *guests]):
             if found == ino:
                 yield pid, number
 

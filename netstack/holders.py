@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 _PREFIX = "socket:["
 
 
-def sockets_of(pids: Iterable[int]) -> Iterator[tuple[int, int, int]]:
-    """Every descriptor of these processes that is a socket: pid, number, inode number."""
-    for pid in pids:
+def sockets_of(places: Iterable[tuple[int, str]]) -> Iterator[tuple[int, int, int]]:
+    """Every descriptor of these processes (pid, directory in /proc) that is a socket: pid, number, inode number."""
+    for pid, place in places:
         try:
-            numbers = os.listdir(f"/proc/{pid}/fd")
+            numbers = os.listdir(f"{place}/fd")
         except OSError:
             continue
         for number in numbers:
             try:
-                what = os.readlink(f"/proc/{pid}/fd/{number}")
+                what = os.readlink(f"{place}/fd/{number}")
             except OSError:
                 continue
             if what.startswith(_PREFIX):

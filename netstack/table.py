@@ -32,7 +32,8 @@ def connections(net: Network, kernel: Kernel) -> list[dict[str, Any]]:
     from .inet import InetSock
 
     net.sweep()
-    holders = {ino: (pid, number) for pid, number, ino in sockets_of(list(kernel.processes))}
+    places = [(pid, process.proc) for pid, process in kernel.processes.items()]
+    holders = {ino: (pid, number) for pid, number, ino in sockets_of(places)}
     now = time.monotonic()
     found = [s for s in (*net.sockets.values(), *net.endings.waiting) if isinstance(s, InetSock) and s.local.port]
     return [
@@ -53,7 +54,7 @@ def _row(net: Network, kernel: Kernel, sock: InetSock, holder: tuple[int, int], 
         "remote": _pair(remote) if remote is not None else None,
         "name": net.name_of(remote.host) if remote is not None else "",
         "pid": pid,
-        "program": _program(pid) if pid else "",
+        "program": _program(kernel.processes[pid].proc) if pid in kernel.processes else "",
         "sent": sent,
         "received": received,
         "age": round(now - sock.since, 3) if sock.since else None,
@@ -74,10 +75,10 @@ def _amounts(kernel: Kernel, sock: InetSock, pid: int, number: int) -> tuple[int
     return acked, received
 
 
-def _program(pid: int) -> str:
+def _program(place: str) -> str:
     """What it calls itself by now (prctl(2), PR_SET_NAME)."""
     try:
-        with open(f"/proc/{pid}/comm", "rb") as file:
+        with open(f"{place}/comm", "rb") as file:
             return file.read().rstrip(b"\n").decode("utf-8", "replace")
     except OSError:
         return ""

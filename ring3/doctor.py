@@ -150,9 +150,9 @@ def _lockdown_bits() -> int:
     from .core_native.build import core_path
     from .kernel.initproc import Init
 
-    init = Init(core_path(), 0, None, lambda *_: None, lambda: None, lambda _: None)
+    init = Init(core_path(), 0, None, lambda *_: None, lambda: None)
     try:
-        return init.lockdown()
+        return init.settle()
     finally:
         init.end()
         init.close()

@@ -108,8 +108,8 @@ def _start(gdb: str, command: list[str], options: argparse.Namespace) -> int:
             child = box.spawn(command, stdio, stopped=True)
             _until_stopped(child)
             child.kill(signal.SIGCONT)  # it waits on for the debugger
-            first = _first_instruction(child.pid, options.starti)
-            return _run_gdb(gdb, child.pid, options, first)
+            first = _first_instruction(child.host_pid, options.starti)
+            return _run_gdb(gdb, child.host_pid, options, first)
     except ExecError as e:
         from .cli import complain
 
@@ -122,9 +122,9 @@ def _until_stopped(child: Child) -> None:
     """Nobody tells who is not the parent; the core needs some milliseconds."""
     from .run_command import _state
 
-    while _state(child.pid) not in "TtZX":
+    while _state(child.host_pid) not in "TtZX":
         time.sleep(0.002)
-    if _state(child.pid) in "ZX":
+    if _state(child.host_pid) in "ZX":
         raise Ring3Error("the program ended before gdb could attach to it")
 
 
@@ -139,7 +139,8 @@ def _run_gdb(gdb: str, pid: int, options: argparse.Namespace, first: str | None 
             "set confirm off",
             "handle SIGSYS nostop noprint pass",
             "set startup-with-shell off",
-            *([f"set sysroot {options.root}"] if options.root else []),
+            # where a guest is in a mount namespace of init's, gdb may not enter it
+            f"set sysroot {options.root or '/'}",
         ):
             words += ["-iex", setting]
         words += [program, "-p", str(pid)]

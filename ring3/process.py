@@ -42,7 +42,8 @@ class CalledProcessError(Ring3Error, _CalledProcessError):
 class Popen:
     """A running guest program. Made by ``Sandbox.popen``.
 
-    Attributes: ``args``; ``pid`` the guest's process ID; ``returncode`` None while it runs, then its exit
+    Attributes: ``args``; ``pid`` the process ID as guests see it, ``host_pid`` as the host does (for a debugger; they
+    differ where the sandbox has a PID namespace); ``returncode`` None while it runs, then its exit
     status or -N if signal N ended it; ``stdin``, ``stdout``, ``stderr`` file objects where PIPE was given.
     """
 
@@ -82,7 +83,7 @@ class Popen:
         finally:
             for fd in to_close:
                 os.close(fd)
-        self.pid = self._child.pid
+        self.pid, self.host_pid = self._child.pid, self._child.host_pid
         self.stdin = self._file(ours[0], "wb", bufsize)
         self.stdout = self._file(ours[1], "rb", bufsize)
         self.stderr = self._file(ours[2], "rb", bufsize)

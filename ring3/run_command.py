@@ -314,9 +314,9 @@ def wait_and_pass_signals(
             on_winch()
         elif number in _STOPS:
             _stop_with(child, number, from_terminal=info.si_code == _SI_KERNEL)
-        elif number == signal.SIGCONT and _state(child.pid) not in "Tt":
-            continue  # fg(1) continues the whole job: the guest has had it
-        elif info.si_code != _SI_KERNEL and not child.has_had(number, info.si_pid):
+        elif info.si_code == _SI_KERNEL or child.has_had(number, info.si_pid):
+            continue
+        elif number != signal.SIGCONT or _state(child.host_pid) in "Tt":
             _kill(child, number)
 
 
@@ -331,7 +331,7 @@ def _stop_with(child: Child, number: signal.Signals, *, from_terminal: bool) -> 
     import time
 
     for _ in range(200):
-        if _state(child.pid) in "TtZX" or child.poll() is not None:
+        if _state(child.host_pid) in "TtZX" or child.poll() is not None:
             break
         time.sleep(0.005)
     else:

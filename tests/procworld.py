@@ -12,6 +12,7 @@ import sys
 from types import SimpleNamespace
 from typing import Any
 
+from ring3.kernel.pidns import PidNamespace
 from ring3.kernel.task import Credentials, FsStruct, Process, Task
 from ring3.netstack.network import Network
 from ring3.vfs.memfs import MemoryFS
@@ -28,7 +29,7 @@ class World:
         self.standard = mount_standard(self.vfs)
         self.uts_written = 0
         self.kernel: Any = SimpleNamespace(
-            processes={}, vfs=self.vfs, hostname="box", domainname="(none)", init_pid=0,
+            processes={}, vfs=self.vfs, hostname="box", domainname="(none)", init_pid=0, pid_ns=PidNamespace(),
             write_uts=self._write_uts,
         )  # fmt: skip
         self.standard.bind(self.kernel)
@@ -52,7 +53,7 @@ class World:
         """Declare a host process a guest; returns its leader."""
         creds = Credentials(uid, uid)
         process = Process(self.kernel, FsStruct(self.vfs.root, self.vfs.root, 0o22), creds, pid)
-        process.pid = pid
+        process.pid = process.host_pid = pid
         process.pidfd = os.pidfd_open(pid)
         process.initial = parent is None
         process.parent = parent

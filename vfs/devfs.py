@@ -157,7 +157,7 @@ class DevFS(MemoryFS):
         if task is None:
             raise err(errno.ENXIO)
         try:
-            rdev = controlling_tty(task.process.pid)
+            rdev = controlling_tty(task.process.proc)
         except OSError:
             rdev = 0
         terminal = (self.pts.find(rdev) or self._lines.get(rdev)) if rdev else None

@@ -154,7 +154,7 @@ class _OpenDevice(PollFile):
     def ioctl(self, task: Any, command: int, argument: int) -> Any:
         from ..kernel.hooks.call import Memory
 
-        memory = Memory(task.process.pid) if task is not None else None
+        memory = Memory(task.process.host_pid) if task is not None else None
         return self._do(task, self._device.ioctl, command, argument, memory)
 
     def mmap(self, length: int, offset: int, shared: bool, writable: bool) -> int:

@@ -253,7 +253,7 @@ class Call:
     @property
     def memory(self) -> Memory:
         if self._memory is None:
-            self._memory = Memory(self.task.process.pid)
+            self._memory = Memory(self.task.process.host_pid)
         return self._memory
 
     @property
@@ -278,6 +278,11 @@ class Call:
     @property
     def pid(self) -> int:
         return self.task.process.pid
+
+    @property
+    def host_pid(self) -> int:
+        """The process's number on the host, which may be another (docs/lockdown.md)."""
+        return self.task.process.host_pid
 
     @property
     def tid(self) -> int:

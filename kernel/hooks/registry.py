@@ -365,7 +365,11 @@ class Hooks:
     def _send(self, task: Task, sig: int) -> None:
         from ..channel import libc_syscall
 
-        libc_syscall(234, task.process.pid, task.tid, sig)  # tgkill
+        try:
+            tid = task.sandbox.pid_ns.host(task.tid)
+        except ProcessLookupError:
+            return  # it has ended
+        libc_syscall(234, task.process.host_pid, tid, sig)  # tgkill
 
     # -- calls that do not come back
 

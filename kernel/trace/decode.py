@@ -71,7 +71,7 @@ class View:
             if path is not None:
                 return path
         try:
-            host = f"/proc/{call.pid}/fd/{number}"
+            host = f"{call.task.process.proc}/fd/{number}"
             st = os.stat(host)
             record = call.task.sandbox.vfs.files.get(st.st_dev, st.st_ino)
             if record is not None:

@@ -89,7 +89,7 @@ def masks(process: Process) -> tuple[int, int]:
     """The signals (bit N-1 for signal N) that a process handles, and those that it blocks; none once it is gone."""
     handled = blocked = 0
     try:
-        with open(f"/proc/{process.pid}/status", "rb", 0) as f:
+        with open(f"{process.proc}/status", "rb", 0) as f:
             for line in f.read().split(b"\n"):
                 if line.startswith(b"SigBlk:"):
                     blocked = int(line[7:], 16)

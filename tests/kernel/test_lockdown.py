@@ -166,8 +166,8 @@ def test_a_guest_that_has_got_around_the_core(tmp_path: Path) -> None:
     assert said.pop("every number") == "done 0" and len(said) > 115 and heard <= 3
     for attack, outcome in said.items():
         if attack in SCOPED:
-            # in a network namespace of one's own there is no such name
-            assert outcome in ("EPERM", "ECONNREFUSED") or landlock_version() < 6, attack
+            # in a network namespace of one's own there is no such name, in a PID namespace no such process
+            assert outcome in ("EPERM", "ECONNREFUSED", "ESRCH") or landlock_version() < 6, attack
         else:
             refused = "EINVAL" if attack in ("lease", "dnotify") else "EPERM" if attack in REFUSED else "ended"
             assert outcome == refused, f"{attack}: {outcome}"
@@ -188,8 +188,8 @@ libc.prctl(38, 1, 0, 0, 0)
 assert libc.prctl(22, 2, program) == 0
 os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 """
-CHROOT, SECCOMP, CAPSET, LANDLOCK, UNSHARE = (
-    NUMBERS[x] for x in ("chroot", "seccomp", "capset", "landlock_create_ruleset", "unshare")
+CHROOT, SECCOMP, CAPSET, LANDLOCK, UNSHARE, FSOPEN = (
+    NUMBERS[x] for x in ("chroot", "seccomp", "capset", "landlock_create_ruleset", "unshare", "fsopen")
 )
 
 
@@ -199,15 +199,30 @@ def test_namespaces() -> None:
         "import os, ring3\n"
         "with ring3.Sandbox(require='full') as box:\n"
         "    guest = box.popen(['/bin/cat'], stdin=ring3.PIPE)\n"
-        "    for name in 'net', 'ipc', 'uts', 'cgroup':\n"
-        "        print(name, *(os.readlink(f'/proc/{pid}/ns/{name}') for pid in (os.getpid(), guest.pid)))\n"
+        "    for name in 'net', 'ipc', 'uts', 'cgroup', 'pid':\n"
+        "        print(name, *(os.readlink(f'/proc/{pid}/ns/{name}') for pid in (os.getpid(), guest.host_pid)))\n"
         "    guest.communicate()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     if "full is required" in done.stderr:
         pytest.skip(done.stderr)
     rows = [line.split() for line in done.stdout.splitlines()]
-    assert len(rows) == 4 and all(ours != theirs for _, ours, theirs in rows), done
+    assert len(rows) == 5 and all(ours != theirs for _, ours, theirs in rows), done
+
+
+def test_without_a_proc_there_is_no_pid_namespace() -> None:
+    """Guests have the host's pids then, and of the try nothing is left."""
+    code = (
+        "import os, ring3\n"
+        "with ring3.Sandbox() as box:\n"
+        "    with box.popen(['/bin/sh', '-c', 'echo $$'], stdout=ring3.PIPE, text=True) as guest:\n"
+        "        print(guest.pid == guest.host_pid == int(guest.stdout.readline()))\n"
+        "    tasks = os.listdir('/proc/self/task')\n"
+        "    print(sum(len(open(f'/proc/self/task/{task}/children').read().split()) for task in tasks))\n"
+    )
+    start = [sys.executable, "-c", WITHOUT, str(FSOPEN)]
+    done = subprocess.run([*start, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "True\n1\n", done
 
 
 @pytest.mark.parametrize(
@@ -216,6 +231,7 @@ def test_namespaces() -> None:
         ((LANDLOCK,), "filter", ""),
         ((CHROOT,), "scoped", ""),
         ((UNSHARE,), "scoped", ""),
+        ((FSOPEN,), "scoped", ""),
         ((SECCOMP,), "none", "the host refuses a seccomp filter"),
         ((CAPSET, LANDLOCK), "none", "the host refuses no_new_privs and no capabilities"),
     ],

@@ -203,7 +203,7 @@ def test_a_signal_in_a_python_hook(rewrite: str, log: list[str]) -> None:
     def sends(call: Any) -> Any:
         if sent[0] < 20:
             sent[0] += 1
-            os.kill(call.pid, 10)
+            os.kill(call.host_pid, 10)
         depth[0] += 1
         yield
         depth[0] -= 1

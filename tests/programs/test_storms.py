@@ -108,9 +108,9 @@ def kill(pid: int) -> None:
 def end_session(guest: Popen) -> None:
     """Kills a guest and all that it started."""
     deadline = time.monotonic() + 10
-    kill(guest.pid)
+    kill(guest.host_pid)
     guest.wait(timeout=10)
-    while left := [pid for pid in session(guest.pid) if pid != guest.pid]:
+    while left := [pid for pid in session(guest.host_pid) if pid != guest.host_pid]:
         for pid in left:
             kill(pid)
         assert time.monotonic() < deadline, f"{left} do not end"
@@ -124,7 +124,7 @@ def kill_at_random(box: Sandbox, words: list[str], rounds: int, seed: int) -> No
         guest = box.popen(words, cwd="/mem", new_session=True)
         time.sleep(dice.random() * dice.choice([0.002, 0.02, 0.1]))
         # at any moment of their lives: before the first instruction, in a call, in an exec
-        victims = session(guest.pid)
+        victims = session(guest.host_pid)
         dice.shuffle(victims)
         for pid in victims[: dice.randrange(len(victims) + 1)]:
             kill(pid)
@@ -162,7 +162,7 @@ def test_kill_200_times(guests: Builder, box: Sandbox) -> None:
             for entry in path.iterdir():
                 if entry.name != "by" and entry.is_file():
                     entry.unlink()
-        left = settle(before, ignore=bystander.pid)
+        left = settle(before, ignore=bystander.host_pid)
         assert not left, f"left after 200 kills: {left}"
     (box.root / "mem/by/stop").write_bytes(b"")
     out, err = bystander.communicate(timeout=30)

@@ -35,7 +35,7 @@ class ProcFS(SuperBlock):
     """/proc of one world.
 
     Attributes:
-        sandbox: the pretend kernel whose `processes` are shown (host pids are guest pids), None until it
+        sandbox: the pretend kernel whose `processes` are shown (by the pids that guests see), None until it
         exists. vfs: the tree, for the names of files and mounts; set when the filesystem is mounted.
     """
 
@@ -88,11 +88,23 @@ class ProcFS(SuperBlock):
             self._init = InitProcess(self.sandbox)
         return self._init
 
-    def host_id(self, number: int) -> int:
-        """The host's number of a process or thread: the same, but for init."""
-        if number != INIT or INIT in self.processes or self.sandbox is None:
-            return number
-        return self.sandbox.init_pid or number
+    @property
+    def proc(self) -> str:
+        """A /proc of the host's that has guests' numbers."""
+        return self.sandbox.pid_ns.proc if self.sandbox is not None else "/proc"
+
+    def is_init(self, pid: int) -> bool:
+        """Is it the sandbox's own init (init.py)?"""
+        return pid == INIT and INIT not in self.processes and self.init is not None
+
+    def place(self, pid: int, tid: int = 0) -> str:
+        """The directory of a process (tid 0) or thread in a /proc of the host's that has guests' numbers; init's is
+        another where they have no PID namespace."""
+        if self.sandbox is not None and self.is_init(pid):
+            pid = self.sandbox.init_pid
+            tid = tid and pid
+        place = f"{self.proc}/{pid}"
+        return f"{place}/task/{tid}" if tid else place
 
     def living(self, pid: int) -> Process | None:
         """A process that still runs or waits to be waited for, else None: its pid may be someone else's by
@@ -102,7 +114,7 @@ class ProcFS(SuperBlock):
 
     def has_thread(self, pid: int, tid: int) -> bool:
         """Is the thread still there, as a zombie at least? (tid 0: its process is asked for)"""
-        return not tid or host.exists(self.host_id(pid), self.host_id(tid))
+        return not tid or os.path.exists(self.place(pid, tid))
 
     def exact_task(self, pid: int, tid: int) -> Task | None:
         """The thread with this id, None while the supervisor has not met it."""
@@ -148,11 +160,11 @@ class ProcFS(SuperBlock):
 
         Every guest has the same core, so the first one that can be measured answers for all.
         """
-        if self.host_id(pid) != pid:
+        if self.is_init(pid):
             return 0, 0
         if self._core_memory is None:
             try:
-                found = rewrite.area(host.read_task(pid, 0, "maps"), (CORE_BASE, CORE_END))
+                found = rewrite.area(host.read_task(self.place(pid), "maps"), (CORE_BASE, CORE_END))
             except OSError:
                 return 0, 0
             if not found[0]:
@@ -166,7 +178,7 @@ class ProcFS(SuperBlock):
         if not limit:
             return []
         try:
-            return [fd for fd in host.numbers(f"/proc/{pid}/task/{tid or pid}/fd") if fd < limit]
+            return [fd for fd in host.numbers(f"{self.place(pid, tid or pid)}/fd") if fd < limit]
         except FileNotFoundError:
             raise err(errno.ESRCH) from None
 
@@ -241,5 +253,5 @@ class ProcFS(SuperBlock):
     def identify_fd(self, pid: int, tid: int, fd: int) -> tuple[int, int]:
         """(st_dev, st_ino) of the host object behind a guest's descriptor.  Raises OSError(ENOENT,
         EACCES)."""
-        st = os.stat(f"/proc/{pid}/task/{tid or pid}/fd/{fd}")
+        st = os.stat(f"{self.place(pid, tid or pid)}/fd/{fd}")
         return st.st_dev, st.st_ino

@@ -35,49 +35,42 @@ def read_or(path: str, default: bytes) -> bytes:
         return default
 
 
-def read_task(pid: int, tid: int, name: str) -> bytes:
-    """A file of /proc/PID (tid == 0) or /proc/PID/task/TID.
+def read_task(place: str, name: str) -> bytes:
+    """A file of the directory of a process or thread, `place`.
 
     Raises: OSError(ESRCH) when the process or thread has gone, which is what reading such a file gives
     natively.
     """
     try:
-        return read(f"/proc/{pid}/task/{tid}/{name}" if tid else f"/proc/{pid}/{name}")
+        return read(f"{place}/{name}")
     except (FileNotFoundError, ProcessLookupError):
         raise OSError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
 
 
-def write_task(pid: int, tid: int, name: str, data: bytes) -> int:
+def write_task(place: str, name: str, data: bytes) -> int:
     """Write a file of a guest's host directory in one write(2).
 
     Returns: the number of bytes taken.  Raises: OSError as the host gives it.
     """
-    fd = os.open(
-        f"/proc/{pid}/task/{tid}/{name}" if tid else f"/proc/{pid}/{name}", os.O_WRONLY | os.O_CLOEXEC
-    )
+    fd = os.open(f"{place}/{name}", os.O_WRONLY | os.O_CLOEXEC)
     try:
         return os.write(fd, data)
     finally:
         os.close(fd)
 
 
-def memory(pid: int, start: int, length: int) -> bytes:
+def memory(place: str, start: int, length: int) -> bytes:
     """Bytes of a guest's memory, fewer than asked for where it ends.
 
     Raises: OSError(EIO) where nothing is mapped at `start`, EACCES or EPERM where the host forbids it.
     """
     if length <= 0:
         return b""
-    fd = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(f"{place}/mem", os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.pread(fd, length, start)
     finally:
         os.close(fd)
-
-
-def exists(pid: int, tid: int) -> bool:
-    """Whether the thread of this process is still there, as a zombie at least."""
-    return os.path.exists(f"/proc/{pid}/task/{tid}")
 
 
 def numbers(path: str) -> list[int]:
@@ -88,10 +81,10 @@ def numbers(path: str) -> list[int]:
     return sorted(int(name) for name in os.listdir(path) if name.isdigit())
 
 
-def controlling_tty(pid: int) -> int:
+def controlling_tty(place: str) -> int:
     """Device number of a process's controlling terminal, 0 if it has none (field 7 of stat).
 
     The kernel prints new_encode_dev(), which is the layout that os.major and os.minor take apart.
     """
-    text = read(f"/proc/{pid}/stat")
+    text = read(f"{place}/stat")
     return int(text[text.rindex(b")") + 1 :].split()[4])

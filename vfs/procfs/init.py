@@ -36,4 +36,4 @@ class InitProcess(Process):
         return 0
 
     def exists(self) -> bool:
-        return os.path.exists(f"/proc/{self.sandbox.init_pid}")
+        return os.path.exists(f"{self.sandbox.pid_ns.proc}/{self.sandbox.init_pid}")

@@ -94,7 +94,7 @@ class PlaceLink(MagicLink):
         place = scope.process.exe if self.name == b"exe" else files.cwd if self.name == b"cwd" else files.root
         if place is None:
             raise err(errno.ENOENT)
-        if self.name == b"exe" and not host.read_task(self.pid, 0, "statm").strip(b"0 \n"):
+        if self.name == b"exe" and not host.read_task(self.fs.place(self.pid), "statm").strip(b"0 \n"):
             raise err(errno.ENOENT)  # a zombie has no memory, thus no program
         return place
 
@@ -124,7 +124,7 @@ class FdLink(MagicLink):
         if record is not None:
             return self.fs.show(record.path, task.fs.root if task is not None else None)
         # A pipe, a socket, a terminal, the caller's stdio: the host's own name for it.
-        return os.readlink(b"/proc/%d/task/%d/fd/%d" % (self.pid, self.tid or self.pid, self.fd))
+        return os.fsencode(os.readlink(f"{self.fs.place(self.pid, self.tid or self.pid)}/fd/{self.fd}"))
 
     def follow(self, task: Any) -> Path | None:
         self.check(task)
@@ -147,7 +147,7 @@ def _open_mode(fs: ProcFS, pid: int, tid: int, fd: int) -> int | None:
     if fd >= fs.process(pid).core_fd_min:
         return None
     try:
-        mode = os.lstat(f"/proc/{pid}/task/{tid or pid}/fd/{fd}").st_mode
+        mode = os.lstat(f"{fs.place(pid, tid or pid)}/fd/{fd}").st_mode
         file = fs.vfs.files.open_file(*fs.identify_fd(pid, tid, fd))
     except (FileNotFoundError, ProcessLookupError):
         return None
@@ -194,7 +194,7 @@ def fdinfo_of(fd: int) -> Any:
         fs = scope.fs
         if not fs.may_inspect(scope):
             raise err(errno.EACCES)
-        text = host.read_task(scope.pid, scope.tid or scope.pid, f"fdinfo/{fd}")
+        text = host.read_task(fs.place(scope.pid, scope.tid or scope.pid), f"fdinfo/{fd}")
         record = fs.vfs.files.get(*fs.identify_fd(scope.pid, scope.tid, fd))
         if record is None:
             return text

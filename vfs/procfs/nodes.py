@@ -262,9 +262,9 @@ class TaskDir(ProcDir):
     def _tids(self) -> list[int]:
         if self.fs.living(self.pid) is None:
             raise err(errno.ENOENT)
-        if self.fs.host_id(self.pid) != self.pid:
+        if self.fs.is_init(self.pid):
             return [self.pid]
-        return host.numbers(f"/proc/{self.pid}/task")
+        return host.numbers(f"{self.fs.place(self.pid)}/task")
 
     def getattr(self) -> Stat:
         st = super().getattr()
@@ -329,7 +329,7 @@ class ProcRoot(StaticDir):
             return PidDir(self.fs, pid, 0, b".")
         # A thread's id may be looked up although it is not listed (proc_pid_lookup).
         for process in self.fs.processes.values():
-            if any(task.tid == pid for task in process.tasks.values()) and host.exists(process.pid, pid):
+            if any(task.tid == pid for task in process.tasks.values()) and self.fs.has_thread(process.pid, pid):
                 return PidDir(self.fs, process.pid, 0, b".")
         return None
 

@@ -74,7 +74,7 @@ def _area(scope: Scope, first: str, last: str) -> bytes | None:
     if not isinstance(start, int) or not isinstance(end, int) or not start:
         return None
     try:
-        data = host.memory(scope.pid, start, end - start)
+        data = host.memory(scope.place, start, end - start)
     except OSError:
         return None
     return data if len(data) == end - start else None
@@ -108,17 +108,17 @@ def environ(scope: Scope) -> bytes:
 class OpenMem(OpenFile):
     """/proc/PID/mem: the process's memory by address, without the core's area (mem_rw in fs/proc/base.c)."""
 
-    __slots__ = ("_pid",)
+    __slots__ = ("_place",)
 
-    def __init__(self, path: Path, inode: Inode, flags: int, pid: int) -> None:
+    def __init__(self, path: Path, inode: Inode, flags: int, place: str) -> None:
         super().__init__(path, inode, flags)
-        self._pid = pid
+        self._place = place
 
     def _open(self, flags: int, start: int, count: int) -> int:
         if start < CORE_END and start + count > CORE_BASE:
             raise err(errno.EIO)
         try:
-            return os.open(f"/proc/{self._pid}/mem", flags | os.O_CLOEXEC)
+            return os.open(f"{self._place}/mem", flags | os.O_CLOEXEC)
         except (FileNotFoundError, ProcessLookupError):
             raise err(errno.ESRCH) from None
 
@@ -151,4 +151,4 @@ def mem(scope: Scope, ctx: OpenContext, inode: Inode) -> OpenFile:
     """The process's memory, for those who may trace it."""
     if scope.is_init or not scope.fs.may_inspect(scope):
         raise err(errno.EACCES)
-    return OpenMem(ctx.path, inode, ctx.flags, scope.pid)
+    return OpenMem(ctx.path, inode, ctx.flags, scope.place)

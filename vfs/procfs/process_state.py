@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 
+from ...kernel.groups import PGRP_OUTSIDE, shown_foreground
 from ..inode import err
 from . import host, rewrite
 from .table import BOTH, PROCESS, TASK, Scope, process_file
@@ -130,7 +131,8 @@ def status(scope: Scope) -> bytes:
             core = scope.fs.core_memory(pid)[_KILOBYTES[name]]
             values[name] = b"%8d kB" % max(int(value.split()[0]) - core // 1024, 0)
         elif name in (b"NStgid", b"NSpid", b"NSpgid", b"NSsid"):
-            values[name] = b"1" if scope.is_init else value.split()[0]
+            number = int(value.split()[0]) or PGRP_OUTSIDE
+            values[name] = b"1" if scope.is_init else b"%d" % number
     return rewrite.fields(text, values)
 
 
@@ -139,6 +141,18 @@ _MM_FIELDS = (
     (26, "start_code"), (27, "end_code"), (28, "start_stack"), (45, "start_data"), (46, "end_data"),
     (47, "start_brk"), (48, "arg_start"), (49, "arg_end"), (50, "env_start"), (51, "env_end"),
 )  # fmt: skip
+
+
+def _groups(scope: Scope, rest: list[bytes]) -> dict[int, bytes | int]:
+    """The fields of stat that number groups and sessions; init's are the host's."""
+    if scope.is_init:
+        return {5: 1, 6: 1, 7: 0, 8: -1, 1: 1}
+    terminal, foreground = int(rest[4]), int(rest[5])
+    return {
+        5: int(rest[2]) or PGRP_OUTSIDE,
+        6: int(rest[3]) or PGRP_OUTSIDE,
+        8: shown_foreground(terminal, foreground),
+    }
 
 
 @process_file("stat")
@@ -151,7 +165,7 @@ def stat(scope: Scope) -> bytes:
         3: state(scope, rest[0]),
         4: scope.process.ppid,
         23: max(int(rest[20]) - scope.fs.core_memory(scope.pid)[0], 0),
-        **({5: 1, 6: 1, 7: 0, 8: -1, 1: 1} if scope.is_init else {}),  # its group and session are the host's
+        **_groups(scope, rest),
         29: 0,  # kstkesp and kstkeip: the kernel shows them of exiting processes only
         30: 0,
     }

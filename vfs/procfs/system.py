@@ -71,7 +71,7 @@ def cgroups(scope: Scope) -> bytes:
 def locks(scope: Scope) -> bytes:
     """The record and flock locks of the sandbox's own processes (proc_locks(5)), numbered anew."""
     out: list[bytes] = []
-    for line in host.read_or("/proc/locks", b"").splitlines():
+    for line in host.read_or(f"{scope.fs.proc}/locks", b"").splitlines():
         words = line.split()
         owner = next((w for w in words[4:6] if w.lstrip(b"-").isdigit()), b"-1")
         if int(owner) in scope.fs.processes:

@@ -53,20 +53,25 @@ class Scope:
         self.tid = tid
         self.reader = reader
 
+    @property
+    def place(self) -> str:
+        """The host's directory of the process or thread."""
+        return self.fs.place(self.pid, self.tid)
+
     def read(self, name: str) -> bytes:
         """The host's file of this name about the process or thread.  Raises OSError(ESRCH) once it has gone."""
-        return host.read_task(self.fs.host_id(self.pid), self.fs.host_id(self.tid), name)
+        return host.read_task(self.place, name)
 
     def write(self, name: str, data: bytes) -> int:
         """One write(2) to the host's file; nobody turns the knobs of init.  Raises: OSError."""
         if self.is_init:
             raise err(errno.EACCES)
-        return host.write_task(self.pid, self.tid, name, data)
+        return host.write_task(self.place, name, data)
 
     @property
     def is_init(self) -> bool:
         """Is it about the sandbox's own init (init.py)?"""
-        return self.pid != self.fs.host_id(self.pid)
+        return self.fs.is_init(self.pid)
 
     @property
     def process(self) -> Process:
