@@ -28,7 +28,8 @@ class NetPair(Pair):
     def __init__(self, options: Sequence[str] = ()) -> None:
         servant = [sys.executable, "-I", "-S", str(SERVANT)]
         native = ["unshare", *NAMESPACE, *servant, "--loopback"]
-        super().__init__({"native": native, "ring3": ring3_argv(servant, *options)})
+        root = ("-u", "0") if os.geteuid() else ()  # as `unshare -r` makes the native side
+        super().__init__({"native": native, "ring3": ring3_argv(servant, *root, *options)})
 
     def ask(self, steps: Sequence[str]) -> tuple[list[str], list[str]]:
         native, guest = super().ask(steps)
