@@ -11,6 +11,7 @@ import struct
 
 from ..vfs import attrops
 from ..vfs.attrops import UTIME_NOW, UTIME_OMIT
+from ..vfs.hostfs import give
 from ..vfs.inode import err
 from ..vfs.openfile import OpenPath
 from ..vfs.stat import S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK
@@ -60,7 +61,7 @@ def sys_memfd_create(t: Task, name: bytes, flags: int) -> Result:
     if os.geteuid() or not (creds.fsuid or creds.fsgid):
         return NATIVE
     fd = os.memfd_create(os.fsdecode(name), flags & 0xFFFFFFFF | os.MFD_CLOEXEC)
-    os.fchown(fd, creds.fsuid, creds.fsgid)
+    give(fd, creds.fsuid, creds.fsgid)
     return InstallFd(fd, cloexec=bool(flags & os.MFD_CLOEXEC))
 
 

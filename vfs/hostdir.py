@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 
-from .hostfs import DIR_FLAGS, HostFS, HostNode
+from .hostfs import DIR_FLAGS, HostFS, HostNode, give
 from .hostwatch import WORTH
 from .inode import Inode, err
 from .memattrs import relatime
@@ -160,8 +160,8 @@ class HostDir(HostNode):
         node = self.lookup(name)
         if not isinstance(node, HostNode):
             raise err(errno.ESTALE, name)
-        if os.geteuid() == 0 and (node.uid != uid or node.gid != gid):
-            os.chown(name, uid, gid, dir_fd=self.dirfd(), follow_symlinks=False)
+        if node.uid != uid or node.gid != gid:
+            give(name, uid, gid, dir_fd=self.dirfd())
         if mode is not None and (node.mode & 0o7777) != mode:
             node.setattr(mode=mode)
         node.refresh()
@@ -175,8 +175,8 @@ class HostDir(HostNode):
         exclusive = 0 if linkable else os.O_EXCL
         fd = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC | exclusive, mode, dir_fd=self.dirfd())
         node = Nameless(self.sb, os.fstat(fd), self, fd)
-        if os.geteuid() == 0 and (node.uid != uid or node.gid != gid):
-            os.fchown(fd, uid, gid)
+        if node.uid != uid or node.gid != gid:
+            give(fd, uid, gid)
         os.fchmod(fd, mode)
         node.refresh()
         node.linkable = linkable
