@@ -276,6 +276,7 @@ class Guests:
         channel.taken[slot] = number
         if slot not in channel.hot and self.watch.has_room(channel):
             self.watch.add(process, channel, slot)
+        self.watch.taken(channel, slot)
         self._kernel.dispatcher.serve(process, slot, number)
 
     def _forked(self, parent: Process, pid: int, token: int) -> None:

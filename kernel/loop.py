@@ -168,15 +168,22 @@ class Loop:
         worked = False
         while self._running:
             turn += 1
+            # Those who ring wait for two requests at most; what they get comes before, and so instead of, what is
+            # looked at of the same process.
+            events = poll(0) if turn & 1 else ()
+            if events:
+                with lock:
+                    self._handle(events)
             served = bool(watch.hot)
             if served:
                 with lock:
                     served = self._shielded(watch.look)
-            events = poll(0) if not served or turn & 1 else ()  # those who ring wait for two requests at most
             if served or events:
                 worked = True
                 if idle_since:
                     idle_since = vain = 0
+            elif not turn & 1:
+                continue
             elif self._chores:
                 with lock:
                     self._shielded(self._chores.pop(0))
@@ -204,9 +211,12 @@ class Loop:
                 if worked and not look_at:
                     look_at, worked = now + WATCHDOG_NS, False
                 events = poll(self._until(look_at))
-            if events or self._timers:
+                if events:
+                    with lock:
+                        self._handle(events)
+            if self._timers:
                 with lock:
-                    self._handle(events)
+                    self._run_timers()
 
     def _until(self, look_at: int) -> float | None:
         """How long to sleep, in seconds: until the next timer, or `look_at` (nanoseconds; 0: never); None for ever."""
@@ -224,8 +234,6 @@ class Loop:
                 callback(mask)
             except Exception as e:
                 self._told(e)
-        if self._timers:
-            self._run_timers()
 
     def _told(self, failure: BaseException) -> None:
         """Tell of a failure; whatever comes of that, the loop lives on: guests wait for it."""

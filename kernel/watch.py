@@ -55,8 +55,8 @@ class Watch:
     def __init__(
         self, serve: Callable[[Process, int, int], None], drain: Callable[[Process], None]
     ) -> None:
-        self.hot: list[Watched] = []
-        self._turn = 0
+        self.hot: list[Watched] = []  # who was served longest ago comes first
+        self._had: set[Channel] = set()  # who was served in this turn
         self._serve, self._drain = serve, drain
 
     def has_room(self, channel: Channel) -> bool:
@@ -70,13 +70,17 @@ class Watch:
         one.words[one.watched] = 1
         self.hot.append(one)
 
+    def taken(self, channel: Channel, slot: int) -> None:
+        """A request is served: other processes come before the next of this one, its other threads before this."""
+        self._had.add(channel)
+        if len(self.hot) > 1:
+            self.hot.sort(key=lambda one: (one.channel is channel) + (one.channel is channel and one.slot == slot))
+
     def look(self) -> bool:
-        """Serve what has come, one request of each process; False if nothing has."""
+        """Serve what has come, one request of each process that had none in this turn; False if nothing has."""
         served = False
-        had: set[Channel] = set()
-        self._turn += 1
-        start = self._turn % (len(self.hot) or 1)  # so that each thread has its turn
-        for one in self.hot[start:] + self.hot[:start]:
+        had = self._had
+        for one in self.hot[:]:
             channel = one.channel
             if one.process.channel is not channel or channel.closed:
                 continue
@@ -85,12 +89,12 @@ class Watch:
             served = True
             if channel in had:
                 continue
-            had.add(channel)
             if one.words[_POSTED] != channel.received:
                 self._drain(one.process)
                 if one.process.channel is not channel or channel.taken.get(one.slot) == number:
                     continue
             self._serve(one.process, one.slot, number)
+        had.clear()
         if len(self.hot) > MOST:
             served |= self._drop(self.hot[: len(self.hot) - MOST])
         return served
@@ -122,3 +126,4 @@ class Watch:
     def forget(self, channel: Channel) -> None:
         """A channel is about to be closed."""
         self.hot = [one for one in self.hot if one.channel is not channel]
+        self._had.discard(channel)

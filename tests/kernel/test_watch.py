@@ -1,0 +1,80 @@
+"""The slots that the loop looks at: whose turn it is."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from ring3.kernel.watch import _POSTED, _REQ, _WORDS, Watch
+
+THREADS = 8
+
+
+class Guest(SimpleNamespace):
+    """A process whose threads ask again as soon as they are served."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        self.name = name
+        self.channel: Any = Channel()
+        self.threads = list(range(threads))
+
+
+class Channel:
+    def __init__(self) -> None:
+        self.words = [0] * ((THREADS + 1) * _WORDS)
+        self.words[_POSTED] = self.received = 0
+        self.taken: dict[int, int] = {}
+        self.hot: set[int] = set()
+        self.closed = False
+
+    def ask(self, slot: int) -> None:
+        self.words[(slot + 1) * _WORDS + _REQ] += 1
+
+
+def turns(guests: list[Guest], number: int) -> list[tuple[str, int]]:
+    """Who was served, in `number` looks; each second of them comes after a ring of each guest's threads in turn."""
+    order: list[tuple[str, int]] = []
+
+    def serve(guest: Any, slot: int, request: int) -> None:
+        channel = guest.channel
+        channel.taken[slot] = request
+        if slot not in channel.hot and watch.has_room(channel):
+            watch.add(guest, channel, slot)
+        watch.taken(channel, slot)
+        order.append((guest.name, slot))
+        channel.ask(slot)
+
+    watch = Watch(serve, lambda process: None)
+    for guest in guests:
+        for slot in guest.threads:
+            guest.channel.ask(slot)
+    for turn in range(number):
+        for guest in guests:
+            ringing = [slot for slot in guest.threads if slot not in guest.channel.hot]
+            if turn % 2 == 0 and ringing:
+                serve(guest, ringing[turn // 2 % len(ringing)], 1)
+        watch.look()
+    return order
+
+
+def test_one_request_of_a_noisy_process_between_two_of_a_quiet_one() -> None:
+    order = turns([Guest("noisy", THREADS), Guest("quiet", 1)], 100)
+    names = [name for name, _ in order][20:]
+    assert names.count("quiet") > 20
+    assert "noisy noisy" not in " ".join(names)
+
+
+def test_each_thread_has_its_turn() -> None:
+    order = turns([Guest("noisy", THREADS), Guest("quiet", 1)], 200)
+    assert {slot for name, slot in order[-100:] if name == "noisy"} == set(range(THREADS))
+
+
+def test_a_process_that_is_gone_is_not_looked_at() -> None:
+    served = []
+    watch = Watch(lambda process, slot, number: served.append(slot), lambda process: None)
+    guest: Any = Guest("gone", 1)
+    watch.add(guest, guest.channel, 0)
+    guest.channel.ask(0)
+    watch.forget(guest.channel)
+    assert not watch.look()
+    assert served == []
