@@ -5,6 +5,7 @@ Layer: the pretend kernel, beneath guests.  May touch: the host's /proc, pidfds.
 
 from __future__ import annotations
 
+import os
 import struct
 
 TYPE_CHECKING = False
@@ -12,19 +13,31 @@ if TYPE_CHECKING:
     from .task import Process
 
 
-def _stat(place: str) -> list[bytes]:
-    """proc(5), the fields of /proc/PID/stat from the third on; none when the process is not there any more."""
+def stat_fields(place: str) -> list[bytes]:
+    """The fields of /proc/PID/stat behind the name: [0] is the third, the state (proc_pid_stat(5)).  None (an empty
+    list) when the process is not there any more."""
     try:
-        with open(f"{place}/stat", "rb", 0) as f:
-            return f.read(4096).rpartition(b")")[2].split()
+        fd = os.open(f"{place}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return []
+    try:
+        return os.read(fd, 4096).rpartition(b")")[2].split()
+    except ProcessLookupError:
+        return []
+    finally:
+        os.close(fd)
+
+
+def state(place: str) -> str:
+    """Its state, as ps(1) names it; X when it is not there any more."""
+    words = stat_fields(place)
+    return words[0].decode() if words else "X"
 
 
 def descends(pid: int, ancestor: int) -> bool:
     """Is `ancestor` the parent of process `pid` (the host's numbers), or its parent's parent and so on?"""
     for _ in range(1 << 16):
-        words = _stat(f"/proc/{pid}")
+        words = stat_fields(f"/proc/{pid}")
         pid = int(words[1]) if words else 0
         if pid <= 1 or pid == ancestor:
             return pid == ancestor
@@ -46,14 +59,14 @@ def runs(pidfd: int) -> bool:
 
 def cpu_times(process: Process) -> tuple[int, int]:
     """User and system time in clock ticks, of one that is not waited for yet: proc(5), fields 14 and 15."""
-    words = _stat(process.proc)
+    words = stat_fields(process.proc)
     return (int(words[11]), int(words[12])) if words else (0, 0)
 
 
 def wait_status(process: Process) -> int | None:
     """The raw wait status: of a zombie in /proc/PID/stat (proc(5), field 52), of one that was waited for by its pidfd
     (PIDFD_GET_INFO, Linux 6.15); None where neither tells."""
-    words = _stat(process.proc)
+    words = stat_fields(process.proc)
     if words:
         return int(words[49])
     import fcntl

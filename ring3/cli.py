@@ -184,6 +184,7 @@ def add_limits(parser: argparse.ArgumentParser, brief: bool = False) -> None:
     for option, metavar, kind, text in (
         ("--pids", "N", count, "at most so many processes at once; more are EAGAIN (default: 4096)"),
         ("--memory", "SIZE", size, "bytes that each process alone may write: 512m, 2g; more are ENOMEM"),
+        ("--tmpfs-size", "SIZE", size, "bytes that all files in memory may take together; more are ENOSPC"),
         ("--nofile", "N", count, "descriptors that each process may have"),
         ("--cpu-time", "SECONDS", seconds, "processor time that each process may take; then SIGXCPU, and SIGKILL"),
     ):

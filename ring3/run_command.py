@@ -163,6 +163,7 @@ def _sandbox(options: argparse.Namespace, trace_file: Any) -> Sandbox:
         memory=options.memory,
         nofile=options.nofile,
         cpu_time=options.cpu_time,
+        tmpfs_size=options.tmpfs_size,
         require=options.require,
         log=_complain,
     )

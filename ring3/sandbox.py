@@ -73,6 +73,8 @@ class Sandbox(Hooking):
         memory: bytes that each process alone may write (RLIMIT_DATA), or "512m"; ENOMEM beyond that.
         nofile: descriptors that each process may have.
         cpu_time: seconds of processor time that each process may take; then it gets SIGXCPU, and SIGKILL.
+        tmpfs_size: bytes, or "64m", that all files in memory may take together; a filesystem with a size of its own
+            does not count. ENOSPC beyond that.
         trace: a writable text file that gets one line for each system call, or a callable that gets the line.
         log: gets one line for each thing that the user should know (a call that is not supported, ...); the
             "ring3" logger by default.
@@ -98,6 +100,7 @@ class Sandbox(Hooking):
         memory: int | str | None = None,
         nofile: int | None = None,
         cpu_time: float | None = None,
+        tmpfs_size: int | str | None = None,
         log: Callable[[str], None] | None = None,
     ) -> None:
         from .kernel.sandbox import Kernel
@@ -116,7 +119,7 @@ class Sandbox(Hooking):
             self._cwd = self._cwd or self.image.cwd
             user = user if user is not None else self.image.user or (0, 0)
         self.env: dict[str, str] = dict(env) if env is not None else world.environment(root, self.image)
-        self.vfs, self._standard = world.make_vfs(root)
+        self.vfs, self._standard = world.make_vfs(root, tmpfs_size)
         write = getattr(trace, "write", trace)
         self._kernel = Kernel(
             self.vfs, hostname=hostname, log=log or _log, trace=write, rewrite=rewrite, lockdown=lockdown,

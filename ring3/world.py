@@ -44,12 +44,23 @@ def limits(pids: int | None, memory: int | str | None, nofile: int | None, cpu_t
     return Limits(pids, size, nofile, cpu_time)
 
 
-def make_vfs(root: Any) -> tuple[Vfs, Standard]:
-    """A Vfs with ``root`` (see Sandbox) at / and the standard filesystems on it."""
+def make_vfs(root: Any, tmpfs_size: int | str | None) -> tuple[Vfs, Standard]:
+    """A Vfs with ``root`` (see Sandbox) at / and the standard filesystems on it; files in memory take ``tmpfs_size`` at
+    most.  Raises UsageError for a text that is no size, SandboxError where the host cannot enforce it."""
     from .vfs.standard import mount_standard
     from .vfs.vfs import Vfs
 
     vfs = Vfs(_root_filesystem(root))
+    if tmpfs_size is not None:
+        from .vfs.memfs import parse_size
+        from .vfs.shm import Shm
+
+        try:
+            vfs.pool.shm = Shm(max(4096, parse_size(tmpfs_size) + 4095 & ~4095))
+        except ValueError as e:
+            raise UsageError(f"tmpfs_size: {e}") from None
+        except OSError as e:
+            raise SandboxError(f"tmpfs_size: {e.strerror}") from None
     return vfs, mount_standard(vfs)
 
 

@@ -26,7 +26,7 @@ from .hostfs import HostFS, HostNode
 from .inode import Inode, OpenContext, err
 from .inodeflags import INHERITED
 from .memattrs import MemoryAttributes, read_by_now, relatime
-from .memdata import MemData, MemfdPool
+from .memdata import MemfdPool
 from .privileges import CAPABILITY
 from .stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, Stat, now_ns
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .cowdir import CowDir
     from .cowstate import CowState
     from .hostdir import HostDir
+    from .memdata import MemData
     from .openfile import OpenFile
     from .vfs import Vfs
 
@@ -143,7 +144,7 @@ class CowNode(MemoryAttributes, HostNode):
         node._init_cow()
         node.iflags = directory.iflags & INHERITED
         if mode & S_IFMT == S_IFREG:
-            node.data = MemData(sb.pool, node.ctime)
+            node.data = sb.pool.new_data(node.ctime)
         return node
 
     def __del__(self) -> None:
@@ -300,12 +301,15 @@ class CowNode(MemoryAttributes, HostNode):
             if self.mode & S_IFMT != S_IFREG:
                 raise err(errno.EINVAL)
             self.own_attributes()
-            data = MemData(self.sb.pool, self.ctime)
+            data = self.sb.pool.new_data(self.ctime)
             data.linked = self.nlink > 0
             if keep != 0:
                 source = self.host_open(os.O_RDONLY)
                 try:
-                    copy_file(source, data.fd(), keep)
+                    data.put(lambda fd: copy_file(source, fd, keep))
+                except OSError:
+                    data.unlinked()
+                    raise
                 finally:
                     os.close(source)
             data.set_times(self.ctime, self.atime, self.mtime)

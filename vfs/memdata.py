@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from .files import FileRegistry
+    from .shm import Shm
     from .state import Blob
 
     _T = TypeVar("_T")
@@ -249,6 +250,10 @@ class MemData:
             return
         os.ftruncate(self.fd(), size)
 
+    def put(self, write: Callable[[int], object]) -> None:
+        """Have `write(fd)` fill the file."""
+        write(self.fd())
+
     def load(self, data: bytes) -> None:
         """Set the contents without touching the times (restoring, copying up)."""
         self.changing()
@@ -351,6 +356,11 @@ class MemfdPool:
         self.orphans: dict[MemData, None] = {}
         self._reap_at = 0
         self._spare = -1
+        self.shm: Shm | None = None  # where all bytes go, if there is a limit for them
+
+    def new_data(self, now: int) -> MemData:
+        """The bytes of a new file."""
+        return MemData(self, now) if self.shm is None else self.shm.new_data(self, now)
 
     def make(self, create: Callable[[], int] = new_memfd) -> int:
         """A new memfd (or what `create` gives); sweeps when there are too many, and when the process has no
@@ -413,6 +423,8 @@ class MemfdPool:
         if self._spare >= 0:
             os.close(self._spare)
             self._spare = -1
+        if self.shm is not None:
+            self.shm.close()
 
     def __len__(self) -> int:
         return len(self._live)

@@ -104,11 +104,7 @@ class MemoryFS(SuperBlock):
 
     def new_data(self, now: int) -> MemData:
         """Where the bytes of a new file go."""
-        if self.shm is None:
-            return MemData(self.pool, now)
-        from .shm import ShmData
-
-        return ShmData(self.shm, self.pool, now)
+        return self.pool.new_data(now) if self.shm is None else self.shm.new_data(self.pool, now)
 
     def count_inode(self) -> None:
         """One more inode. ENOSPC beyond nr_inodes."""
@@ -116,18 +112,14 @@ class MemoryFS(SuperBlock):
             raise err(errno.ENOSPC)
         self.inodes += 1
 
-    def settle(self) -> None:
-        """Room may be needed: give back that of removed files which nobody has open any more. (Of a close nobody
-        tells us.)"""
-        if self.shm is not None and self.pool.orphans:
-            self.pool.reap()
-
     def statfs(self) -> StatFs:
-        """As a tmpfs of half the memory, or of its own size."""
+        """As a tmpfs of half the memory, of its own size, or of that of all filesystems in memory."""
         pages = free = total_pages() // 2
-        if self.shm is not None:
-            self.settle()
-            pages, free = self.shm.size // 4096, self.shm.free() // 4096
+        shm = self.shm or self.pool.shm
+        if shm is not None:
+            if self.pool.orphans:
+                self.pool.reap()
+            pages, free = shm.size // 4096, shm.free() // 4096
         # Without a size, what is used is not known but by asking each memfd; tools only look for "enough".
         files = total_pages() // 2 if self.nr_inodes is None else self.nr_inodes
         return StatFs(self.magic, 4096, pages, free, free, files, max(0, files - self.inodes), fsid=self.dev)
@@ -210,8 +202,7 @@ class MemFile(MemInode):
         return bool(self.data.is_unused())
 
     def may_stay_open(self) -> bool:
-        # Where there is a limit, what is deleted has to be free at once.
-        return self.nlink > 0 and self.sb.shm is None and self.data.is_small()
+        return self.nlink > 0 and self.data.is_small()
 
     def getattr(self) -> Stat:
         if self.lost:
@@ -263,8 +254,6 @@ class MemFile(MemInode):
         self.data.unlinked()
 
     def open(self, ctx: OpenContext) -> int:
-        if self.sb.shm is not None:
-            self.sb.settle()
         fd: int = self.data.open(ctx.flags)
         return fd
 

@@ -139,6 +139,10 @@ class Shm:
         _resize(self._dir, size)
         self.size = size
 
+    def new_data(self, pool: MemfdPool, now: int) -> ShmData:
+        """The bytes of a new file."""
+        return ShmData(self, pool, now)
+
     def free(self) -> int:
         """Bytes that are free."""
         st = os.fstatvfs(self._dir)
@@ -212,25 +216,32 @@ class ShmData(MemData):
         if self._fd < 0 and not self._size and not size:
             self.mtime = self.ctime = now
         else:
-            self.fd()
-            self._change(lambda fd: os.ftruncate(fd, size))
+            self.put(lambda fd: os.ftruncate(fd, size))
 
     def load(self, data: bytes) -> None:
         self.changing()
-        self.fd()
 
-        def put(fd: int) -> None:
+        def whole(fd: int) -> None:
             os.ftruncate(fd, 0)
             write_all(fd, data)
 
-        self._change(put)
+        self.put(whole)
 
-    def _change(self, work: Callable[[int], object]) -> None:
+    def put(self, write: Callable[[int], object]) -> None:
+        self.fd()
         fd = self._shm.open(self._name, os.O_RDWR)
         try:
-            work(fd)
+            write(fd)
         finally:
             os.close(fd)
+
+    def is_small(self) -> bool:
+        return False  # what is deleted has to be free at once
+
+    def open(self, flags: int) -> int:
+        if self._pool.orphans:
+            self._pool.reap()  # room may be needed
+        return super().open(flags)
 
     def read(self) -> bytes:
         return read_all(self.fd()) if self._made else b""
@@ -239,7 +250,7 @@ class ShmData(MemData):
         fd = self._fd
         if fd < 0:
             return True
-        if not is_idle_own(fd):
+        if self._is_watched() or not is_idle_own(fd):
             return False
         st = os.fstat(fd)
         self._size, self._blocks = st.st_size, st.st_blocks

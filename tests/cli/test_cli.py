@@ -403,6 +403,26 @@ def test_a_limit_of_processes() -> None:
     assert ring3("run", "--pids", "0", "--", "true").status == 125
 
 
+def test_limit_of_files_in_memory(tmp_path: Path) -> None:
+    """--tmpfs-size: of all filesystems together, whether a file is new or copied up; what is removed is free again."""
+    (tmp_path / "large").write_bytes(bytes(range(256)) * (5 << 12))  # 5 MiB
+    script = """
+        fill() { head -c $1 /dev/zero > $2 && echo full; }
+        fill 3m /tmp/a && fill 3m /dev/shm/b
+        echo more >> large; wc -c < large
+        fill 6m /tmp/c; wc -c < /tmp/c
+        rm /tmp/a /dev/shm/b /tmp/c; echo more >> large && tail -c 5 large && fill 2m /tmp/c
+        fill 16k /limited/d; wc -c < /limited/d
+        """
+    options = ["--tmpfs-size", "8m", "--tmpfs", "/limited:size=8k", "-w", str(tmp_path)]
+    done = ring3("run", *options, "--", "bash", "-c", textwrap.dedent(script))
+    told = b"full\nfull\n5242880\n2097152\nmore\nfull\n8192\n"
+    assert (done.status, done.out) == (0, told), done.describe()
+    assert done.err.count(b"No space left on device") == 3, done.describe()
+    assert (tmp_path / "large").stat().st_size == 5 << 20
+    assert ring3("run", "--tmpfs-size", "much", "--", "true").status == 125
+
+
 def test_limits_of_each_process() -> None:
     """--memory, --nofile, --cpu-time: nobody can raise them."""
     code = """
