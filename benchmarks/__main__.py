@@ -2,7 +2,9 @@
 
 `python -m benchmarks interposers` compares ring3 with bare SUD and with strace, its hooks too (interposers.py);
 `python -m benchmarks files` its files with a tmpfs, gVisor and proot (files.py); `python -m benchmarks net` its network
-with the loopback interface (net.py); `python -m benchmarks fairness` a quiet guest with one beside a noisy one.
+with the loopback interface (net.py); `python -m benchmarks fairness` a quiet guest with one beside a noisy one;
+`python -m benchmarks programs` whole programs with every peer that is installed (programs.py);
+`python -m benchmarks growth` costs as files, processes and sandboxes become many (growth.py).
 
 Layer: benchmarks. Native and guest runs are interleaved within one run, so that a machine which slows down
 slows both; what is printed are medians, their ratio, and the spread (the quartiles) of the guest's.
@@ -167,7 +169,7 @@ def main() -> int:
     parser.add_argument(
         "names",
         nargs="*",
-        help="interposers, files, net or fairness (alone), start, shell, or a loop: "
+        help="interposers, files, net, fairness, programs or growth (alone), start, shell, or a loop: "
         + " ".join(LOOPS)
         + " (default: all)",
     )

@@ -14,30 +14,32 @@ if TYPE_CHECKING:
 
 
 def stat_fields(place: str) -> list[bytes]:
-    """The fields of /proc/PID/stat behind the name: [0] is the third, the state (proc_pid_stat(5)).  None (an empty
-    list) when the process is not there any more."""
-    try:
-        fd = os.open(f"{place}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return []
+    """The fields of /proc/PID/stat behind the name: [0] is the third, the state (proc_pid_stat(5)).  Raises OSError."""
+    fd = os.open(f"{place}/stat", os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(fd, 4096).rpartition(b")")[2].split()
-    except ProcessLookupError:
-        return []
     finally:
         os.close(fd)
 
 
 def state(place: str) -> str:
-    """Its state, as ps(1) names it; X when it is not there any more."""
-    words = stat_fields(place)
+    """The letter of its state; X when it is not there any more."""
+    words = _known(place)
     return words[0].decode() if words else "X"
+
+
+def _known(place: str) -> list[bytes]:
+    """Its fields, none when it is not there any more."""
+    try:
+        return stat_fields(place)
+    except OSError:
+        return []
 
 
 def descends(pid: int, ancestor: int) -> bool:
     """Is `ancestor` the parent of process `pid` (the host's numbers), or its parent's parent and so on?"""
     for _ in range(1 << 16):
-        words = stat_fields(f"/proc/{pid}")
+        words = _known(f"/proc/{pid}")
         pid = int(words[1]) if words else 0
         if pid <= 1 or pid == ancestor:
             return pid == ancestor
@@ -59,14 +61,14 @@ def runs(pidfd: int) -> bool:
 
 def cpu_times(process: Process) -> tuple[int, int]:
     """User and system time in clock ticks, of one that is not waited for yet: proc(5), fields 14 and 15."""
-    words = stat_fields(process.proc)
+    words = _known(process.proc)
     return (int(words[11]), int(words[12])) if words else (0, 0)
 
 
 def wait_status(process: Process) -> int | None:
     """The raw wait status: of a zombie in /proc/PID/stat (proc(5), field 52), of one that was waited for by its pidfd
     (PIDFD_GET_INFO, Linux 6.15); None where neither tells."""
-    words = stat_fields(process.proc)
+    words = _known(process.proc)
     if words:
         return int(words[49])
     import fcntl

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 
+from .ends import stat_fields
 from .handlers import Out
 from .layout import CONSTANTS
 
@@ -20,15 +21,6 @@ if TYPE_CHECKING:
 PGRP_OUTSIDE = CONSTANTS["PGRP_OUTSIDE"]
 _TIOCGPGRP, _TIOCSPGRP = 0x540F, 0x5410
 FOREGROUND = (_TIOCGPGRP, _TIOCSPGRP)
-
-
-def stat_fields(place: str) -> list[bytes]:
-    """The fields of /proc/PID/stat behind the name: [0] is the third, the state (proc_pid_stat(5)).  Raises OSError."""
-    fd = os.open(f"{place}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(fd, 4096).rpartition(b")")[2].split()
-    finally:
-        os.close(fd)
 
 
 def group_of(process: Process) -> int:

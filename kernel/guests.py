@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 #: that are read of one process before others have their turn
 MOST_MESSAGES = 64
+_RING, _CANCEL, _HELLO, _FORKED, _CHILD, _INT80, _SIGNAL, _UNSUPPORTED = (
+    CONSTANTS[f"MSG_{kind}"] for kind in "RING CANCEL HELLO FORKED CHILD INT80 SIGNAL UNSUPPORTED".split()
+)
 _SIGSYS = 31
 _USER_END = 1 << 47  # of every address space
 _CLONE_FS, _CLONE_PARENT, _CLONE_NEWNS = 0x200, 0x8000, 0x20000
@@ -231,7 +234,7 @@ class Guests:
             self.gone(process)
             return None
         kind, slot, a, b, c, d = MSG.unpack(data)
-        if kind == 1:
+        if kind == _RING:
             # It may come late, after its request was seen in the slot itself.  A further one there is not
             # its business: what the guest said before that one (of a fork, say) may stand behind this ring.
             number = a & 0xFFFFFFFF
@@ -246,25 +249,25 @@ class Guests:
         self, process: Process, channel: Channel, kind: int, slot: int, words: tuple[int, int, int, int]
     ) -> None:
         a, b, c, d = words
-        if kind == 3:
+        if kind == _HELLO:
             self._hello(process, a, b, c, d, slot)
             return
         channel.received = channel.received + 1 & 0xFFFFFFFF
-        if kind == 2:
+        if kind == _CANCEL:
             self._kernel.dispatcher.interrupt(process, slot, a & 0xFFFFFFFF)
-        elif kind == 4:
+        elif kind == _FORKED:
             self._forked(process, a, b)
-        elif kind == 5:
+        elif kind == _CHILD:
             self._claim(process, a)
-        elif kind == CONSTANTS["MSG_SIGNAL"]:
+        elif kind == _SIGNAL:
             if (hooks := self._kernel.installed_hooks) is not None:
                 hooks.signalled(process, slot, words)
-        elif kind == CONSTANTS["MSG_UNSUPPORTED"]:
+        elif kind == _UNSUPPORTED:
             name = process.comm.decode("utf-8", "replace")
             self._kernel.log_once(
                 f"seccomp: no listener (SECCOMP_FILTER_FLAG_NEW_LISTENER) for {name}; refused (EINVAL)"
             )
-        elif kind == 6:
+        elif kind == _INT80:
             name = process.comm.decode("utf-8", "replace")
             self._kernel.log_once(f"{name}: calls by int 0x80 (the 32-bit interface) are not supported; ENOSYS")
 

@@ -13,6 +13,7 @@ from ..vfs import mountops
 from ..vfs.inode import err
 from ..vfs.mount import Path
 from ..vfs.perm import CAP_SYS_CHROOT
+from .ends import state
 from .handlers import Out, syscall
 from .sys_signal import pid_of_pidfd
 
@@ -47,15 +48,6 @@ def _own(process: Process) -> list[FsStruct]:
     return [process.fs, *(task.own_fs for task in process.tasks.values() if task.own_fs is not None)]
 
 
-def _runs(process: Process) -> bool:
-    """Is it no zombie? Its end may have been waited for before we hear of it."""
-    try:
-        with open(f"{process.proc}/stat", "rb", buffering=0) as f:
-            return f.read(4096).rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    except OSError:
-        return False
-
-
 def busy(kernel: Kernel, mount: Mount) -> bool:
     """Does a process use a mount: as its root or working directory, by a descriptor, or by executing a file of it?
 
@@ -66,7 +58,8 @@ def busy(kernel: Kernel, mount: Mount) -> bool:
         places = [fs.root for fs in _own(process)] + [fs.cwd for fs in _own(process)]
         if process.exe is not None:
             places.append(process.exe)
-        if any(place.mount is mount for place in places) and _runs(process):
+        # (A zombie uses nothing, and one that was waited for may end before we hear of it.)
+        if any(place.mount is mount for place in places) and state(process.proc) not in "ZX":
             return True
     files = kernel.vfs.files
     placeholders, natives = files.of_mount(mount)

@@ -1,4 +1,4 @@
-"""What each task of a sandbox does or waits for, for `ring3 ps` and box.processes().
+"""What each task of a sandbox does or waits for, for `ring3 ps` and box.tasks().
 
 Layer: the pretend kernel, beside guests.py.  May touch: the words of channels, the host's /proc of guests' processes.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from .dispatch import REQ_CALL, Request
+from .ends import state
 from .layout import CONSTANTS
 from .table import TABLE
 
@@ -33,8 +34,8 @@ def tasks(kernel: Kernel) -> list[dict[str, Any]]:
 
 
 def state_of(process: Process, tid: int) -> str:
-    """The letter of a thread, "?" if it is gone."""
-    return next((_state(folder) for number, folder in _threads(process) if number == tid), "?")
+    """The letter of a thread, "X" if it is gone."""
+    return next((state(folder) for number, folder in _threads(process) if number == tid), "X")
 
 
 def _threads(process: Process) -> list[tuple[int, str]]:
@@ -50,7 +51,7 @@ def _of_process(process: Process) -> list[dict[str, Any]]:
     by_tid = {task.tid: task for task in process.tasks.values()}
     program = process.comm.decode("utf-8", "replace")
     return [
-        {"pid": process.pid, "tid": tid, "state": _state(folder), "program": program, "doing": doing}
+        {"pid": process.pid, "tid": tid, "state": state(folder), "program": program, "doing": doing}
         for tid, folder in _threads(process)
         for doing in [_doing(by_tid.get(tid), folder)]
     ]
@@ -62,10 +63,6 @@ def _read(path: str) -> str:
             return file.read().decode("utf-8", "replace")
     except OSError:
         return ""
-
-
-def _state(folder: str) -> str:
-    return _read(f"{folder}/stat").rpartition(") ")[2][:1] or "?"
 
 
 def _doing(task: Task | None, folder: str) -> str:

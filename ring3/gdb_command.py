@@ -120,11 +120,12 @@ def _start(gdb: str, command: list[str], options: argparse.Namespace) -> int:
 
 def _until_stopped(child: Child) -> None:
     """Nobody tells who is not the parent; the core needs some milliseconds."""
-    from .run_command import _state
+    from .kernel.ends import state
 
-    while _state(child.host_pid) not in "TtZX":
+    place = f"/proc/{child.host_pid}"
+    while (letter := state(place)) not in "TtZX":
         time.sleep(0.002)
-    if _state(child.host_pid) in "ZX":
+    if letter in "ZX":
         raise Ring3Error("the program ended before gdb could attach to it")
 
 

@@ -285,6 +285,8 @@ def wait_and_pass_signals(
     import gc
     import threading
 
+    from .kernel.ends import state
+
     gc.freeze()  # what start-up made is there to stay
     gc.enable()  # entry() in cli.py had turned it off
     here = threading.get_ident()
@@ -317,7 +319,7 @@ def wait_and_pass_signals(
             _stop_with(child, number, from_terminal=info.si_code == _SI_KERNEL)
         elif info.si_code == _SI_KERNEL or child.has_had(number, info.si_pid):
             continue
-        elif number != signal.SIGCONT or _state(child.host_pid) in "Tt":
+        elif number != signal.SIGCONT or state(f"/proc/{child.host_pid}") in "Tt":
             _kill(child, number)
 
 
@@ -331,22 +333,16 @@ def _stop_with(child: Child, number: signal.Signals, *, from_terminal: bool) -> 
         _kill(child, number)
     import time
 
+    from .kernel.ends import state
+
     for _ in range(200):
-        if _state(child.host_pid) in "TtZX" or child.poll() is not None:
+        if state(f"/proc/{child.host_pid}") in "TtZX" or child.poll() is not None:
             break
         time.sleep(0.005)
     else:
         return
     if child.poll() is None:
         os.kill(os.getpid(), signal.SIGSTOP)
-
-
-def _state(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/stat", "rb", 0) as f:
-            return f.read().rpartition(b")")[2].split()[0].decode()
-    except (OSError, IndexError):
-        return "X"
 
 
 def _kill(child: Child, number: int) -> None:

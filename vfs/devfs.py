@@ -151,13 +151,13 @@ class DevFS(MemoryFS):
 
         Raises: OSError(ENXIO) without one.
         """
-        from .procfs.host import controlling_tty
+        from ..kernel.ends import stat_fields
 
         task = ctx.task
         if task is None:
             raise err(errno.ENXIO)
         try:
-            rdev = controlling_tty(task.process.proc)
+            rdev = int(stat_fields(task.process.proc)[4])  # as new_encode_dev() has it, and so os.makedev(3)
         except OSError:
             rdev = 0
         terminal = (self.pts.find(rdev) or self._lines.get(rdev)) if rdev else None

@@ -79,12 +79,3 @@ def numbers(path: str) -> list[int]:
     Raises: OSError as opendir(3) gives it.
     """
     return sorted(int(name) for name in os.listdir(path) if name.isdigit())
-
-
-def controlling_tty(place: str) -> int:
-    """Device number of a process's controlling terminal, 0 if it has none (field 7 of stat).
-
-    The kernel prints new_encode_dev(), which is the layout that os.major and os.minor take apart.
-    """
-    text = read(f"{place}/stat")
-    return int(text[text.rindex(b")") + 1 :].split()[4])
