@@ -31,10 +31,16 @@ static u32 hash_of(const struct question *q)
 	return h >> 32;
 }
 
-/* The object that a descriptor stands for, in place of a path: no path has a NUL in it, and no device number has none. */
+/* The object that a descriptor stands for, in place of a path: a directory's number, or device and inode (no path has a
+ * NUL in it, and no device number has none). */
 static int by_descriptor(struct thread *t, int fd, struct question *q)
 {
 	struct kstat_ st;
+	q->cwd = vdir_number(t->proc, fd);
+	if (q->cwd) {
+		q->hash = hash_of(q);
+		return 1;
+	}
 	if (is_core_fd(t, fd) || sys(NR_fstat, fd, &st))
 		return 0;
 	memcpy((u8 *)q->path, &st.dev, 8);
@@ -81,9 +87,7 @@ static int read_question(struct thread *t, const struct call *c, const u8 *kinds
 	if (text && !append(q, text))
 		return 0;
 	if (*q->path != '/') {
-		if (dirfd != AT_FDCWD)
-			return 0;
-		q->cwd = t->slot->cwd;
+		q->cwd = dirfd == AT_FDCWD ? t->slot->cwd : vdir_number(t->proc, dirfd);
 		q->nowhere = !q->cwd;
 	}
 	q->hash = hash_of(q);
@@ -126,6 +130,19 @@ static void check_answer(struct thread *t, struct call *c, const struct question
 		die("an answer differs from the supervisor's, of call", c->nr);
 }
 
+/* Where in the table the answer to a question may be: four places. */
+static const struct ring3_answer *place_of(const struct question *q, u32 context, u32 i)
+{
+	const struct ring3_answer *table = (const void *)(WORLD_ADDR + RING3_ANSWERS_OFFSET);
+	u32 first = (q->hash + context * 0x9e3779b1U + q->cwd * 0x85ebca6bU) % RING3_ANSWERS;
+	return &table[first ^ i];
+}
+
+static int is_open(const struct call *c)
+{
+	return c->nr == NR_openat || c->nr == NR_open;
+}
+
 /* 1: the call is answered, by `result`.  0: ask; the slot has the hash, for the supervisor to remember the answer by. */
 int answer_known(struct thread *t, struct call *c, const u8 *kinds, u32 argc, s64 *result)
 {
@@ -138,21 +155,52 @@ int answer_known(struct thread *t, struct call *c, const u8 *kinds, u32 argc, s6
 	u32 context = t->slot->context;
 	if (!context || q.nowhere)
 		return 0;
-	if ((c->nr == NR_openat || c->nr == NR_open) &&
+	if (is_open(c) &&
 	    (gift_open(t, q.path, q.length, q.key[0], result) ||
 	     kept_open(t->proc, &(struct kept_key){q.hash, q.key[0], q.cwd, context, q.length, q.path}, result)))
 		return 1;
-	const struct ring3_answer *table = (const void *)(WORLD_ADDR + RING3_ANSWERS_OFFSET);
 	u32 epoch = current_epoch(), changes = __atomic_load_n(&world()->changes, __ATOMIC_ACQUIRE);
-	u32 first = (q.hash + context * 0x9e3779b1U + q.cwd * 0x85ebca6bU) % RING3_ANSWERS;
 	for (u32 i = 0; i < 4; i++) {
-		if (!take(&table[first ^ i], &q, epoch, context, out, &length, result))
+		if (!take(place_of(&q, context, i), &q, epoch, context, out, &length, result))
 			continue;
-		if (length && copy_out(q.out, out, length))
+		if (is_open(c) && *result > 0) { /* a directory's number */
+			if (unlikely(world()->check_answers))
+				return 0;
+			*result = vdir_open(t, *result, q.key[0]);
+		} else if (length && copy_out(q.out, out, length)) {
 			*result = -EFAULT;
-		else if (unlikely(world()->check_answers))
+		} else if (unlikely(world()->check_answers)) {
 			check_answer(t, c, &q, changes, out, length, *result);
+		}
 		return 1;
 	}
+	return 0;
+}
+
+/* A listing straight from the supervisor's memory into the guest's.  0: there is none, or it does not fit. */
+static int copy_listing(const struct ring3_answer *a, const struct question *q, u32 context, u64 room, s64 *result)
+{
+	u32 seq = __atomic_load_n(&a->seq, __ATOMIC_ACQUIRE), at;
+	if (seq & 1 || !is_answer(a, q, current_epoch(), context))
+		return 0;
+	s64 length = a->result;
+	memcpy(&at, a->out, 4);
+	if (length < 0 || (u64)length > room || at > RING3_LISTINGS_SIZE || length > RING3_LISTINGS_SIZE - at)
+		return 0;
+	s64 bad = copy_out(q->out, (const void *)(WORLD_ADDR + RING3_LISTINGS_OFFSET + at), length);
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	*result = bad ? -EFAULT : length;
+	return __atomic_load_n(&a->seq, __ATOMIC_RELAXED) == seq;
+}
+
+/* The same for getdents64(2) of the directory `number` from its start, when all of it was read before. */
+int listing_known(struct thread *t, struct call *c, u32 number, s64 *result)
+{
+	struct question q = {.nr = c->nr, .cwd = number, .path = slot_data(t), .out = c->a[1]};
+	u32 context = t->slot->context;
+	t->slot->hash = q.hash = hash_of(&q);
+	for (u32 i = 0; context && !world()->check_answers && i < 4; i++)
+		if (copy_listing(place_of(&q, context, i), &q, context, (u32)c->a[2], result))
+			return 1;
 	return 0;
 }

@@ -281,6 +281,12 @@ s64 ask_finish(struct thread *t, struct call *c, s64 action)
 		return native(t, c);
 	case ACT_FD:
 		return install_fd(t, c);
+	case ACT_REAL: {
+		s64 r = vdir_real(t, (int)c->a[0]);
+		return r ? r : supervise(t, c, REQ_CALL);
+	}
+	case ACT_DIR:
+		return vdir_open(t, s->r_result, c->nr == NR_openat ? c->a[2] : c->a[1]);
 	case ACT_NET:
 		if (c->a[0] < FD_TABLE)
 			t->proc->fd_class[c->a[0]] = s->r_result;

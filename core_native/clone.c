@@ -112,6 +112,7 @@ static void become_process(struct thread *t, int sock, int chan, u64 token, u64 
 	p->rx_lock = 0;
 	p->kept_lock = 0;
 	p->kept_stopped = (flags & CLONE_FILES) != 0;
+	vdirs_fresh(p, (flags & CLONE_FILES) != 0);
 	p->initial = 0;
 	t->tid = p->pid;
 	if (!(flags & CLONE_FILES))
@@ -346,10 +347,15 @@ static s64 clone_process(struct thread *t, struct call *c, struct clone_args *a)
 static s64 clone_apart(struct thread *t, struct call *c, struct clone_args *a)
 {
 	int shared = (a->flags & CLONE_FILES) != 0;
+	s64 r = vdirs_stop(t);
+	if (r)
+		return r;
 	kept_stop(t->proc);
-	s64 r = clone_process(t, c, a);
-	if (r < 0 || (r > 0 && !shared))
+	r = clone_process(t, c, a);
+	if (r < 0 || (r > 0 && !shared)) {
 		kept_start(t->proc);
+		vdirs_start(t->proc);
+	}
 	return r;
 }
 

@@ -49,7 +49,7 @@ typedef unsigned long size_t;
 #define PROC_MAX 128
 #define PROC_CHANNEL 0x100000UL
 #define WORLD_ADDR RING3_WORLD_ADDR
-#define WORLD_SIZE (RING3_ANSWERS_OFFSET + RING3_ANSWERS * sizeof(struct ring3_answer))
+#define WORLD_SIZE (RING3_LISTINGS_OFFSET + RING3_LISTINGS_SIZE)
 #define FD_TABLE 65536
 
 /* Signals that the host never sees blocked; bit n-1 for signal n. */
@@ -100,6 +100,14 @@ struct kept {
 	u8 path[256];
 };
 
+/* An open file description of a directory that only the core knows of (vdir.c). */
+struct vdir {
+	u32 fds; /* how many descriptors have it; 0: free */
+	u32 turn; /* another one each time it is used */
+	u32 number, flags;
+	u32 ended; /* it was read to its end */
+};
+
 struct proc {
 	u32 rx_lock; /* receiving descriptors, moving the core's own */
 	u32 initial; /* started by init: its parent is nobody */
@@ -115,6 +123,9 @@ struct proc {
 	struct gift gifts[RING3_MAX_GIFTS];
 	u32 kept_lock, kept_stopped, kept_turn, nkept;
 	struct kept kept[MAX_KEPT];
+	u32 vdir_lock, vdir_stopped, vdir_turn, nvdirs;
+	struct vdir vdirs[RING3_VDIRS];
+	u8 vdir_at[RING3_VDIRS]; /* which of them is that of a descriptor in the page's table */
 	u8 fd_class[FD_TABLE];
 	struct mailbox mailboxes[RING3_SLOT_COUNT];
 };
@@ -346,8 +357,23 @@ int kept_close(struct proc *p, int fd, s64 *result);
 int kept_open(struct proc *p, const struct kept_key *key, s64 *result);
 void kept_note(struct proc *p, const struct kept_key *key, int fd, u32 epoch);
 
+/* vdir.c */
+u32 vdir_number(struct proc *p, int fd);
+s64 vdir_open(struct thread *t, u32 number, u32 flags);
+void vdir_same(struct proc *p, int from, int to);
+s64 vdir_room(struct thread *t, int fd);
+void vdir_closed(struct proc *p, u32 first, u32 last);
+u32 vdir_flags(struct proc *p, int fd);
+s64 vdir_real(struct thread *t, int fd);
+s64 vdir_real_for(struct thread *t, const struct call *c, const u8 *kinds, u32 argc);
+s64 vdirs_real(struct thread *t, int inherited);
+s64 vdirs_stop(struct thread *t);
+void vdirs_start(struct proc *p);
+void vdirs_fresh(struct proc *p, int shared);
+
 /* answers.c */
 int answer_known(struct thread *t, struct call *c, const u8 *kinds, u32 argc, s64 *result);
+int listing_known(struct thread *t, struct call *c, u32 number, s64 *result);
 
 s64 native(struct thread *t, struct call *c);
 s64 native_checked(struct thread *t, struct call *c);
@@ -356,6 +382,7 @@ int is_group_request(u32 request);
 s64 group_ioctl(struct thread *t, struct call *c);
 s64 supervise(struct thread *t, struct call *c, u32 kind);
 s64 put_call(struct thread *t, struct call *c, u32 kind);
+s64 identify(struct thread *t, u32 i, int fd);
 s64 run_lane(struct thread *t, struct call *c);
 int needs_frame(s64 nr);
 s64 request_image(struct thread *t, int fd, u64 offset);

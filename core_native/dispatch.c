@@ -32,9 +32,17 @@ s64 native(struct thread *t, struct call *c)
 }
 
 /* The identity of a descriptor into the request.  0 or -EBADF. */
-static s64 identify(struct thread *t, u32 i, int fd)
+s64 identify(struct thread *t, u32 i, int fd)
 {
 	struct kstat_ st;
+	u32 directory = vdir_number(t->proc, fd);
+	if (directory) {
+		t->slot->id_fd[i] = fd;
+		t->slot->id_mode[i] = S_IFDIR;
+		t->slot->id_dev[i] = RING3_VDIR_DEV;
+		t->slot->id_ino[i] = directory;
+		return 0;
+	}
 	s64 r = is_core_fd(t, fd) ? -EBADF : sys(NR_fstat, fd, &st);
 	t->slot->id_fd[i] = fd;
 	t->slot->id_mode[i] = 0;
@@ -218,7 +226,10 @@ s64 put_call(struct thread *t, struct call *c, u32 kind)
 {
 	if (t->pending)
 		return -ERESTARTSYS;
-	s64 r = marshal(t, c);
+	const struct sysdesc *d = describe(c->nr);
+	s64 r = unlikely(t->proc->nvdirs) ? vdir_real_for(t, c, d->kind, d->argc) : 0;
+	if (!r)
+		r = marshal_call(t, c, d);
 	return r ? r : ask(t, kind);
 }
 
@@ -267,6 +278,9 @@ s64 request_image(struct thread *t, int fd, u64 offset)
 /* Ask for what is to be mapped instead of a file that Python serves.  0 when a descriptor is on its way. */
 s64 request_map(struct thread *t, const struct call *c)
 {
+	s64 r = vdir_real(t, (int)c->a[4]);
+	if (r)
+		return r;
 	if (identify(t, 0, (int)c->a[4]))
 		return -EBADF;
 	t->slot->id_fd[1] = -1;

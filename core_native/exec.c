@@ -126,7 +126,9 @@ static s64 do_exec(struct thread *t, struct call *c, u32 path)
 	u32 used = 0;
 	if (t->pending)
 		return -ERESTARTSYS;
-	s64 r = put_path(t, c, path, &used);
+	s64 r = vdirs_real(t, 1);
+	if (!r)
+		r = put_path(t, c, path, &used);
 	if (r)
 		return r;
 	r = put_inline(t, path + 1, c->a[path + 1], &used);
@@ -152,15 +154,9 @@ static s64 do_exec(struct thread *t, struct call *c, u32 path)
 	s->id_fd[0] = s->id_fd[1] = -1;
 	if (path == 1) {
 		int fd = (int)c->a[0];
-		struct kstat_ st;
 		s->id_fd[0] = fd;
-		if (fd != AT_FDCWD && slot_data(t)[s->in_off[path]] != '/') {
-			if (is_core_fd(t, fd) || sys(NR_fstat, fd, &st))
-				return -EBADF;
-			s->id_mode[0] = st.mode;
-			s->id_dev[0] = st.dev;
-			s->id_ino[0] = st.ino;
-		}
+		if (fd != AT_FDCWD && slot_data(t)[s->in_off[path]] != '/' && identify(t, 0, fd))
+			return -EBADF;
 	}
 	s64 action = ask(t, REQ_CALL);
 	if ((action & 0xff) != ACT_EXEC)

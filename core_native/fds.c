@@ -22,8 +22,12 @@ static void ends(struct thread *t, int fd)
 
 static void same_class(struct thread *t, int from, s64 to)
 {
-	if (to >= 0 && to < FD_TABLE)
-		t->proc->fd_class[to] = (u32)from < FD_TABLE ? t->proc->fd_class[from] : FD_UNKNOWN;
+	if (to < 0 || to >= FD_TABLE)
+		return;
+	u8 class = (u32)from < FD_TABLE ? t->proc->fd_class[from] : FD_UNKNOWN;
+	t->proc->fd_class[to] = class;
+	if (class & CLASS_VDIR)
+		vdir_same(t->proc, from, to);
 }
 
 s64 fn_close(struct thread *t, struct call *c)
@@ -35,6 +39,7 @@ s64 fn_close(struct thread *t, struct call *c)
 	if (kept_close(t->proc, fd, &result))
 		return result;
 	ends(t, fd);
+	vdir_closed(t->proc, fd, fd);
 	forget(t, fd);
 	/* close(2) must not be started twice: it is never restarted, also where a signal is recorded. */
 	return sys(NR_close, fd);
@@ -53,6 +58,8 @@ s64 fn_close_range(struct thread *t, struct call *c)
 	}
 	gifts_drop(t->proc);
 	kept_drop(t->proc);
+	if (!(flags & 4))
+		vdir_closed(t->proc, first, last);
 	u32 own[2] = {t->proc->sock, t->proc->exe};
 	if (own[0] > own[1]) {
 		u32 swap = own[0];
@@ -79,7 +86,10 @@ s64 fn_dup(struct thread *t, struct call *c)
 	if (is_core_fd(t, fd))
 		return -EBADF;
 	kept_leave(t->proc, fd);
-	s64 r = native(t, c);
+	s64 r = vdir_room(t, fd);
+	if (r)
+		return r;
+	r = native(t, c);
 	same_class(t, fd, r);
 	return r;
 }
@@ -91,11 +101,16 @@ s64 fn_dup2(struct thread *t, struct call *c)
 		return -EBADF;
 	kept_leave(t->proc, from);
 	kept_leave(t->proc, to);
+	s64 r = vdir_room(t, from);
+	if (r)
+		return r;
 	if (from != to)
 		ends(t, to);
-	s64 r = native(t, c);
-	if (r >= 0 && from != to)
+	r = native(t, c);
+	if (r >= 0 && from != to) {
+		vdir_closed(t->proc, to, to);
 		same_class(t, from, r);
+	}
 	return r;
 }
 s64 fn_dup3(struct thread *t, struct call *c) { return fn_dup2(t, c); }
@@ -118,7 +133,10 @@ s64 fn_fcntl(struct thread *t, struct call *c)
 	switch ((int)c->a[1]) {
 	case F_DUPFD:
 	case F_DUPFD_CLOEXEC: {
-		s64 r = native(t, c);
+		s64 r = vdir_room(t, fd);
+		if (r)
+			return r;
+		r = native(t, c);
 		same_class(t, fd, r);
 		return r;
 	}
@@ -132,6 +150,9 @@ s64 fn_fcntl(struct thread *t, struct call *c)
 	case 15: /* F_SETOWN_EX: signals to whom the guest may not signal */
 		return supervise(t, c, REQ_CALL);
 	case F_GETFL: {
+		u32 known = vdir_flags(t->proc, fd);
+		if (known)
+			return known;
 		if (fd_class(t, fd) == FD_PLACEHOLDER)
 			return supervise(t, c, REQ_CALL);
 		s64 flags = native(t, c);

@@ -56,7 +56,12 @@ enum {
 
 #define AT_FDCWD (-100)
 #define AT_EMPTY_PATH 0x1000
+#define O_CREAT 0100
+#define O_EXCL 0200
+#define O_NOCTTY 0400
+#define O_TRUNC 01000
 #define O_NONBLOCK 04000
+#define O_LARGEFILE 0100000
 #define O_CLOEXEC 02000000
 #define O_ACCMODE 3
 #define O_RDONLY 0
@@ -78,6 +83,7 @@ enum {
 #define F_SETLEASE 1024
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000
+#define S_IFDIR 0040000
 
 #define CLONE_VM 0x100UL
 #define CLONE_FS 0x200UL

@@ -405,11 +405,13 @@ s64 fn_sendto(struct thread *t, struct call *c)
 }
 
 /* A message may hand descriptors to another process. */
-static void before_message(struct proc *p, u64 message)
+static s64 before_message(struct thread *t, u64 message)
 {
 	struct msghdr_ hdr;
-	if (!copy_in(&hdr, message, sizeof hdr) && hdr.controllen)
-		kept_drop(p);
+	if (copy_in(&hdr, message, sizeof hdr) || !hdr.controllen)
+		return 0;
+	kept_drop(t->proc);
+	return vdirs_real(t, 0);
 }
 
 s64 fn_sendmsg(struct thread *t, struct call *c)
@@ -418,8 +420,9 @@ s64 fn_sendmsg(struct thread *t, struct call *c)
 	struct msghdr_ hdr;
 	if (is_core_fd(t, fd))
 		return -EBADF;
-	if (unlikely(t->proc->nkept))
-		before_message(t->proc, c->a[1]);
+	s64 r = t->proc->nkept || t->proc->nvdirs ? before_message(t, c->a[1]) : 0;
+	if (unlikely(r))
+		return r;
 	u32 bits = fd_bits(t, fd);
 	if ((bits & CLASS_MASK) == FD_PLACEHOLDER && !(bits & CLASS_SOCKET))
 		return supervise(t, c, REQ_CALL);
@@ -427,7 +430,7 @@ s64 fn_sendmsg(struct thread *t, struct call *c)
 		return tcp_send(t, c);
 	if (bits & CLASS_SOCKET)
 		return send(t, c);
-	s64 r = read_header(c->a[1], &hdr);
+	r = read_header(c->a[1], &hdr);
 	if (r)
 		return sys(NR_fcntl, fd, F_GETFD) < 0 ? -EBADF : r;
 	return hdr.name && hdr.namelen ? send(t, c) : native(t, c);

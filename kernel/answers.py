@@ -31,10 +31,11 @@ import struct
 from ..vfs.hostwatch import LIFETIME
 from ..vfs.remembered import ident
 from . import kept
-from .handlers import Out
-from .layout import ANSWERS, ANSWERS_OFFSET, OFFSETS, SIZES
+from .directories import Listings
+from .handlers import DirectoryOpened, Out
+from .layout import ANSWERS, ANSWERS_OFFSET, LISTINGS_OFFSET, OFFSETS, SIZES, VDIR_DEV
 from .paths import record
-from .table import TABLE
+from .table import BY_NAME, TABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ assert _AT["result"] + 8 - _AT["epoch"] == _ENTRY.size
 _U32 = struct.Struct("<I")
 #: errors that follow from what was found; ENOENT from there being nothing
 _FOUND_ERRORS = (errno.EACCES, errno.EROFS, errno.EINVAL, errno.ENODATA, errno.EOPNOTSUPP, errno.ERANGE)
-_MAX_NUMBERS = 4096
+_MAX_CONTEXTS = 4096
+_GETDENTS64 = BY_NAME["getdents64"].nr
 #: seconds for which an answer is good that no host has a part in: relatime looks at whole days (fs/inode.c)
 _LONG = 3600.0
 
@@ -100,7 +102,7 @@ class Answers:
         self._taken: dict[int, bytes] = {}  # by place in the table: the key of the entry there
         self._lasting: set[tuple[int, int]] = set()  # files that guests' cores hold for as long as this epoch lasts
         self._contexts: dict[tuple[object, ...], tuple[int, object]] = {}
-        self._cwds: dict[object, int] = {}
+        self._listings = Listings()
         self._watched = -1  # the inotify descriptor that the loop looks at
         self._ageing = False
         self._last = 0
@@ -171,7 +173,7 @@ class Answers:
     def forget_places(self) -> None:
         """Anybody may be somewhere else now (pivot_root): all get other numbers."""
         self._contexts.clear()
-        self._cwds.clear()
+        self._kernel.directories.forget()
 
     def forget_task(self, task: Task) -> None:
         """A task's credentials, root or working directory may be others now: so for all that share the latter."""
@@ -198,6 +200,9 @@ class Answers:
             return
         shape = SHAPES[request.nr]
         name: bytes | None = None if shape.path < 0 else args[shape.path]
+        if request.nr == _GETDENTS64:
+            self._listed(task, request, args[0], result)
+            return
         if not name:
             self._served_by_fd(task, request, shape, args, result)
             return
@@ -205,8 +210,9 @@ class Answers:
         if found is None:
             return
         path = found[0]
-        if name[0] != 47 and shape.dirfd >= 0 and args[shape.dirfd] is not None:
-            return  # from a directory's descriptor
+        start = self._start(task, name, None if shape.dirfd < 0 else args[shape.dirfd])
+        if start is None:
+            return
         data = b""
         if shape.settled and path is not None and not (path.mount.settled and path.inode.is_settled()):
             return
@@ -218,16 +224,19 @@ class Answers:
             return
         elif shape.opens:
             flags = request.args[shape.keys[0]]
-            self._kernel.gifts.opened(task, name, flags, path.inode)
-            kept.opened(task, name, flags, path.inode, result)
-            return
+            if not isinstance(result, DirectoryOpened):
+                if shape.dirfd < 0 or args[shape.dirfd] is None or name[0] == 47:
+                    self._kernel.gifts.opened(task, name, flags, path.inode)
+                    kept.opened(task, name, flags, path.inode, result)
+                return
+            value = result.number
         elif isinstance(result, Out):
             value, data = result.ret, result.writes[0][1] if result.writes else b""
         else:
             value = int(result)
         key = name if shape.text < 0 else name + b"\0" + args[shape.text]
-        at = self._remember(task, request, shape, key, name[0] != 47, value, data)
-        if at and path is not None:
+        at = self._remember(task, request, shape, key, start, value, data)
+        if at and path is not None and not shape.opens:
             self._by_object.setdefault(ident(path.inode), set()).add(at)
         if at and found[3] is not None:
             self._by_name.setdefault(found[3], set()).add(at)
@@ -241,8 +250,9 @@ class Answers:
             return
         known = record(task, fd)
         if known is not None and known.path.mount.settled and known.inode.is_settled():
-            name = struct.pack("<2Q", fd.dev, fd.ino)
-            at = self._remember(task, request, shape, name, False, result.ret, result.writes[0][1])
+            numbered = fd.dev == VDIR_DEV
+            name, start = (b"", fd.ino) if numbered else (struct.pack("<2Q", fd.dev, fd.ino), 0)
+            at = self._remember(task, request, shape, name, start, result.ret, result.writes[0][1])
             if at:
                 self._by_object.setdefault(ident(known.inode), set()).add(at)
 
@@ -252,16 +262,39 @@ class Answers:
         request: Request,
         shape: Shape,
         name: bytes,
-        relative: bool,
+        start: int,
         value: int,
         data: bytes,
     ) -> int:
         """Write an entry; where it is, 0 if it does not fit."""
         if len(name) > _MAX_PATH or len(data) > _MAX_OUT:
             return 0
-        cwd = self.put_place(task)[1] if relative else 0
         keys = [request.args[i] & 0xFFFFFFFF for i in shape.keys] + [0, 0]
-        return self._put(task, request.nr, (keys[0], keys[1]), name, cwd, value, data, request.raw[-1])
+        return self._put(task, request.nr, (keys[0], keys[1]), name, start, value, data, request.raw[-1])
+
+    def _start(self, task: Task, name: bytes, dirfd: FdRef | None) -> int | None:
+        """The number of the directory that a path is relative to, 0 for an absolute one; None for one without."""
+        if name[0] == 47:
+            return 0
+        if dirfd is None:
+            return self.put_place(task)[1]
+        return dirfd.ino if dirfd.dev == VDIR_DEV else None
+
+    def _listed(self, task: Task, request: Request, fd: FdRef, result: Any) -> None:
+        """All entries of a directory that the core has by its number were given to it."""
+        record = self._kernel.vfs.files.get(fd.dev, fd.ino)
+        if fd.dev != VDIR_DEV or record is None or not isinstance(result, Out) or self._view is None:
+            return
+        if self._kernel.vfs.mounts.walks.listing(record.inode) is None:
+            return  # it may change without our being told
+        data = result.writes[0][1]
+        start, gone = self._listings.room(data)
+        self._drop(gone)
+        at = LISTINGS_OFFSET + start
+        self._view[at : at + len(data)] = data
+        place = self._put(task, request.nr, (0, 0), b"", fd.ino, len(data), _U32.pack(start), request.raw[-1])
+        self._listings.is_at(start, start + len(data), place)
+        self._by_object.setdefault(ident(record.inode), set()).add(place)
 
     def _put(
         self, task: Task, nr: int, keys: tuple[int, int], name: bytes, cwd: int, value: int, data: bytes, hashed: int
@@ -316,20 +349,11 @@ class Answers:
         )  # fmt: skip
         known = self._contexts.get(key)
         if known is None:
-            if len(self._contexts) >= _MAX_NUMBERS:
+            if len(self._contexts) >= _MAX_CONTEXTS:
                 self._contexts.clear()
-            known = self._contexts[key] = (self._number(), root)  # root: so that nobody else gets its ids
-        cwd = self._cwds.get(fs.cwd)
-        if cwd is None:
-            if len(self._cwds) >= _MAX_NUMBERS:
-                self._cwds.clear()
-            cwd = self._cwds[fs.cwd] = self._number()
-        return known[0], cwd
-
-    def _number(self) -> int:
-        """A number that no context or directory had before."""
-        self._last += 1
-        return self._last
+            self._last += 1  # a number that no context had before
+            known = self._contexts[key] = (self._last, root)  # root: so that nobody else gets its ids
+        return known[0], self._kernel.directories.number(fs.cwd)
 
     # -- the host --------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from .layout import (
     SLOT_DATA_SIZE,
     SLOT_SIZE,
     TRAP_SITES,
+    VDIRS,
 )
 from .watch import barrier
 
@@ -51,6 +52,7 @@ assert _SLOT["req"] == 0
 _ARGS = struct.Struct("<q6Q")
 _CREDS = struct.Struct("<4I")
 _U32 = struct.Struct("<I")
+_VDIRS = struct.Struct(f"<{VDIRS}I")
 _FDMSG = struct.Struct("<4I")
 _PROC = OFFSETS["ring3_proc_page"]
 MSG = struct.Struct("<IIQQQQ")
@@ -58,6 +60,7 @@ assert MSG.size == SIZES["ring3_msg"]
 
 ACT_NATIVE, ACT_NATIVE_ARGS = CONSTANTS["ACT_NATIVE"], CONSTANTS["ACT_NATIVE_ARGS"]
 ACT_FD, ACT_KILL_LIST, ACT_EXEC = CONSTANTS["ACT_FD"], CONSTANTS["ACT_KILL_LIST"], CONSTANTS["ACT_EXEC"]
+ACT_DIR, ACT_REAL = CONSTANTS["ACT_DIR"], CONSTANTS["ACT_REAL"]
 ACT_CREDS, ACT_NET, ACT_VIA = CONSTANTS["ACT_CREDS"], CONSTANTS["ACT_NET"], CONSTANTS["ACT_VIA"]
 
 
@@ -129,6 +132,8 @@ class Channel:
             at = (slot + 1) * SLOT_SIZE >> 2
             self.taken[slot] = words[at + _REP] = words[at]
         self.received = words[_PROC["posted"] // 4]
+        at = _PROC["vdir_fd"]
+        self._view[at : at + 4 * VDIRS] = bytes(4 * VDIRS)
 
     def set_place(self, slot: int, context: int, cwd: int) -> None:
         """Which of the answers the thread of `slot` may use: see kernel/answers.py."""
@@ -153,6 +158,13 @@ class Channel:
     def gifts_used(self) -> int:
         """Which of the files that were opened ahead the program has opened: by bits, in their order."""
         return 0 if self.closed else self.words[_PROC["gifts_used"] // 4]
+
+    def directories(self) -> dict[int, tuple[int, int]]:
+        """The directories that the core has opened by itself, by descriptor: number (kernel/directories.py), flags."""
+        if self.closed:
+            return {}
+        columns = (_VDIRS.unpack_from(self._view, _PROC[name]) for name in ("vdir_fd", "vdir_number", "vdir_flags"))
+        return {fd - 1: (number, flags) for fd, number, flags in zip(*columns, strict=True) if fd}
 
     def core_fds(self) -> tuple[int, int]:
         if self.closed:

@@ -15,12 +15,14 @@ from .handlers import (
     HANDLERS,
     NATIVE,
     SOCKET_HANDLERS,
+    DirectoryOpened,
     Exec,
     InstallFd,
     KillList,
     NativeResult,
     NetCall,
     Out,
+    ToBeReal,
     Via,
 )
 from .layout import CONSTANTS
@@ -45,6 +47,7 @@ REQ_CALL, REQ_ENTER, REQ_EXIT = CONSTANTS["REQ_CALL"], CONSTANTS["REQ_ENTER"], C
 REQ_CLASSIFY, REQ_FORK, REQ_THREAD = CONSTANTS["REQ_CLASSIFY"], CONSTANTS["REQ_FORK"], CONSTANTS["REQ_THREAD"]
 REQ_UID, REQ_SITE = CONSTANTS["REQ_UID"], CONSTANTS["REQ_SITE"]
 REQ_EXEC_ARGS, REQ_IMAGE, REQ_MAP = CONSTANTS["REQ_EXEC_ARGS"], CONSTANTS["REQ_IMAGE"], CONSTANTS["REQ_MAP"]
+REQ_DIR = CONSTANTS["REQ_DIR"]
 #: requests whose answer is no error number; 0 stands for "nothing special"
 _HARMLESS = (REQ_CLASSIFY, REQ_UID, REQ_SITE)
 _CLONE_FS = 0x200
@@ -255,6 +258,9 @@ class Dispatcher:
             self.kernel.images.serve(task, request)
         elif kind == REQ_MAP:
             self._map(task, request)
+        elif kind == REQ_DIR:
+            number, flags, ended = request.args[:3]
+            self.answer(task, request, self.kernel.directories.make_real(number, flags, bool(ended)))
         elif kind == REQ_SITE:
             self.kernel.traps.serve(task, request)
         elif kind == REQ_EXEC_ARGS:
@@ -440,6 +446,10 @@ class Dispatcher:
                 native = (request.nr if result.nr is None else result.nr, args)
             action = ch.ACT_NATIVE if native is None else ch.ACT_NATIVE_ARGS
             channel.reply(slot, number, 0, action | result.flags, native=native)
+        elif isinstance(result, DirectoryOpened):
+            channel.reply(slot, number, result.number, ch.ACT_DIR)
+        elif isinstance(result, ToBeReal):
+            channel.reply(slot, number, 0, ch.ACT_REAL)
         elif isinstance(result, NetCall):
             channel.reply(slot, number, result.descriptor_class, ch.ACT_NET)
         elif isinstance(result, Via):

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     Result: TypeAlias = (
-        "int | Out | InstallFd | KillList | Exec | NativeResult | NetCall | Via | Awaitable[Any]"
+        "int | Out | InstallFd | DirectoryOpened | ToBeReal | KillList | Exec | NativeResult | NetCall | Via |"
+        "Awaitable[Any]"
     )
 
 #: What Linux uses inside for "restart after the signal, if its handler says so" (include/linux/errno.h).
@@ -118,6 +119,21 @@ class Via:
 
     def __init__(self, fd: int, header: bytes, lossy: bool) -> None:
         self.fd, self.header, self.lossy = fd, header, lossy
+
+
+class DirectoryOpened:
+    """open(2) of the directory `number` (kernel/directories.py): the core makes the descriptor."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+class ToBeReal:
+    """The directory that the call is about has to be opened first (REQ_DIR); then the call is made again."""
+
+    __slots__ = ()
 
 
 class Exec:

@@ -38,6 +38,12 @@ TRAP_SITES = 512
 CLOSED_SOCKETS = 128
 #: the table of kernel/answers.py: entries, and where they begin behind the world page
 ANSWERS, ANSWERS_OFFSET = 65536, 4096
+#: behind it the listings of directories (kernel/directories.py): bytes
+LISTINGS_SIZE = 4 << 20
+#: descriptors of directories that a process has without the supervisor (core_native/vdir.c)
+VDIRS = 32
+#: the device that stands for these in a request; its inode numbers are those of kernel/directories.py
+VDIR_DEV = (1 << 64) - 1
 #: files that are opened ahead for a program: kernel/gifts.py
 MAX_GIFTS = 32
 
@@ -70,6 +76,10 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("closed_count", "u64", 1),
         ("closed_ino", "u64", CLOSED_SOCKETS),
         ("closed_at", "u64", CLOSED_SOCKETS),
+        # descriptors of directories that the core made by itself (core_native/vdir.c): 1 more than the number, 0: none
+        ("vdir_fd", "u32", VDIRS),
+        ("vdir_number", "u32", VDIRS),
+        ("vdir_flags", "u32", VDIRS),  # as F_GETFL gives them
     ],
     # One per thread.  Words are grouped by writer, one cache line apart.
     "ring3_slot": [
@@ -262,6 +272,9 @@ CONSTANTS: dict[str, int] = {
     "RING3_CLOSED_SOCKETS": CLOSED_SOCKETS,
     "RING3_ANSWERS": ANSWERS,
     "RING3_MAX_GIFTS": MAX_GIFTS,
+    "RING3_VDIRS": VDIRS,
+    "RING3_VDIR_DEV": VDIR_DEV,
+    "RING3_LISTINGS_SIZE": LISTINGS_SIZE,
     "RING3_ANSWERS_OFFSET": ANSWERS_OFFSET,
     "RING3_NULL": 0xFFFFFFFF,
     # request kinds
@@ -277,6 +290,8 @@ CONSTANTS: dict[str, int] = {
     "REQ_SITE": 9,  # the site args[0] trapped for the first time; args[1]: its place in trap_site, and from bit 32
     # on whether it is rewritten
     "REQ_MAP": 11,  # file id[0], which Python serves, is mapped: args are those of mmap(2); a descriptor comes back
+    "REQ_DIR": 12,  # directory number args[0], opened with the flags args[1] and, if args[2], read to its end, is to
+    # have a descriptor of the supervisor's; it comes back
     "RING3_DELIVER": 0x7FFFFFF3,  # not a call: a trap that only delivers a recorded signal (entry.S)
     # reply actions (low byte) and flags
     "ACT_RESULT": 0,
@@ -287,6 +302,8 @@ CONSTANTS: dict[str, int] = {
     "ACT_EXEC": 5,
     "ACT_NET": 6,  # the core does the call on its own; `result` is the class to set
     "ACT_VIA": 7,  # a datagram: send it over the descriptor that comes along, behind the header in `data`
+    "ACT_DIR": 8,  # open(2) of a directory, which `result` is the number of: the core makes the descriptor (vdir.c)
+    "ACT_REAL": 9,  # it has to be the supervisor's (REQ_DIR), then the call is made again
     "ACT_CREDS": 0x100,
     "ACT_REPORT": 0x10000,  # of a hooked call: tell its result (REQ_EXIT)
     "ACT_BUFFERS": 0x20000,  # with ACT_NATIVE_ARGS: out_addr names the arguments that the bytes are for
@@ -310,6 +327,7 @@ CONSTANTS: dict[str, int] = {
     "CLASS_DATAGRAM": 16,
     "CLASS_TCP": 32,  # also of a native one: an AF_INET or AF_INET6 stream
     "CLASS_KEPT": 64,  # of a native one: core_native/kept.c has it too
+    "CLASS_VDIR": 128,  # of a supervised one: it is a directory that only the core knows of (core_native/vdir.c)
     # messages, guest to supervisor
     "MSG_RING": 1,
     "MSG_CANCEL": 2,
@@ -368,6 +386,10 @@ OFFSETS: dict[str, dict[str, int]] = {}
 SIZES: dict[str, int] = {}
 for _name, _fields in C_STRUCTS.items():
     OFFSETS[_name], SIZES[_name] = _offsets(_fields)
+
+#: where the listings begin behind the world page
+LISTINGS_OFFSET = ANSWERS_OFFSET + ANSWERS * SIZES["ring3_answer"]
+CONSTANTS["RING3_LISTINGS_OFFSET"] = LISTINGS_OFFSET
 
 
 def offset(struct: str, field: str) -> int:

@@ -10,6 +10,7 @@ import threading
 
 from ..netstack.network import Network
 from .answers import Answers
+from .directories import Directories
 from .dispatch import Dispatcher
 from .gifts import Gifts
 from .guests import Guests
@@ -94,6 +95,7 @@ class Kernel:
         self.guests = Guests(self)
         self.processes = self.guests.processes
         self.answers = Answers(self)
+        self.directories = Directories(self)
         self.gifts = Gifts(self)
         self.images = Images(self, rewrite)
         self.traps = Traps(self, self.images)
@@ -110,6 +112,7 @@ class Kernel:
             from .hooks import Hooks
 
             self._hooks = Hooks(self)
+            self.answers.forget()  # of what a hook may want to hear
         return self._hooks
 
     @property

@@ -14,6 +14,7 @@ from ..vfs.inode import err
 from ..vfs.namei import path_bytes
 from ..vfs.openfile import OpenDir, OpenPath
 from .handlers import Out, syscall
+from .layout import VDIR_DEV
 from .paths import AT_EMPTY_PATH, AT_REMOVEDIR, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW, at, place, record
 
 TYPE_CHECKING = False  # the typing module costs start-up time
@@ -160,6 +161,8 @@ def _getdents(t: Task, fd: FdRef, buf: int, count: int, old: bool) -> Result:
 @syscall("getdents64")
 def sys_getdents64(t: Task, fd: FdRef, buf: int, count: int) -> Result:
     """getdents64(2)"""
+    if fd.dev == VDIR_DEV:
+        return t.sandbox.directories.read(fd.ino, buf, max(0, min(count, _GETDENTS_MAX)))
     return _getdents(t, fd, buf, count, False)
 
 

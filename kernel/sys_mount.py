@@ -15,6 +15,7 @@ from ..vfs.mount import Path
 from ..vfs.perm import CAP_SYS_CHROOT
 from .ends import state
 from .handlers import Out, syscall
+from .layout import VDIR_DEV
 from .sys_signal import pid_of_pidfd
 
 TYPE_CHECKING = False  # the typing module costs start-up time
@@ -74,6 +75,8 @@ def held(kernel: Kernel, wanted: set[tuple[int, int]]) -> Iterator[tuple[int, in
     for process in list(kernel.processes.values()):
         if not process.alive:
             continue
+        for number, _ in process.directories().values():
+            yield VDIR_DEV, number
         try:
             names = os.listdir(f"{process.proc}/fd")
         except OSError:

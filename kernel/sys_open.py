@@ -100,17 +100,24 @@ async def _install_later(t: Task, place: Path, opened: Awaitable[Any], flags: in
     return _install(t, place, await opened, flags)
 
 
+def _open_quickly(t: Task, base: Path | None, path: bytes, flags: int, mode: int) -> Result:
+    """open(2) and openat(2): of a directory the core may make the descriptor."""
+    place, opened = t.sandbox.vfs.open(t, base, path, flags, mode)
+    known = t.sandbox.directories.opened(place, opened, flags) if isinstance(opened, OpenFile) else None
+    return install(t, place, opened, flags) if known is None else known
+
+
 @syscall("open")
 def sys_open(t: Task, path: bytes, flags: int, mode: int) -> Result:
     """open(2)"""
-    return open_at(t, None, path, flags, mode)
+    return _open_quickly(t, None, path, check_flags(flags & _VALID), mode)
 
 
 @syscall("openat")
 def sys_openat(t: Task, dirfd: FdRef | None, path: bytes, flags: int, mode: int) -> Result:
     """openat(2)"""
     flags = check_flags(flags & _VALID)
-    return _open(t, at(t, dirfd, path), path, flags, mode)
+    return _open_quickly(t, at(t, dirfd, path), path, flags, mode)
 
 
 @syscall("creat")

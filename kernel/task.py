@@ -217,6 +217,10 @@ class Process:
             return 0
         return self.parent.pid if self.parent is not None and self.parent.alive else 1
 
+    def directories(self) -> dict[int, tuple[int, int]]:
+        """The directories that its core has opened by itself, by descriptor: number and flags."""
+        return self.channel.directories() if self.channel is not None else {}
+
     @property
     def core_fds(self) -> tuple[int, int]:
         return self.channel.core_fds() if self.channel is not None else (-1, -1)

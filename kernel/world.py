@@ -10,15 +10,15 @@ import mmap
 import os
 import struct
 
-from .layout import ANSWERS, ANSWERS_OFFSET, OFFSETS, SIZES, VERSION
+from .layout import LISTINGS_OFFSET, LISTINGS_SIZE, OFFSETS, VERSION
 
 _WORLD = OFFSETS["ring3_world"]
-_SIZE = ANSWERS_OFFSET + ANSWERS * SIZES["ring3_answer"]
+_SIZE = LISTINGS_OFFSET + LISTINGS_SIZE
 
 
 def make_world() -> tuple[mmap.mmap, int]:
-    """A fresh page with an empty table of answers behind it, and a read-only descriptor of both for the guests; the
-    caller closes both."""
+    """A fresh page, an empty table of answers and room for listings behind it, and a read-only descriptor of them for
+    the guests; the caller closes both."""
     fd = os.memfd_create("ring3-world", os.MFD_CLOEXEC)
     try:
         os.ftruncate(fd, _SIZE)

@@ -32,6 +32,18 @@ if TYPE_CHECKING:
             """Forget `fd`, whether or not it is known."""
 
 
+#: the device of directories that are known by their number: VDIR_DEV of kernel/layout.py
+NUMBERED = (1 << 64) - 1
+
+
+def _nothing(_number: int) -> None:
+    return None
+
+
+def _no_numbers(_mount: Mount) -> Iterable[int]:
+    return ()
+
+
 class FileRegistry:
     """From the identity of a host object to what we know of it."""
 
@@ -44,12 +56,14 @@ class FileRegistry:
         self.flocks = FlockTable()
         self.records = RecordLocks()
         self.closed: Callable[[OpenFile], None] | None = None  # hears of files that Python serves
+        self.numbered: Callable[[int], FileRecord | None] = _nothing  # a directory that a guest's core opened by itself
+        self.numbers: Callable[[Mount], Iterable[int]] = _no_numbers  # those of a mount
         self.pinned: Container[tuple[int, int]] = ()  # native objects that are watched (notify.py)
         self._known: dict[tuple[int, int], FileRecord] = {}
         self._host: dict[tuple[int, int], None] = {}  # insertion-ordered: oldest first
 
     def get(self, dev: int, ino: int) -> FileRecord | None:
-        return self._known.get((dev, ino))
+        return self._known.get((dev, ino)) if dev != NUMBERED else self.numbered(ino)
 
     def open_file(self, dev: int, ino: int) -> OpenFile | None:
         """The placeholder's OpenFile, None for everything native."""
@@ -117,7 +131,8 @@ class FileRegistry:
         may be closed since)."""
         found = [record for record in self._known.values() if record.path.mount is mount]
         files = [record for record in found if isinstance(record, OpenFile)]
-        return files, {record.ident for record in found if not isinstance(record, OpenFile)}
+        directories = {(NUMBERED, number) for number in self.numbers(mount)}
+        return files, {record.ident for record in found if not isinstance(record, OpenFile)} | directories
 
     def settle(self, files: Iterable[OpenFile]) -> None:
         """Release those whose last descriptor is closed already, though the loop has not come to tell us: for

@@ -10,6 +10,7 @@ import errno
 import os
 
 from ...kernel.layout import CORE_BASE, CORE_END
+from ..files import NUMBERED
 from ..inode import SuperBlock, err
 from ..stat import StatFs
 from . import host, rewrite
@@ -253,5 +254,7 @@ class ProcFS(SuperBlock):
     def identify_fd(self, pid: int, tid: int, fd: int) -> tuple[int, int]:
         """(st_dev, st_ino) of the host object behind a guest's descriptor.  Raises OSError(ENOENT,
         EACCES)."""
+        if directory := self.process(pid).directories().get(fd):
+            return NUMBERED, directory[0]
         st = os.stat(f"{self.place(pid, tid or pid)}/fd/{fd}")
         return st.st_dev, st.st_ino

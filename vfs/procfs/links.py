@@ -207,6 +207,9 @@ def fdinfo_of(fd: int) -> Any:
                 record.flags | 0o100000 | cloexec
             )  # O_LARGEFILE, as in every 64-bit open
             further = record.fdinfo().encode()
+        elif directory := fs.process(scope.pid).directories().get(fd):
+            cloexec = next((int(n, 8) & os.O_CLOEXEC for n in _values(text, b"flags")), 0)
+            values[b"flags"] = b"0%o" % (directory[1] | cloexec)
         lines = [
             b"%b:\t%b\n" % (name, fs.lock_line(value) if name == b"lock" else values.get(name, value))
             for name, _, value in (line.partition(b":\t") for line in text.splitlines())
