@@ -236,7 +236,7 @@ class Answers:
             value = int(result)
         key = name if shape.text < 0 else name + b"\0" + args[shape.text]
         at = self._remember(task, request, shape, key, start, value, data)
-        if at and path is not None and not shape.opens:
+        if at and path is not None and not isinstance(result, DirectoryOpened):
             self._by_object.setdefault(ident(path.inode), set()).add(at)
         if at and found[3] is not None:
             self._by_name.setdefault(found[3], set()).add(at)
