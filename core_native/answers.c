@@ -11,6 +11,7 @@ struct question {
 	u32 nr, key[2], cwd;
 	u32 length, hash;
 	int nowhere; /* relative to a working directory that has no number yet */
+	int fd;      /* instead of a path */
 	const u8 *path;
 	u64 out;
 };
@@ -46,6 +47,7 @@ static int by_descriptor(struct thread *t, int fd, struct question *q)
 	memcpy((u8 *)q->path, &st.dev, 8);
 	memcpy((u8 *)q->path + 8, &st.ino, 8);
 	q->length = 16;
+	q->fd = fd;
 	q->hash = hash_of(q);
 	return 1;
 }
@@ -67,7 +69,7 @@ static int read_question(struct thread *t, const struct call *c, const u8 *kinds
 	u32 keys = 0;
 	u64 path = 0, text = 0;
 	int dirfd = AT_FDCWD;
-	*q = (struct question){.nr = c->nr};
+	*q = (struct question){.nr = c->nr, .fd = -1};
 	for (u32 i = 0; i < argc; i++) {
 		switch (kinds[i]) {
 		case K_FD: case K_DIRFD: dirfd = (int)c->a[i]; break;
@@ -103,18 +105,61 @@ static int is_answer(const struct ring3_answer *a, const struct question *q, u32
 
 /* Copy an entry's answer out, if it is one and nobody wrote meanwhile. */
 static int take(const struct ring3_answer *a, const struct question *q, u32 epoch, u32 context, u8 *out, u32 *length,
-		s64 *result)
+		s64 *result, int *live)
 {
 	u32 seq = __atomic_load_n(&a->seq, __ATOMIC_ACQUIRE);
 	if (seq & 1 || !is_answer(a, q, epoch, context))
 		return 0;
 	*result = a->result;
 	*length = a->out_len;
+	*live = a->live;
 	if (*length > sizeof a->out)
 		return 0;
 	memcpy(out, a->out, *length);
 	__atomic_thread_fence(__ATOMIC_ACQUIRE);
 	return __atomic_load_n(&a->seq, __ATOMIC_RELAXED) == seq;
+}
+
+static int is_of(int fd, const struct ring3_live *file, struct kstat_ *now)
+{
+	return fd >= 0 && !sys(NR_fstat, fd, now) && now->dev == file->dev && now->ino == file->ino;
+}
+
+/* What the host kernel knows of a file that is in use, by the descriptor that was asked about or one that was before. */
+static int look_at(struct proc *p, int fd, const struct ring3_live *file, struct kstat_ *now)
+{
+	int *place = &p->live_fds[file->ino % LIVE_FDS];
+	if (fd < 0)
+		return is_of(__atomic_load_n(place, __ATOMIC_RELAXED) - 1, file, now);
+	if (!is_of(fd, file, now))
+		return 0;
+	__atomic_store_n(place, fd + 1, __ATOMIC_RELAXED);
+	return 1;
+}
+
+static int later(const u64 *a, const u64 *b)
+{
+	return a[0] > b[0] || (a[0] == b[0] && a[1] > b[1]);
+}
+
+/*
+ * A struct stat of a file that somebody may write to: its size and times are those of the memfd that has its bytes. The
+ * change time is the later of that and what the supervisor knew, unless the memfd has not changed since then.
+ * 0: no descriptor of it is known here.
+ */
+static int bring_up_to_date(struct proc *p, int fd, u8 *out)
+{
+	struct kstat_ *st = (void *)out, now;
+	struct ring3_live file;
+	memcpy(&file, out + RING3_STAT_SIZE, sizeof file);
+	if (!look_at(p, fd, &file, &now))
+		return 0;
+	st->size = now.size;
+	st->blocks = now.blocks;
+	memcpy(st->atime, now.atime, 32); /* and mtime */
+	if ((now.ctime[0] != file.ctime[0] || now.ctime[1] != file.ctime[1]) && later(now.ctime, st->ctime))
+		memcpy(st->ctime, now.ctime, 16);
+	return 1;
 }
 
 /* For who looks for mistakes: would the supervisor have said the same?  Unless something has changed meanwhile. */
@@ -161,8 +206,14 @@ int answer_known(struct thread *t, struct call *c, const u8 *kinds, u32 argc, s6
 		return 1;
 	u32 epoch = current_epoch(), changes = __atomic_load_n(&world()->changes, __ATOMIC_ACQUIRE);
 	for (u32 i = 0; i < 4; i++) {
-		if (!take(place_of(&q, context, i), &q, epoch, context, out, &length, result))
+		int live;
+		if (!take(place_of(&q, context, i), &q, epoch, context, out, &length, result, &live))
 			continue;
+		if (live) {
+			if (!bring_up_to_date(t->proc, q.fd, out))
+				return 0;
+			length = RING3_STAT_SIZE;
+		}
 		if (is_open(c) && *result > 0) { /* a directory's number */
 			if (unlikely(world()->check_answers))
 				return 0;

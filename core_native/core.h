@@ -90,7 +90,7 @@ struct kept_key {
 };
 
 /* A descriptor that is kept when the guest has closed it. */
-enum { MAX_KEPT = 16 };
+enum { MAX_KEPT = 16, LIVE_FDS = 4 };
 struct kept {
 	int fd;   /* the core's own; 0: an empty entry */
 	int lent; /* the guest's, -1: it has none */
@@ -122,6 +122,7 @@ struct proc {
 	u32 ngifts, gifts_epoch, gifts_context;
 	struct gift gifts[RING3_MAX_GIFTS];
 	u32 kept_lock, kept_stopped, kept_turn, nkept;
+	int live_fds[LIVE_FDS]; /* of files whose stat was answered last, plus 1: where one may be found again (answers.c) */
 	struct kept kept[MAX_KEPT];
 	u32 vdir_lock, vdir_stopped, vdir_turn, nvdirs;
 	struct vdir vdirs[RING3_VDIRS];

@@ -213,7 +213,9 @@ struct pollfd_ {
 struct kstat_ {
 	u64 dev, ino, nlink;
 	u32 mode, uid, gid, pad;
-	u64 rest[14];
+	u64 rdev, size, blksize, blocks;
+	u64 atime[2], mtime[2], ctime[2]; /* seconds, nanoseconds */
+	u64 rest[4];
 };
 _Static_assert(sizeof(struct kstat_) == 152, "stat"); /* 144 in the kernel; a spare word for safety */
 

@@ -234,13 +234,22 @@ s64 vdirs_real(struct thread *t, int inherited)
 	return r;
 }
 
+/* Calls that say the same of every open file description of a directory. */
+static int is_by_number(s64 nr)
+{
+	switch (nr) {
+	case NR_fstat: case NR_fstatfs: case NR_fchdir: case NR_getdents64: case NR_fsync: case NR_fdatasync:
+		return 1;
+	}
+	return 0;
+}
+
 /* A call is about to be put to the supervisor: which of its descriptors have to be real? */
 s64 vdir_real_for(struct thread *t, const struct call *c, const u8 *kinds, u32 argc)
 {
-	int by_number = c->nr == NR_fstat || c->nr == NR_fchdir || c->nr == NR_getdents64 || c->nr == NR_fstatfs;
 	s64 r = 0;
-	for (u32 i = 0; i < argc && !r; i++)
-		if (kinds[i] == K_FD && !by_number)
+	for (u32 i = 0; i < argc && !r && !is_by_number(c->nr); i++)
+		if (kinds[i] == K_FD)
 			r = vdir_real(t, (int)c->a[i]);
 	return r;
 }

@@ -33,7 +33,7 @@ from ..vfs.remembered import ident
 from . import kept
 from .directories import Listings
 from .handlers import DirectoryOpened, Out
-from .layout import ANSWERS, ANSWERS_OFFSET, LISTINGS_OFFSET, OFFSETS, SIZES, VDIR_DEV
+from .layout import ANSWERS, ANSWERS_OFFSET, CONSTANTS, LISTINGS_OFFSET, OFFSETS, SIZES, VDIR_DEV
 from .paths import record
 from .table import BY_NAME, TABLE
 
@@ -57,14 +57,18 @@ _CHANGES = OFFSETS["ring3_world"]["changes"]
 _KEY = _AT["out_len"] - _AT["epoch"]  # what stands before that is what an entry is found by
 _MAX_PATH = _AT["out"] - _AT["path"]
 _MAX_OUT = _SIZE - _AT["out"]
-#: epoch nr key[2] context cwd path_len out_len result; `seq` is before it
-_ENTRY = struct.Struct("<8I4xq")
+#: epoch nr key[2] context cwd path_len out_len live result; `seq` is before it
+_ENTRY = struct.Struct("<9Iq")
+_LIVE = struct.Struct("<4Q")
+assert _LIVE.size == SIZES["ring3_live"]
 assert _AT["result"] + 8 - _AT["epoch"] == _ENTRY.size
 _U32 = struct.Struct("<I")
 #: errors that follow from what was found; ENOENT from there being nothing
 _FOUND_ERRORS = (errno.EACCES, errno.EROFS, errno.EINVAL, errno.ENODATA, errno.EOPNOTSUPP, errno.ERANGE)
 _MAX_CONTEXTS = 4096
 _GETDENTS64 = BY_NAME["getdents64"].nr
+_STAT = frozenset(BY_NAME[name].nr for name in ("stat", "lstat", "fstat", "newfstatat"))
+STAT_SIZE = CONSTANTS["RING3_STAT_SIZE"]
 #: seconds for which an answer is good that no host has a part in: relatime looks at whole days (fs/inode.c)
 _LONG = 3600.0
 
@@ -83,6 +87,12 @@ class Shape:
         # The answer has times, a size or file capabilities, which change without our being told.
         self.settled = "stat" in call.name or "xattr" in call.name
         self.opens = call.name.startswith("open")  # only its failures are remembered
+
+
+def _live(request: Request, inode: Inode) -> bytes:
+    """struct ring3_live of a file that somebody may be writing to: where its size and times are to be had."""
+    found = inode.native_times() if request.nr in _STAT else None
+    return _LIVE.pack(*found[:2], *divmod(found[2], 1_000_000_000)) if found is not None else b""
 
 
 SHAPES = {call.nr: Shape(call) for call in TABLE.values() if call.remember}
@@ -213,9 +223,11 @@ class Answers:
         start = self._start(task, name, None if shape.dirfd < 0 else args[shape.dirfd])
         if start is None:
             return
-        data = b""
+        data = extra = b""
         if shape.settled and path is not None and not (path.mount.settled and path.inode.is_settled()):
-            return
+            extra = _live(request, path.inode)
+            if not extra:
+                return
         if isinstance(result, OSError):
             if result.errno != errno.ENOENT if path is None else result.errno not in _FOUND_ERRORS:
                 return
@@ -231,7 +243,7 @@ class Answers:
                 return
             value = result.number
         elif isinstance(result, Out):
-            value, data = result.ret, result.writes[0][1] if result.writes else b""
+            value, data = result.ret, result.writes[0][1] + extra if result.writes else b""
         else:
             value = int(result)
         key = name if shape.text < 0 else name + b"\0" + args[shape.text]
@@ -249,10 +261,13 @@ class Answers:
         if fd is None or not isinstance(result, Out) or not shape.settled:
             return
         known = record(task, fd)
-        if known is not None and known.path.mount.settled and known.inode.is_settled():
+        if known is None:
+            return
+        extra = b""
+        if known.path.mount.settled and known.inode.is_settled() or (extra := _live(request, known.inode)):
             numbered = fd.dev == VDIR_DEV
             name, start = (b"", fd.ino) if numbered else (struct.pack("<2Q", fd.dev, fd.ino), 0)
-            at = self._remember(task, request, shape, name, start, result.ret, result.writes[0][1])
+            at = self._remember(task, request, shape, name, start, result.ret, result.writes[0][1] + extra)
             if at:
                 self._by_object.setdefault(ident(known.inode), set()).add(at)
 
@@ -302,7 +317,8 @@ class Answers:
         """Write an entry for all who are as `task` is; where it is."""
         context, _ = self.put_place(task)
         first = (hashed + context * 0x9E3779B1 + cwd * 0x85EBCA6B & 0xFFFFFFFF) % ANSWERS
-        head = _ENTRY.pack(self.epoch, nr, *keys, context, cwd, len(name), len(data), value)
+        live = int(nr in _STAT and len(data) > STAT_SIZE)
+        head = _ENTRY.pack(self.epoch, nr, *keys, context, cwd, len(name), len(data), live, value)
         at = self._room(first, head, name)
         self._write(at, head, name, data)
         self._any = True

@@ -148,10 +148,17 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("cwd", "u32", 1),
         ("path_len", "u32", 1),
         ("out_len", "u32", 1),
-        ("pad", "u32", 1),
+        ("live", "u32", 1),  # `out` is a struct stat, and struct ring3_live is behind it
         ("result", "s64", 1),
         ("path", "u8", 208),
         ("out", "u8", 256),
+    ],
+    # Where the size and the times of a file that is in use are: the memfd with its bytes; and the change time that it
+    # had when that of the file was known.
+    "ring3_live": [
+        ("dev", "u64", 1),
+        ("ino", "u64", 1),
+        ("ctime", "u64", 2),  # seconds, nanoseconds
     ],
     # Guest to supervisor over the process's socket.
     "ring3_msg": [
@@ -272,6 +279,7 @@ CONSTANTS: dict[str, int] = {
     "RING3_CLOSED_SOCKETS": CLOSED_SOCKETS,
     "RING3_ANSWERS": ANSWERS,
     "RING3_MAX_GIFTS": MAX_GIFTS,
+    "RING3_STAT_SIZE": 144,  # struct stat
     "RING3_VDIRS": VDIRS,
     "RING3_VDIR_DEV": VDIR_DEV,
     "RING3_LISTINGS_SIZE": LISTINGS_SIZE,

@@ -22,6 +22,8 @@ from ..vfs.stat import S_IFDIR, S_IFREG
 from .filesize import check_size, room
 from .groups import FOREGROUND, foreground_ioctl
 from .handlers import NATIVE, InstallFd, Out, syscall
+from .layout import VDIR_DEV
+from .paths import record
 from .sys_fileattr import FLAG_COMMANDS, flags_ioctl
 from .sys_lock import COMMANDS as LOCK_COMMANDS
 from .sys_lock import record_lock
@@ -310,10 +312,13 @@ _FALLOC_MODES = {0, 1, 3, 8, 0x10, 0x11, 0x20, 0x40, 0x41, 0x80}
 def sys_fsync(t: Task, fd: FdRef) -> Result:
     """fsync(2), fdatasync(2)"""
     file = pyfile(t, fd)
-    if file is None:
-        return NATIVE
-    file.fsync()
-    return 0
+    if file is not None:
+        file.fsync()
+        return 0
+    if fd.dev == VDIR_DEV and (known := record(t, fd)) is not None:
+        known.inode.sync_directory()
+        return 0
+    return NATIVE
 
 
 @syscall("sync_file_range")

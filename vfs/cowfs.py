@@ -277,6 +277,9 @@ class CowNode(MemoryAttributes, HostNode):
             return self.data.is_unused()
         return super().is_settled() if self.lower else self.kind in (S_IFDIR, S_IFLNK) and read_by_now(self)
 
+    def native_times(self) -> tuple[int, int, int] | None:
+        return None if self.lost or self.data is None else self.data.native_times()
+
     def may_stay_open(self) -> bool:
         return super().may_stay_open() if self.data is None else self.nlink > 0 and self.data.is_small()
 

@@ -78,6 +78,15 @@ class HostDir(HostNode):
     def path_fd(self) -> int:
         return os.dup(self.dirfd())
 
+    def sync_directory(self) -> None:
+        if self.sb.untouched:
+            return
+        fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.dirfd())
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
     def check_readable(self) -> None:
         if os.geteuid() != 0 and not os.access(".", os.R_OK, dir_fd=self.dirfd(), effective_ids=True):
             raise err(errno.EACCES, self.name)

@@ -307,12 +307,21 @@ class Inode:
         directory or a symlink change nothing either, that is. In doubt, as by default, it does not."""
         return False
 
+    def native_times(self) -> tuple[int, int, int] | None:
+        """Of a regular file that somebody may be writing to: st_dev and st_ino of the host's object that has its size,
+        blocks and times, and the change time in ns that this had when getattr() was right. None where that is not all
+        that may change, as by default."""
+        return None
+
     def may_stay_open(self) -> bool:
         """Of a regular file: may a descriptor for reading stay open a while when its user has closed it? Where nobody
         can tell, that is: as by default, files of the host's that nobody has open for writing in here."""
         return not self.reads_show and self.is_settled()
 
     # -- directory operations --------------------------------------------------------------------------------
+
+    def sync_directory(self) -> None:
+        """fsync(2) of an open directory: its names are where they survive."""
 
     def lookup(self, name: bytes) -> Inode | None:
         """The child of this name, None when there is none."""

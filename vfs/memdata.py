@@ -168,6 +168,11 @@ class MemData:
                 mtime = self._kept
         return st.st_size, st.st_blocks, st.st_atime_ns, mtime, self.ctime
 
+    def native_times(self) -> tuple[int, int, int] | None:
+        """Of a file that has a memfd: st_dev, st_ino, and the change time in ns with which stat() was right last.
+        None where its modification time is a mark."""
+        return (*self._ident, self._base_ctime) if self._fd >= 0 and self._kept is None else None
+
     def idle_size(self) -> tuple[int, int]:
         """(size, 512-byte blocks) while there is no memfd."""
         size = len(self._data)

@@ -201,6 +201,9 @@ class MemFile(MemInode):
     def is_settled(self) -> bool:
         return bool(self.data.is_unused())
 
+    def native_times(self) -> tuple[int, int, int] | None:
+        return None if self.lost else self.data.native_times()
+
     def may_stay_open(self) -> bool:
         return self.nlink > 0 and self.data.is_small()
 

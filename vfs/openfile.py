@@ -253,6 +253,9 @@ class OpenDir(OpenFile):
     def truncate(self, size: int) -> None:
         raise err(errno.EINVAL)
 
+    def fsync(self) -> None:
+        self.inode.sync_directory()
+
     def seek(self, offset: int, whence: int) -> int:
         """dcache_dir_lseek(): offsets are entry numbers; there is no SEEK_END."""
         if whence == SEEK_CUR:

@@ -238,6 +238,9 @@ class OverlayNode(Inode):
     def is_settled(self) -> bool:
         return self.real.is_settled()
 
+    def native_times(self) -> tuple[int, int, int] | None:
+        return self.real.native_times()
+
     def may_stay_open(self) -> bool:
         return self.real.may_stay_open()
 
