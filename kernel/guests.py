@@ -210,7 +210,7 @@ class Guests:
     def _says(self, process: Process) -> None:
         """Something has come on a guest's socket: read up to the first request, then others have their turn."""
         for _ in range(MOST_MESSAGES):
-            if self._message(process):
+            if self._message(process) is not False:
                 return
 
     def _drain(self, process: Process) -> None:
