@@ -120,4 +120,4 @@ class Gifts:
 
 
 def _is_plain(inode: Inode) -> bool:
-    return inode.mode & S_IFMT == S_IFREG and not inode.reads_show and inode.is_settled()
+    return inode.mode & S_IFMT == S_IFREG and inode.is_plain()

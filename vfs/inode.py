@@ -316,6 +316,10 @@ class Inode:
     def may_stay_open(self) -> bool:
         """Of a regular file: may a descriptor for reading stay open a while when its user has closed it? Where nobody
         can tell, that is: as by default, files of the host's that nobody has open for writing in here."""
+        return self.is_plain()
+
+    def is_plain(self) -> bool:
+        """A file whose bytes and times nobody in here changes, and of whose change by others we are told."""
         return not self.reads_show and self.is_settled()
 
     # -- directory operations --------------------------------------------------------------------------------

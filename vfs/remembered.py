@@ -1,10 +1,11 @@
 """What names meant in past walks, and who else has to hear when they may mean something else.
 
-Layer: vfs, beneath mount.py. May touch: nothing.
+Layer: vfs, beneath mount.py. May touch: nothing but held.py's descriptors.
 """
 
 from __future__ import annotations
 
+from .held import Held
 from .stat import S_IFDIR, S_IFLNK, S_IFMT
 
 TYPE_CHECKING = False  # the typing module costs start-up time
@@ -45,7 +46,7 @@ class Walks(dict["Key", "Known"]):
     one file may change from now on without anybody being told.
     """
 
-    __slots__ = ("_by_where", "_listings", "changed", "cleared", "named", "opened")
+    __slots__ = ("_by_where", "_listings", "changed", "cleared", "held", "named", "opened")
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,6 +54,7 @@ class Walks(dict["Key", "Known"]):
         self.named: Callable[[Where], None] = _nobody
         self.changed: Callable[[tuple[int, int]], None] = _nobody
         self.opened: Callable[[Inode], None] = _nobody
+        self.held = Held()
         self._by_where: dict[Where, list[Key]] = {}
         self._listings: dict[tuple[int, int], Listing] = {}  # by the identity of the directory
 
@@ -65,6 +67,7 @@ class Walks(dict["Key", "Known"]):
         super().clear()
         self._by_where.clear()
         self._listings.clear()
+        self.held.clear()
 
     def keep(self, key: Key, known: Known) -> None:
         """Remember a walk; if there are too many, the others are forgotten."""
@@ -99,7 +102,7 @@ class Walks(dict["Key", "Known"]):
     def host_changed(self, directory: Inode, name: bytes, inode: Inode | None, names: bool = True) -> None:
         """As rename(), of what others did in a directory of the host's; or, if not `names`, only the bytes changed."""
         if not names and inode is not None:
-            self.changed(ident(inode))
+            self._changed(inode)
             return
         if inode is not None and inode.mode & S_IFMT in (S_IFDIR, S_IFLNK):
             self.clear()
@@ -109,10 +112,21 @@ class Walks(dict["Key", "Known"]):
         where = (*above, name)
         for key in self._by_where.pop(where, ()):
             self.pop(key, None)
+        self.held.drop(where)
         self.named(where)
         self.changed(above)
         if inode is not None:
-            self.changed(ident(inode))
+            self._changed(inode)
+
+    def copied_up(self, inode: Inode) -> None:
+        """`inode` is about to have its bytes elsewhere: who opened it before does not see what is written now."""
+        self.held.drop(ident(inode))
+        self.cleared()
+
+    def _changed(self, inode: Inode) -> None:
+        what = ident(inode)
+        self.held.drop(what)
+        self.changed(what)
 
     def alter(self, inode: Inode) -> None:
         """Mode, owner or other attributes of `inode` change; those of a directory decide on who walks through it."""
@@ -124,6 +138,6 @@ class Walks(dict["Key", "Known"]):
     def retime(self, inode: Inode) -> None:
         """The times of `inode` change."""
         if inode.sb.exact:
-            self.changed(ident(inode))
+            self._changed(inode)
         else:
             self.clear()

@@ -15,6 +15,7 @@ from . import privileges
 from .acl import give, inherit
 from .files import FileRegistry
 from .fstypes import FSTYPES
+from .held import PLAIN as HELD_FLAGS
 from .inode import OpenContext, err
 from .memdata import MemfdPool
 from .mount import MNT_NODEV, MNT_NOEXEC, MNT_RDONLY, MNT_RELATIME, Mount, MountTable, Path
@@ -30,6 +31,7 @@ from .perm import (
     owner_of_new,
     owner_or_capable,
 )
+from .remembered import ident
 from .stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_ISVTX, S_IWGRP, S_IWOTH
 
 TYPE_CHECKING = False  # the typing module costs start-up time
@@ -116,6 +118,7 @@ class Vfs:
 
     def close(self) -> None:
         """The world ends: give back every descriptor and all memory."""
+        self.mounts.walks.held.clear()
         self.files.close()
         if self.notify is not None:
             self.notify.close()
@@ -231,6 +234,8 @@ class Vfs:
             path = self.lookup(who, start, name, not flags & os.O_NOFOLLOW)
             if flags & os.O_DIRECTORY and not path.inode.is_dir:
                 raise err(errno.ENOTDIR, name)
+            if not flags & ~HELD_FLAGS and self.found is not None and self.notify is None:
+                return path, self._open_again(who, path, flags, self.found)
             return path, self._open_and_tell(who, path, flags, False)
         walk = Walk(self.mounts, who, start, resolve)
         if flags & _TMPFILE_BIT:
@@ -279,6 +284,17 @@ class Vfs:
             return
         if above.mode & S_IWOTH or (above.mode & S_IWGRP and level >= 2 and inode.kind in self.protected):
             raise err(errno.EACCES)
+
+    def _open_again(self, who: Caller, path: Path, flags: int, known: Known) -> Opened:
+        """open_path() for reading, of what is perhaps opened again and again."""
+        held = self.mounts.walks.held
+        opened: Opened | None = held.open(known, flags)
+        if opened is None:
+            opened = self.open_path(who, path, flags)
+            inode = path.inode
+            if isinstance(opened, int) and inode.mode & S_IFMT == S_IFREG and inode.is_plain():
+                held.opened(known, opened, ident(inode))
+        return opened
 
     def _open_and_tell(self, who: Caller, path: Path, flags: int, created: bool) -> Opened:
         """open_path(), for who watches with inotify too."""
@@ -352,7 +368,7 @@ class Vfs:
             if inode.reads_show:
                 self.mounts.walks.opened(inode)
             elif want & MAY_WRITE:
-                self.mounts.walks.cleared()  # it becomes another file: what was opened before does not show it
+                self.mounts.walks.copied_up(inode)
         else:
             flags &= ~os.O_TRUNC
         keep = ~(os.O_CREAT | os.O_EXCL | os.O_NOCTTY | os.O_CLOEXEC)
