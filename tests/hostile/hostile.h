@@ -114,6 +114,18 @@ static long gate6(long nr, long a, long b, long c, long d, long e, long f)
 /* A call of the host's, past the core: a result or -errno. */
 #define gate(...) GATE_(__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0)
 
+/* Did the host refuse a signal?  Landlock's scopes say EPERM; in a PID namespace there is no such process. */
+static int refused(long result)
+{
+	return result == -EPERM || result == -ESRCH;
+}
+/* For what needs a process outside that is out of reach past the core. */
+static void needs_out_of_reach(long pid)
+{
+	if (!refused(gate(SYS_kill, pid, 0)))
+		skip("here are neither Landlock's scopes (Linux 6.12) nor a PID namespace");
+}
+
 /* Milliseconds that a process of its own has; it may have lost its core, so others end it. */
 static int patience = 5000;
 

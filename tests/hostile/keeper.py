@@ -72,7 +72,7 @@ def main(directory: str, options: dict[str, Any]) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as host:
             host.bind(f"\0ring3-test-{os.getpid()}")
             host.setblocking(False)
-            with ring3.Sandbox(log=said.append, **options) as box:
+            with ring3.Sandbox(log=said.append, user=0, **options) as box:  # some cases need root
                 serve(directory, box, victim, host, said)
     finally:
         victim.kill()
