@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
+import hostfacts
 import pytest
 from guestbuild import Builder, MissingCompiler, Spec, all_specs
 from harness import (
@@ -28,8 +30,19 @@ REWRITE_MODES = ("detour", "off")
 BY_PAGE_ZERO = frozenset("first_call own_text proc_exec regs rewritten signals_basic sites storm threads".split())
 #: Programs that run once more in a ring3 that compares what the core remembers with what the supervisor says.
 CHECKED = frozenset("files_matrix files_names files_open files_perms files_rules mounts remembered".split())
-#: what sees a seccomp filter that is already around the tests (a container's): natively it cannot pass there
-SEES_FILTERS = {"filters", "proc_files", "files_matrix"}
+#: what a program takes for granted natively: where one of these is so (a container), it is run under ring3 alone
+ORACLE_LACKS: dict[str, tuple[Callable[[], str], ...]] = {
+    "attack": (hostfacts.own_init,),
+    "files_fds": (hostfacts.few_users,),
+    "files_matrix": (hostfacts.filtered,),
+    "filters": (hostfacts.filtered, hostfacts.no_new_privs),
+    "net_group": (hostfacts.no_route,),
+    "net_inet": (hostfacts.no_route,),
+    "proc_basic": (hostfacts.own_init,),
+    "proc_files": (hostfacts.filtered, hostfacts.own_init),
+    "signals_basic": (hostfacts.own_init,),
+    "sysinfo": (hostfacts.few_users,),
+}
 #: where a guest that is root, or somebody else, falls short if ring3 is not run by the host's root (docs/lockdown.md)
 SHORT_OF_ROOT = {
     "files_fds": "a memfd that a program itself makes belongs to who runs ring3",
@@ -67,17 +80,15 @@ def verdict(result: Result) -> None:
     assert b"ok " in result.out, "said nothing\n" + result.describe()
 
 
-@lru_cache(maxsize=1)
 def has_users() -> bool:
     """Root that may become others: not in a user namespace that has but one user."""
-    ranges = [map(int, line.split()) for line in Path("/proc/self/uid_map").read_text().splitlines()]
-    return os.getuid() == 0 and any(first <= NOBODY < first + count for first, _, count in ranges)
+    return os.getuid() == 0 and not hostfacts.few_users()
 
 
 def no_oracle(spec: Spec, user: str) -> str:
     """Why the program cannot pass natively here; "" if it can."""
-    if "\nSeccomp:\t0\n" not in Path("/proc/self/status").read_text() and spec.name in SEES_FILTERS:
-        return "a seccomp filter is around the tests, which it would see"
+    if reasons := list(filter(None, (lacks() for lacks in ORACLE_LACKS.get(spec.name, ())))):
+        return reasons[0]
     if user == "root" and not has_users():
         return "it needs root that may become every user"
     return "root cannot become nobody here" if os.getuid() == 0 and not has_users() else ""

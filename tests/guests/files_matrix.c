@@ -393,7 +393,9 @@ static void access_times(void) {
     close(fd);
     if (!geteuid()) return;
     FAILS(open("/etc/passwd", O_RDONLY | O_NOATIME), EPERM); /* somebody else's */
-    FAILS(open("/", O_RDONLY | O_NOATIME), EPERM);
+    struct stat st;
+    OK(stat("/", &st)); /* nobody's own, but in a user namespace where root shows as nobody */
+    if (st.st_uid != geteuid()) FAILS(open("/", O_RDONLY | O_NOATIME), EPERM);
     fd = OK(open("/etc/passwd", O_RDONLY));
     FAILS(fcntl(fd, F_SETFL, O_NOATIME), EPERM);
     close(fd);

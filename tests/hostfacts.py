@@ -1,0 +1,56 @@
+"""What the host around the tests lacks, found by looking: each is a sentence, or "" where nothing is lacking.
+
+Layer: tests. Touches nothing; reads /proc and tries a route.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from functools import lru_cache
+from pathlib import Path
+
+from harness import NOBODY
+
+
+
+def _status(name: str) -> str:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(line.partition(":")[2].strip() for line in lines if line.startswith(f"{name}:"))
+
+
+@lru_cache(maxsize=1)
+def few_users() -> str:
+    """user_namespaces(7): who is not in the namespace's map is nobody, and setuid(2) to it is EINVAL."""
+    ranges = [map(int, line.split()) for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    if any(first <= 0 and NOBODY < first + count for first, _, count in ranges):
+        return ""
+    return "this user namespace has not every user"
+
+
+@lru_cache(maxsize=1)
+def own_init() -> str:
+    """In a container process 1 may be the user's: it can be signalled and looked at."""
+    owned = os.getuid() != 0 and os.stat("/proc/1").st_uid == os.getuid()
+    return "process 1 belongs to the user that runs the tests" if owned else ""
+
+
+@lru_cache(maxsize=1)
+def no_route() -> str:
+    """A network namespace of one's own has at most the loopback interface."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        found = s.connect_ex(("192.0.2.1", 9))
+    return "the host has no route to other machines" if found == errno.ENETUNREACH else ""
+
+
+@lru_cache(maxsize=1)
+def filtered() -> str:
+    """A seccomp filter around the tests answers natively before the kernel does."""
+    return "a seccomp filter is around the tests" if _status("Seccomp") != "0" else ""
+
+
+@lru_cache(maxsize=1)
+def no_new_privs() -> str:
+    """PR_SET_NO_NEW_PRIVS(2const): cannot be taken back, and lets an ordinary user install seccomp filters."""
+    return "no_new_privs is set around the tests" if _status("NoNewPrivs") == "1" else ""
