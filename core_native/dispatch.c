@@ -327,7 +327,7 @@ static s64 kernel_lane(struct thread *t, struct call *c, const struct sysdesc *d
 			/* The filter lets nobody but the thread itself be changed: of another one the supervisor does it. */
 			if (changes_schedule(c->nr) && value == t->tid)
 				value = c->a[i] = 0;
-			else if (changes_schedule(c->nr) && value > 0)
+			else if (changes_schedule(c->nr) && value != 0)
 				return supervise(t, c, REQ_CALL);
 			if (value < 0 && c->nr != NR_kill) /* no process has it: the kernel's own errno */
 				break;

@@ -60,11 +60,18 @@ def _policy(tid: int, policy: int, priority: int) -> None:
     os.sched_setscheduler(tid, policy, os.sched_param(0))
 
 
+def _plausible(good: bool) -> None:
+    """kernel/sched/syscalls.c: a number below 0, no structure or flags are EINVAL before the structure is looked at."""
+    if not good:
+        raise err(errno.EINVAL)
+
+
 @syscall("sched_setscheduler")
 def sys_sched_setscheduler(t: Task, tid: int, policy: int, param: int) -> Result:
     """sched_setscheduler(2)"""
     if tid in (0, t.tid):
         return NativeResult(args=[0, policy, param])
+    _plausible(tid > 0 and param != 0 and policy >= 0)
     priority = struct.unpack("<i", t.peek(param, 4))[0]
     return _do(t, tid, lambda host: _policy(host, policy, priority))
 
@@ -74,6 +81,7 @@ def sys_sched_setparam(t: Task, tid: int, param: int) -> Result:
     """sched_setparam(2)"""
     if tid in (0, t.tid):
         return NativeResult(args=[0, param])
+    _plausible(tid > 0 and param != 0)
     priority = struct.unpack("<i", t.peek(param, 4))[0]
     return _do(t, tid, lambda host: _policy(host, os.sched_getscheduler(host), priority))
 
@@ -100,6 +108,7 @@ def sys_sched_setattr(t: Task, tid: int, attr: int, flags: int) -> Result:
     """sched_setattr(2): the policy and the nice value; the others need rights that nobody has."""
     if tid in (0, t.tid):
         return NativeResult(args=[0, attr, flags])
+    _plausible(tid > 0 and attr != 0 and not flags)
     _size, policy, _flags, nice, priority = _ATTR.unpack(t.peek(attr, _ATTR.size))
 
     def change(host: int) -> None:

@@ -1,10 +1,11 @@
 """What the host around the tests lacks, found by looking: each is a sentence, or "" where nothing is lacking.
 
-Layer: tests. Touches nothing; reads /proc and tries a route.
+Layer: tests. Touches nothing; reads /proc, tries a route and calls that can only fail.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import socket
@@ -13,6 +14,9 @@ from pathlib import Path
 
 from harness import NOBODY
 
+from ring3.kernel.table import BY_NAME
+
+OLDEST = 442  # the calls below are those of Linux 5.11, the oldest kernel that ring3 supports
 
 
 def _status(name: str) -> str:
@@ -54,3 +58,20 @@ def filtered() -> str:
 def no_new_privs() -> str:
     """PR_SET_NO_NEW_PRIVS(2const): cannot be taken back, and lets an ordinary user install seccomp filters."""
     return "no_new_privs is set around the tests" if _status("NoNewPrivs") == "1" else ""
+
+
+@lru_cache
+def has_call(name: str) -> bool:
+    """Does the host's kernel have this system call?  Newer ones are tried, with arguments that each of them refuses."""
+    number = BY_NAME[name].nr
+    if number < OLDEST:
+        return True
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall(ctypes.c_long(number), *[ctypes.c_long(-1)] * 6)
+    return ctypes.get_errno() != errno.ENOSYS
+
+
+def missing_calls(*names: str) -> str:
+    """What of these the host's kernel lacks: natively they are ENOSYS, while ring3 has them all the same."""
+    missing = [name for name in names if not has_call(name)]
+    return f"the host's kernel has no {', '.join(missing)}" if missing else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import hostfacts
@@ -36,12 +36,15 @@ ORACLE_LACKS: dict[str, tuple[Callable[[], str], ...]] = {
     "files_fds": (hostfacts.few_users,),
     "files_matrix": (hostfacts.filtered,),
     "filters": (hostfacts.filtered, hostfacts.no_new_privs),
+    "mounts": (partial(hostfacts.missing_calls, "mount_setattr", "statmount", "listmount"),),
     "net_group": (hostfacts.no_route,),
     "net_inet": (hostfacts.no_route,),
     "proc_basic": (hostfacts.own_init,),
+    "proc_exec": (hostfacts.no_new_privs,),
     "proc_files": (hostfacts.filtered, hostfacts.own_init),
     "signals_basic": (hostfacts.own_init,),
     "sysinfo": (hostfacts.few_users,),
+    "xattrs": (partial(hostfacts.missing_calls, "setxattrat", "getxattrat", "listxattrat", "removexattrat"),),
 }
 #: where a guest that is root, or somebody else, falls short if ring3 is not run by the host's root (docs/lockdown.md)
 SHORT_OF_ROOT = {

@@ -84,6 +84,19 @@ static void nobody(void)
 	struct sched_param none = {0};
 	FAILS(sched_setscheduler(0x3ffffffe, SCHED_OTHER, &none), ESRCH);
 	FAILS(setpriority(PRIO_PROCESS, 0x3ffffffe, 19), ESRCH);
+	cpu_set_t set;
+	OK(sched_getaffinity(0, sizeof set, &set));
+	FAILS(sched_setaffinity(-5, sizeof set, &set), ESRCH);
+	FAILS(sched_setaffinity(-5, sizeof set, (void *)8), EFAULT);
+	FAILS(sched_setscheduler(-5, SCHED_OTHER, &none), EINVAL);
+	FAILS(sched_setscheduler(0x3ffffffe, -7, &none), EINVAL);
+	FAILS(sched_setscheduler(0x3ffffffe, SCHED_OTHER, NULL), EINVAL);
+	FAILS(sched_setparam(-1, &none), EINVAL);
+	FAILS(sched_setparam(0x3ffffffe, NULL), EINVAL);
+	FAILS(sched_setparam(0x3ffffffe, (void *)8), EFAULT);
+	FAILS(syscall(SYS_sched_setattr, -2, (void *)8, 0), EINVAL);
+	FAILS(syscall(SYS_sched_setattr, 0x3ffffffe, (void *)8, 1), EINVAL);
+	FAILS(syscall(SYS_sched_setattr, 0x3ffffffe, (void *)8, 0), EFAULT);
 }
 
 MAIN(CASE(thread), CASE(child), CASE(oneself), CASE(nobody))

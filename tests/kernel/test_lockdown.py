@@ -156,10 +156,11 @@ def test_a_guest_that_has_got_around_the_core(tmp_path: Path) -> None:
         done = subprocess.run(
             [sys.executable, "-c", code, program, name], capture_output=True, text=True, timeout=100
         )
-        heard = len(host.recv(100)) if landlock_version() < 6 else 0
-        if landlock_version() >= 6:
-            with pytest.raises(BlockingIOError):
-                host.recv(100)
+        try:
+            heard = len(host.recv(100))
+        except BlockingIOError:
+            heard = 0
+        assert not heard or landlock_version() < 6
     lines = [line for line in done.stdout.splitlines() if line]
     assert lines[-1] == "alive", done
     said = dict(line.split(": ", 1) for line in lines[:-1])
