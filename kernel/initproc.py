@@ -226,9 +226,11 @@ class Init:
         self._closing = True
         self._control.shutdown(socket.SHUT_RDWR)
         pidfd = os.pidfd_open(self.pid)
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
         try:
             # A guest that got around the core may have stopped it, and may do so again.
-            while not select.select([pidfd], [], [], _PATIENCE)[0]:
+            while not poll.poll(int(_PATIENCE * 1000)):
                 os.kill(self.pid, signal.SIGCONT)
         finally:
             os.close(pidfd)

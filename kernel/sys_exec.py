@@ -16,6 +16,7 @@ from ..vfs.inode import OpenContext, err
 from ..vfs.mount import MNT_NOSUID
 from ..vfs.perm import MAY_EXEC, check
 from ..vfs.stat import S_IFMT, S_IFREG
+from ..vfs.unmapped import is_unmapped
 from .handlers import Exec, syscall
 from .layout import OFFSETS, SIZES, VERSION
 from .task import Credentials, MmLayout, Task
@@ -149,9 +150,10 @@ def exec_creds(t: Task, path: Path) -> tuple[Credentials, bool]:
     marked = inode.mode & (_S_ISUID | _S_ISGID)
     if marked and not path.mount.flags & MNT_NOSUID and not t.process.no_new_privs:
         inode.refresh()  # a write since then has taken them
-        if inode.mode & _S_ISUID:
+        known = not is_unmapped(inode.uid, inode.gid)
+        if known and inode.mode & _S_ISUID:
             new.euid = inode.uid
-        if inode.mode & (_S_ISGID | _S_IXGRP) == _S_ISGID | _S_IXGRP:
+        if known and inode.mode & (_S_ISGID | _S_IXGRP) == _S_ISGID | _S_IXGRP:
             new.egid = inode.gid
     new.suid = new.fsuid = new.euid
     new.sgid = new.fsgid = new.egid

@@ -131,7 +131,9 @@ def _write_all(fd: int, data: bytes) -> bool:
         while data:
             data = data[os.write(fd, data) :]
     except BlockingIOError:
-        select.select([], [fd], [])
+        poll = select.poll()
+        poll.register(fd, select.POLLOUT)
+        poll.poll()
         return _write_all(fd, data)
     except OSError:
         # Our reader is gone: a terminal that loses its other side hangs up.

@@ -41,6 +41,13 @@ def own_init() -> str:
 
 
 @lru_cache(maxsize=1)
+def shows_as_own() -> str:
+    """In a user namespace of nobody's files of root are shown as nobody's (user_namespaces(7))."""
+    same = os.getuid() != 0 and os.stat("/").st_uid == os.getuid()
+    return "files of root's are shown as those of the user that runs the tests" if same else ""
+
+
+@lru_cache(maxsize=1)
 def no_route() -> str:
     """A network namespace of one's own has at most the loopback interface."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:

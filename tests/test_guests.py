@@ -34,7 +34,7 @@ CHECKED = frozenset("files_matrix files_names files_open files_perms files_rules
 ORACLE_LACKS: dict[str, tuple[Callable[[], str], ...]] = {
     "attack": (hostfacts.own_init,),
     "files_fds": (hostfacts.few_users,),
-    "files_matrix": (hostfacts.filtered,),
+    "files_matrix": (hostfacts.filtered, hostfacts.shows_as_own),
     "filters": (hostfacts.filtered, hostfacts.no_new_privs),
     "mounts": (partial(hostfacts.missing_calls, "mount_setattr", "statmount", "listmount"),),
     "net_group": (hostfacts.no_route,),

@@ -249,6 +249,21 @@ def test_closing_a_sandbox_ends_its_guests() -> None:
     assert p.wait(20) == -signal.SIGKILL
 
 
+def test_a_caller_with_many_descriptors() -> None:
+    """Descriptors above FD_SETSIZE, which select(2) cannot look at."""
+    code = (
+        "import os, resource, ring3\n"
+        "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))\n"
+        "kept = [os.open('/dev/null', os.O_RDONLY) for _ in range(min(1100, hard // 2))]\n"
+        "with ring3.Sandbox() as box:\n"
+        "    print(box.run(['/bin/echo', 'ran'], capture_output=True, text=True).stdout, end='')\n"
+        "print('closed')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("ran\nclosed\n", "")
+
+
 def test_several_sandboxes_from_several_threads() -> None:
     failures: list[BaseException] = []
 
