@@ -167,7 +167,7 @@ class _Executed(gdb.Breakpoint):  # type: ignore[misc]
 
 def _loaded(event: Any) -> None:
     if event.new_objfile.filename == _CORE["file"] == gdb.current_progspace().filename:
-        gdb.post_event(_Executed)
+        _Executed()  # at once: the program may be there before a posted event is looked at
 
 
 def _stopped(event: Any) -> None:

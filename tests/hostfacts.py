@@ -1,6 +1,7 @@
 """What the host around the tests lacks, found by looking: each is a sentence, or "" where nothing is lacking.
 
-Layer: tests. Touches nothing; reads /proc, tries a route and calls that can only fail.
+Layer: tests. Touches nothing; reads /proc, tries a route, a device node in a temporary directory, and calls
+that can only fail.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import ctypes
 import errno
 import os
 import socket
+import stat
+import tempfile
 from functools import lru_cache
 from pathlib import Path
 
@@ -31,6 +34,23 @@ def few_users() -> str:
     if any(first <= 0 and NOBODY < first + count for first, _, count in ranges):
         return ""
     return "this user namespace has not every user"
+
+
+@lru_cache(maxsize=1)
+def not_root() -> str:
+    """Root that may become everybody is the host's."""
+    return "the tests are not run by root" if os.geteuid() else few_users()
+
+
+@lru_cache(maxsize=1)
+def no_device_nodes() -> str:
+    """mknod(2): EPERM for who is not the host's root."""
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            os.mknod(f"{directory}/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        except PermissionError:
+            return "the tests may make no device nodes"
+    return ""
 
 
 @lru_cache(maxsize=1)

@@ -16,6 +16,7 @@ import sysconfig
 import textwrap
 from pathlib import Path
 
+import hostfacts
 import pytest
 from harness import (
     BASE_ENV,
@@ -108,8 +109,8 @@ def test_an_ordinary_user_s_failures_are_sentences_too(workdir: Path) -> None:
     secret.mkdir(mode=0o700)
     (secret / "program").write_text("#!/bin/sh\n")
     (secret / "program").chmod(0o755)
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to become an ordinary user who may not read a directory")
+    if reason := hostfacts.not_root():
+        pytest.skip(f"becomes an ordinary user who may not read a directory: {reason}")
     env = {
         **BASE_ENV,
         "XDG_CACHE_HOME": str(workdir),

@@ -3,11 +3,11 @@ attributes and trees. tests/longsuites/fsmodel.py makes many more."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from pathlib import Path
 
+import hostfacts
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -16,7 +16,9 @@ pytest.importorskip("hypothesis", reason="hypothesis is not installed: the test 
 from search import find_difference
 
 pytestmark = [
-    pytest.mark.skipif(os.geteuid() != 0, reason="the native half is confined by chroot, which needs root"),
+    pytest.mark.skipif(
+        bool(hostfacts.not_root()), reason=f"the native half is confined by chroot: {hostfacts.not_root()}"
+    ),
     pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler"),
 ]
 

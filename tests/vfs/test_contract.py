@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import hostfacts
 import pytest
 from vfsworlds import WORLDS, NativeWorld, VfsWorld, tree
 
@@ -437,7 +438,7 @@ def test_same_as_linux(world: VfsWorld, name: str) -> None:
     compare(world, name)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="changes its user id, which needs root")
+@pytest.mark.skipif(bool(hostfacts.not_root()), reason=f"changes its user id: {hostfacts.not_root()}")
 @pytest.mark.parametrize("name", sorted(USERS))
 def test_permissions_same_as_linux(world: VfsWorld, name: str) -> None:
     compare(world, name)
