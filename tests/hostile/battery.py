@@ -13,8 +13,6 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness import NOBODY
-
 from ring3.kernel import layout
 
 HERE = Path(__file__).resolve().parent
@@ -22,7 +20,8 @@ PROGRAMS = ("entrances", "core_memory", "channel", "descriptors", "neighbours", 
 #: what a sandbox is given, so that a bomb hits its own walls and not the host's
 LIMITS: dict[str, Any] = {"pids": 64, "memory": 256 << 20, "nofile": 1024}
 #: cases that may do whatever their user may do in the sandbox, so that it had better be no friend of the bystander's
-AS_NOBODY = {"forged_at_random"}
+AS_STRANGER = {"forged_at_random"}
+STRANGER = 4321  # not nobody: in a user namespace what is root's may be shown as nobody's
 _CASE = re.compile(r'^CASE\((\w+),\s*"([^"]*)",\s*"([^"]*)"\)', re.M)
 
 
@@ -70,8 +69,8 @@ class Keeper:
         """Run a case in the sandbox.  Raises AssertionError when no answer comes: the supervisor hangs or died."""
         assert self._process.stdin is not None and self._process.stdout is not None
         command: dict[str, Any] = {"args": [str(self.directory / case.program), case.name], "env": env}
-        if case.name in AS_NOBODY:
-            command["user"] = NOBODY
+        if case.name in AS_STRANGER:
+            command["user"] = STRANGER
         self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
         ready, _, _ = select.select([self._process.stdout], [], [], limit)
