@@ -9,10 +9,12 @@ import os
 import shutil
 from pathlib import Path
 
+import hostfacts
 import pytest
 from harness import BASE_ENV, assert_clean, run_native, run_ring3
 from netcases import CASES, PRELUDE, Case, free_ports
 
+CHANGES_USER = {"rsync"}
 SHORT = [case for case in CASES if case.short]
 
 
@@ -23,6 +25,8 @@ def test_a_program(case: Case, tmp_path: Path) -> None:
             pytest.skip(f"{name} is not installed")
     if case.root and os.getuid():
         pytest.skip("only root can run it")
+    if case.name in CHANGES_USER and not os.getuid() and (reason := hostfacts.few_users()):
+        pytest.skip(f"as root it becomes nobody: {reason}")
     ports = {f"P{i}": str(port) for i, port in enumerate(free_ports(), 1)}
     command = ["bash", "-c", PRELUDE + case.script]
     results = []
