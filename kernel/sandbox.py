@@ -247,6 +247,8 @@ class Kernel:
         self.loop.stop()
         if threading.current_thread() is not self._thread:
             self._thread.join()
+        if self._teller is not None:
+            self._teller.join()
         self.net.close_services()
         with self.lock:
             self.traps.flush()

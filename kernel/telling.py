@@ -47,13 +47,18 @@ class Teller:
                 raise
             self._sock.bind(NAME + b"%d-%d" % (os.getpid(), int.from_bytes(os.urandom(8), "little")))
         self._sock.listen(16)
-        threading.Thread(target=self._run, name="ring3-teller", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="ring3-teller", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
         """Before the loop is closed."""
         with self._lock:
             self._closed = True
         self._sock.shutdown(socket.SHUT_RDWR)
+
+    def join(self) -> None:
+        """After close(): whoever was being answered has his answer, and the name is free."""
+        self._thread.join(_PATIENCE)
 
     def _run(self) -> None:
         with self._sock:
