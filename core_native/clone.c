@@ -322,7 +322,7 @@ static s64 clone_process(struct thread *t, struct call *c, struct clone_args *a)
 		return action < 0 ? action : s->r_result < 0 ? s->r_result : -EAGAIN;
 	u64 token = s->r_result;
 	/* Room for what is ours, also where the guest's table is full. */
-	set_nofile(t->proc->soft_nofile + 64UL);
+	set_nofile(t->proc->soft_nofile + RING3_RESERVED_FDS);
 	s64 r = receive_fds(t, fds, 2, &ignored);
 	if (r != 2) {
 		set_nofile(t->proc->soft_nofile);

@@ -126,7 +126,11 @@ static s64 do_exec(struct thread *t, struct call *c, u32 path)
 	u32 used = 0;
 	if (t->pending)
 		return -ERESTARTSYS;
-	s64 r = vdirs_real(t, 1);
+	s64 r = 0;
+	static const u8 kinds[1] = {K_PATH};
+	if (path == 0 && answer_known(t, c, kinds, 1, &r)) /* there is none: execvp(3) tries every directory */
+		return r;
+	r = vdirs_real(t, 1);
 	if (!r)
 		r = put_path(t, c, path, &used);
 	if (r)

@@ -223,7 +223,7 @@ void set_nofile(u64 soft)
 /* Move a descriptor of ours above the soft limit, which stays what it is.  Returns the new number. */
 int fd_to_top(struct proc *p, int fd)
 {
-	set_nofile(p->soft_nofile + 64UL);
+	set_nofile(p->soft_nofile + RING3_RESERVED_FDS);
 	s64 r = sys(NR_fcntl, fd, F_DUPFD, p->soft_nofile);
 	set_nofile(p->soft_nofile);
 	if (r < 0)
@@ -232,14 +232,11 @@ int fd_to_top(struct proc *p, int fd)
 	return r;
 }
 
-/* Room above the guest's hard limit for what is ours. */
-#define RESERVED_FDS 64UL
-
 /* RLIMIT_NOFILE as the guest sees it: the hard limit without our reserve. */
 static void virtual_limit(struct thread *t, struct rlimit_ *lim)
 {
 	lim->cur = t->proc->soft_nofile;
-	lim->max = lim->max > RESERVED_FDS ? lim->max - RESERVED_FDS : lim->max;
+	lim->max = lim->max > RING3_RESERVED_FDS ? lim->max - RING3_RESERVED_FDS : lim->max;
 	if (lim->cur > lim->max)
 		lim->cur = lim->max;
 }
@@ -263,7 +260,7 @@ static s64 nofile_limit(struct thread *t, const struct rlimit_ *set, struct rlim
 	u64 want = set->cur < seen.max ? set->cur : seen.max;
 	lock(&p->rx_lock);
 	if (set->max < seen.max) {
-		struct rlimit_ lower = {want, set->max + RESERVED_FDS};
+		struct rlimit_ lower = {want, set->max + RING3_RESERVED_FDS};
 		sys(NR_prlimit64, 0, RLIMIT_NOFILE, &lower, NULL);
 	}
 	if (want > p->soft_nofile) {
@@ -271,7 +268,7 @@ static s64 nofile_limit(struct thread *t, const struct rlimit_ *set, struct rlim
 		p->soft_nofile = want;
 		int sock = p->sock, exe = p->exe;
 		if ((u32)sock >= before && (u32)sock < want) {
-			set_nofile(want + RESERVED_FDS);
+			set_nofile(want + RING3_RESERVED_FDS);
 			s64 s = sys(NR_fcntl, sock, F_DUPFD, want), e = sys(NR_fcntl, exe, F_DUPFD, want);
 			if (s >= 0)
 				__atomic_store_n(&p->sock, s, __ATOMIC_RELEASE);

@@ -74,7 +74,7 @@ int gift_open(struct thread *t, const u8 *path, u32 length, u32 flags, s64 *resu
 			*result = -EMFILE;
 		if (*result >= 0 && *result < FD_TABLE)
 			p->fd_class[*result] = g->known.rewritable ? FD_REWRITABLE : FD_NATIVE;
-		((struct ring3_proc_page *)p->chan)->gifts_used |= 1UL << i;
+		((struct ring3_proc_page *)p->chan)->gifts_used[i / 64] |= 1UL << i % 64;
 		return 1;
 	}
 	return 0;

@@ -109,7 +109,7 @@ __attribute__((noreturn)) static void become_guest(const struct ring3_spawn *spa
 	/* The received ones lie above 4; the three standard ones cannot overlap them. */
 	for (int i = 0; i < 3; i++)
 		sys(NR_dup2, fds[i], i);
-	set_nofile(spawn->soft_nofile + 64UL);
+	set_nofile(spawn->soft_nofile + RING3_RESERVED_FDS);
 	s64 sock = sys(NR_fcntl, fds[3], F_DUPFD, soft), exe = sys(NR_fcntl, EXE, F_DUPFD, soft);
 	if (sock < 0 || exe < 0)
 		die("no room for the core's descriptors above", soft);

@@ -199,7 +199,7 @@ void kept_note(struct proc *p, const struct kept_key *key, int fd, u32 epoch)
 	lock(&p->kept_lock);
 	if (!p->kept_stopped) {
 		struct kept *k = room(p);
-		set_nofile(p->soft_nofile + 64UL);
+		set_nofile(p->soft_nofile + RING3_RESERVED_FDS);
 		s64 own = sys(NR_fcntl, fd, F_DUPFD_CLOEXEC, p->soft_nofile);
 		set_nofile(p->soft_nofile);
 		if (own > 0) {

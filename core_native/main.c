@@ -46,7 +46,7 @@ static u32 say_hello(struct proc *p, u64 stack_top, u64 vdso, int *fds, u32 *pla
 	} control;
 	struct msghdr_ hdr = {.iov = (u64)&iov, .iovlen = 1, .control = (u64)&control, .controllen = sizeof control};
 	/* A guest that starts with a full table still needs a few: they are closed before it runs. */
-	set_nofile(p->soft_nofile + 64UL);
+	set_nofile(p->soft_nofile + RING3_RESERVED_FDS);
 	if (sys(NR_sendto, p->sock, &msg, sizeof msg, MSG_NOSIGNAL, NULL, 0) < 0)
 		sys(NR_exit_group, 125);
 	s64 r = receive_plan(p->sock, &hdr);

@@ -419,7 +419,7 @@ int filters_save(struct thread *t)
 {
 	if (!t->filters && !t->strict)
 		return -1;
-	set_nofile(t->proc->soft_nofile + 64UL);
+	set_nofile(t->proc->soft_nofile + RING3_RESERVED_FDS);
 	s64 fd = sys(NR_memfd_create, "ring3-seccomp", 0);
 	s64 high = fd < 0 ? fd : sys(NR_fcntl, fd, F_DUPFD, t->proc->soft_nofile);
 	set_nofile(t->proc->soft_nofile);

@@ -101,7 +101,7 @@ static s64 ask_for(struct thread *t, const struct vdir *v)
 		return action;
 	if ((action & 0xff) != ACT_FD)
 		return s->r_result < 0 ? s->r_result : -EIO;
-	set_nofile(t->proc->soft_nofile + 64UL); /* also where the guest's table is full */
+	set_nofile(t->proc->soft_nofile + RING3_RESERVED_FDS); /* also where the guest's table is full */
 	s64 r = receive_fds(t, &real, 1, &flags);
 	set_nofile(t->proc->soft_nofile);
 	return r == 1 ? real : r < 0 ? r : -EIO;

@@ -67,6 +67,7 @@ _U32 = struct.Struct("<I")
 _FOUND_ERRORS = (errno.EACCES, errno.EROFS, errno.EINVAL, errno.ENODATA, errno.EOPNOTSUPP, errno.ERANGE)
 _MAX_CONTEXTS = 4096
 _GETDENTS64 = BY_NAME["getdents64"].nr
+_EXECVE = BY_NAME["execve"].nr
 _STAT = frozenset(BY_NAME[name].nr for name in ("stat", "lstat", "fstat", "newfstatat"))
 STAT_SIZE = CONSTANTS["RING3_STAT_SIZE"]
 #: seconds for which an answer is good that no host has a part in: relatime looks at whole days (fs/inode.c)
@@ -108,6 +109,7 @@ class Answers:
         self._changes = 0  # how often something was forgotten
         self._any = False  # is there an entry of this epoch?
         self._by_object: dict[tuple[int, int], set[int]] = {}  # by st_dev and inode number
+        self._by_times: dict[tuple[int, int], set[int]] = {}  # the same, of what tells of size, links, times or entries
         self._by_name: dict[Where, set[int]] = {}
         self._taken: dict[int, bytes] = {}  # by place in the table: the key of the entry there
         self._lasting: set[tuple[int, int]] = set()  # files that guests' cores hold for as long as this epoch lasts
@@ -118,7 +120,7 @@ class Answers:
         self._last = 0
         names = kernel.vfs.mounts.walks
         names.cleared, names.opened = self.forget, self._opened
-        names.named, names.changed = self._named, self._changed
+        names.named, names.changed, names.listed = self._named, self._changed, self._listed
 
     def start(self, world: mmap.mmap) -> None:
         """The table is there."""
@@ -137,6 +139,7 @@ class Answers:
         if self._any:
             self._any = False
             self._by_object.clear()
+            self._by_times.clear()
             self._by_name.clear()
             self._taken.clear()
             self._lasting.clear()
@@ -162,13 +165,18 @@ class Answers:
 
     def _opened(self, inode: Inode) -> None:
         """The times and the size of a file may change from now on."""
-        self._drop(self._by_object.pop(ident(inode), ()))
+        self._drop(self._by_times.pop(ident(inode), ()))
 
     def _changed(self, what: tuple[int, int]) -> None:
         """An object has other attributes, or other names."""
         if what in self._lasting:
             self.forget()
         self._drop(self._by_object.pop(what, ()))
+        self._drop(self._by_times.pop(what, ()))
+
+    def _listed(self, directory: tuple[int, int]) -> None:
+        """A directory has other entries: who may do what with it stays."""
+        self._drop(self._by_times.pop(directory, ()))
 
     def _named(self, where: Where) -> None:
         """A name means something else."""
@@ -211,7 +219,7 @@ class Answers:
         shape = SHAPES[request.nr]
         name: bytes | None = None if shape.path < 0 else args[shape.path]
         if request.nr == _GETDENTS64:
-            self._listed(task, request, args[0], result)
+            self._remember_entries(task, request, args[0], result)
             return
         if not name:
             self._served_by_fd(task, request, shape, args, result)
@@ -228,6 +236,9 @@ class Answers:
             extra = _live(request, path.inode)
             if not extra:
                 return
+        if request.nr == _EXECVE:
+            if path is not None or not isinstance(result, OSError) or result.filename != name:
+                return  # the one that is missing may be its interpreter
         if isinstance(result, OSError):
             if result.errno != errno.ENOENT if path is None else result.errno not in _FOUND_ERRORS:
                 return
@@ -249,7 +260,8 @@ class Answers:
         key = name if shape.text < 0 else name + b"\0" + args[shape.text]
         at = self._remember(task, request, shape, key, start, value, data)
         if at and path is not None and not isinstance(result, DirectoryOpened):
-            self._by_object.setdefault(ident(path.inode), set()).add(at)
+            about = self._by_times if shape.settled else self._by_object
+            about.setdefault(ident(path.inode), set()).add(at)
         if at and found[3] is not None:
             self._by_name.setdefault(found[3], set()).add(at)
 
@@ -269,7 +281,7 @@ class Answers:
             name, start = (b"", fd.ino) if numbered else (struct.pack("<2Q", fd.dev, fd.ino), 0)
             at = self._remember(task, request, shape, name, start, result.ret, result.writes[0][1] + extra)
             if at:
-                self._by_object.setdefault(ident(known.inode), set()).add(at)
+                self._by_times.setdefault(ident(known.inode), set()).add(at)
 
     def _remember(
         self,
@@ -295,7 +307,7 @@ class Answers:
             return self.put_place(task)[1]
         return dirfd.ino if dirfd.dev == VDIR_DEV else None
 
-    def _listed(self, task: Task, request: Request, fd: FdRef, result: Any) -> None:
+    def _remember_entries(self, task: Task, request: Request, fd: FdRef, result: Any) -> None:
         """All entries of a directory that the core has by its number were given to it."""
         record = self._kernel.vfs.files.get(fd.dev, fd.ino)
         if fd.dev != VDIR_DEV or record is None or not isinstance(result, Out) or self._view is None:
@@ -309,7 +321,7 @@ class Answers:
         self._view[at : at + len(data)] = data
         place = self._put(task, request.nr, (0, 0), b"", fd.ino, len(data), _U32.pack(start), request.raw[-1])
         self._listings.is_at(start, start + len(data), place)
-        self._by_object.setdefault(ident(record.inode), set()).add(place)
+        self._by_times.setdefault(ident(record.inode), set()).add(place)
 
     def _put(
         self, task: Task, nr: int, keys: tuple[int, int], name: bytes, cwd: int, value: int, data: bytes, hashed: int

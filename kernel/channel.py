@@ -144,7 +144,7 @@ class Channel:
         """Tell the fresh core of the process what to do (struct ring3_plan and what is behind it)."""
         at = PLAN_OFFSET if len(plan) <= SLOT_DATA_SIZE else LARGE_PLAN_OFFSET
         self._view[at : at + len(plan)] = plan
-        self.words[_PROC["gifts_used"] // 4] = 0
+        self._view[_PROC["gifts_used"] : _PROC["gifts_used"] + 16] = bytes(16)
         self.send_fds(0, fds, at)
 
     # -- what the core tells about the process
@@ -157,7 +157,8 @@ class Channel:
 
     def gifts_used(self) -> int:
         """Which of the files that were opened ahead the program has opened: by bits, in their order."""
-        return 0 if self.closed else self.words[_PROC["gifts_used"] // 4]
+        at = _PROC["gifts_used"]
+        return 0 if self.closed else int.from_bytes(self._view[at : at + 16], "little")
 
     def directories(self) -> dict[int, tuple[int, int]]:
         """The directories that the core has opened by itself, by descriptor: number (kernel/directories.py), flags."""

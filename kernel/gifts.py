@@ -14,6 +14,7 @@ import os
 import struct
 
 from ..vfs.stat import S_IFMT, S_IFREG
+from .images import identity
 from .layout import MAX_GIFTS, OFFSETS, SIZES
 from .task import Task
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 #: the flags that such an open may have beside O_RDONLY; 0o100000 is O_LARGEFILE, which musl sets
 _PLAIN = os.O_CLOEXEC | os.O_NOCTTY | 0o100000
-_MAX_PROGRAMS = 256
+_MAX_PROGRAMS, _MAX_KNOWN = 256, 4096
 _AT = OFFSETS["ring3_gift"]
 _SIZE = SIZES["ring3_gift"]
 _MAX_PATH = _SIZE - _AT["path"]
@@ -71,6 +72,7 @@ class Gifts:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._learned: dict[Inode, list[Open]] = {}
+        self._no_program: dict[Open, tuple[int, ...]] = {}  # files with nothing to rewrite, and what they were then
 
     def opened(self, task: Task, name: bytes, flags: int, inode: Inode) -> None:
         """A program has opened a file, which we were asked for."""
@@ -78,7 +80,7 @@ class Gifts:
         if asked is None or len(asked) >= MAX_GIFTS:
             return
         if name[0] == 47 and len(name) <= _MAX_PATH and not flags & ~_PLAIN and _is_plain(inode):
-            asked[name, flags] = None
+            asked.append((name, flags))
 
     def prepare(self, process: Process, pending: PendingExec) -> None:
         """Open what the program will open."""
@@ -103,9 +105,16 @@ class Gifts:
         if kernel.vfs.found is None or not _is_plain(path.inode):
             os.close(fd)
             return None
-        st, images = os.fstat(fd), kernel.images  # which may find that there is nothing to rewrite
+        st, images = os.fstat(fd), kernel.images
+        if self._no_program.get(wanted) == (known := identity(st)):
+            return Gift(wanted, path.inode, fd, st, False, None)
         image = images.rewritten(fd) if images.is_rewritable(fd, st) else None
-        return Gift(wanted, path.inode, fd, st, images.is_rewritable(fd, st), image)
+        rewritable = images.is_rewritable(fd, st)  # it may have been found that there is nothing to rewrite
+        if not rewritable:
+            if len(self._no_program) >= _MAX_KNOWN:
+                self._no_program.clear()
+            self._no_program[wanted] = known
+        return Gift(wanted, path.inode, fd, st, rewritable, image)
 
     def ended(self, process: Process) -> None:
         """A program ends, or executes another: what it opened first it is given when it runs again."""
@@ -116,7 +125,7 @@ class Gifts:
         used = [wanted for i, wanted in enumerate(process.gifts) if bits >> i & 1]
         if exe.inode not in self._learned and len(self._learned) >= _MAX_PROGRAMS:
             del self._learned[next(iter(self._learned))]
-        self._learned[exe.inode] = [*used, *(one for one in asked if one not in used)][:MAX_GIFTS]
+        self._learned[exe.inode] = [*used, *asked][:MAX_GIFTS]
 
 
 def _is_plain(inode: Inode) -> bool:

@@ -70,7 +70,7 @@ def _check(mode: str) -> None:
         raise UsageError(why)
 
 
-def _identity(st: os.stat_result) -> tuple[int, ...]:
+def identity(st: os.stat_result) -> tuple[int, ...]:
     """What changes when a file's bytes do."""
     return st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns
 
@@ -116,7 +116,7 @@ class Images:
             if found is None:
                 if len(self._plain) > MAX_KNOWN:
                     self._plain.clear()
-                self._plain.add(_identity(st))
+                self._plain.add(identity(st))
             return found
         return None
 
@@ -219,7 +219,7 @@ class Images:
     def is_rewritable(self, fd: int, st: os.stat_result) -> bool:
         """Shall the core ask before it maps this file executable?  ELF files that are open for reading, unless nothing
         was found to rewrite in them."""
-        if not self.on or not stat.S_ISREG(st.st_mode) or st.st_size < 64 or _identity(st) in self._plain:
+        if not self.on or not stat.S_ISREG(st.st_mode) or st.st_size < 64 or identity(st) in self._plain:
             return False
         try:
             return _first_bytes(fd) == b"\x7fELF\x02"

@@ -15,8 +15,7 @@ import socket
 import struct
 import threading
 
-from .layout import CONSTANTS, SIZES
-from .limits import RESERVED_FDS
+from .layout import CONSTANTS, RESERVED_FDS, SIZES
 from .loop import EPOLLIN, Loop
 from .pidns import PidNamespace
 

@@ -45,7 +45,9 @@ VDIRS = 32
 #: the device that stands for these in a request; its inode numbers are those of kernel/directories.py
 VDIR_DEV = (1 << 64) - 1
 #: files that are opened ahead for a program: kernel/gifts.py
-MAX_GIFTS = 32
+MAX_GIFTS = 80
+#: descriptors that every guest process keeps for the core above its limit; what finds no room there is not opened ahead
+RESERVED_FDS = 128
 
 #: (field, C type, count); sizes by type below.  Every struct is packed by hand: natural alignment only.
 _SIZES = {"u8": 1, "u16": 2, "u32": 4, "s32": 4, "u64": 8, "s64": 8}
@@ -60,8 +62,9 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("brk_start", "u64", 1),
         ("brk_end", "u64", 1),
         ("core_fds", "s32", 2),
-        ("gifts_used", "u32", 1),  # which of the gifts were opened, by bits
+        ("pad", "u32", 1),
         ("posted", "u32", 1),  # messages sent that are no doorbells: they come before later requests
+        ("gifts_used", "u64", 2),  # which of the gifts were opened, by bits
         # sums by number of the call, while HOOK_COUNT is set; two pairs of clocks to read the ticks by
         ("clock_ticks", "u64", 2),
         ("clock_ns", "u64", 2),
@@ -279,6 +282,7 @@ CONSTANTS: dict[str, int] = {
     "RING3_CLOSED_SOCKETS": CLOSED_SOCKETS,
     "RING3_ANSWERS": ANSWERS,
     "RING3_MAX_GIFTS": MAX_GIFTS,
+    "RING3_RESERVED_FDS": RESERVED_FDS,
     "RING3_STAT_SIZE": 144,  # struct stat
     "RING3_VDIRS": VDIRS,
     "RING3_VDIR_DEV": VDIR_DEV,

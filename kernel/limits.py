@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import resource
 
-#: descriptors that every guest process keeps for the core above its limit
-RESERVED_FDS = 64
+from .layout import RESERVED_FDS
+
 #: processes of a sandbox that was told no number, and descriptors of ours that each of them takes at most by itself
 _PIDS, _FDS_EACH = 4096, 4
 

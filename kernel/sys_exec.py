@@ -193,7 +193,13 @@ def _prepare_more(process: Process, pending: PendingExec) -> None:
     """While the host kernel executes the core: what the plan needs that does not depend on the fresh address space."""
     images, prepared = process.sandbox.images, pending.prepared
     if process.pending_exec is pending and not images.to_wait_for((prepared.exe, prepared.interp)):
-        prepared.find_rewrites(images.for_plan)
+        _find_files(process, pending)
+
+
+def _find_files(process: Process, pending: PendingExec) -> None:
+    """Unless that was done: the rewritten text of the program, and what it will open."""
+    if not pending.prepared.ready:
+        pending.prepared.find_rewrites(process.sandbox.images.for_plan)
         process.sandbox.gifts.prepare(process, pending)
 
 
@@ -207,6 +213,7 @@ def commit_exec(
     pending, process.pending_exec = process.pending_exec, None
     if pending is None:
         raise RuntimeError("a core asked for a plan that nobody made")
+    _find_files(process, pending)  # where the loop had other things to do; each that is missing would be asked for
     creds = pending.creds
     plan = pending.prepared.layout(
         LayoutContext(
@@ -244,7 +251,7 @@ def commit_exec(
 
 
 def _become(process: Process, pending: PendingExec, plan: Plan) -> None:
-    process.gifts, process.first_opens = [(gift.path, gift.flags) for gift in pending.gifts], {}
+    process.gifts, process.first_opens = [(gift.path, gift.flags) for gift in pending.gifts], []
     process.exe = pending.path
     process.comm = plan.comm
     process.cmdline = b"".join(a + b"\0" for a in plan.argv)

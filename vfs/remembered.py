@@ -42,17 +42,19 @@ class Walks(dict["Key", "Known"]):
     """Past walks, and what is told of changes.
 
     `cleared()` is called whenever any name, permission or attribute may have changed; `named(where)` when one name in a
-    directory does; `changed(ident)` when the attributes of one object do; `opened(inode)` when the bytes and times of
+    directory does; `listed(ident)` when the entries of a directory do, and its size, links and times with them;
+    `changed(ident)` when the attributes of one object do; `opened(inode)` when the bytes and times of
     one file may change from now on without anybody being told.
     """
 
-    __slots__ = ("_by_where", "_listings", "changed", "cleared", "held", "named", "opened")
+    __slots__ = ("_by_where", "_listings", "changed", "cleared", "held", "listed", "named", "opened")
 
     def __init__(self) -> None:
         super().__init__()
         self.cleared: Callable[[], None] = _nobody
         self.named: Callable[[Where], None] = _nobody
         self.changed: Callable[[tuple[int, int]], None] = _nobody
+        self.listed: Callable[[tuple[int, int]], None] = _nobody
         self.opened: Callable[[Inode], None] = _nobody
         self.held = Held()
         self._by_where: dict[Where, list[Key]] = {}
@@ -114,7 +116,7 @@ class Walks(dict["Key", "Known"]):
             self.pop(key, None)
         self.held.drop(where)
         self.named(where)
-        self.changed(above)
+        self.listed(above)
         if inode is not None:
             self._changed(inode)
 
