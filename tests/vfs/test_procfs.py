@@ -332,22 +332,22 @@ def test_descriptor_links(world: World) -> None:
     assert isinstance(placeholder, OpenFile)
     directory = world._placeholders[-1]
     task, child = world.python(
-        "import os, socket, sys\nos.dup2(os.pipe()[0], 40)\ns = socket.socket()\nos.dup2(s.fileno(), 41)\n"
-        "os.dup2(os.eventfd(0), 42)\nos.dup2(os.memfd_create('mine'), 43)",
+        "import os, socket, sys\nos.dup2(os.pipe()[0], 940)\ns = socket.socket()\nos.dup2(s.fileno(), 941)\n"
+        "os.dup2(os.eventfd(0), 942)\nos.dup2(os.memfd_create('mine'), 943)",
         pass_fds=(directory,),
     )
-    links = {fd: world.readlink(task, f"/proc/self/fd/{fd}") for fd in (40, 41, 42, 43, directory)}
+    links = {fd: world.readlink(task, f"/proc/self/fd/{fd}") for fd in (940, 941, 942, 943, directory)}
     assert links == {
-        **{fd: os.readlink(f"/proc/{child.pid}/fd/{fd}") for fd in (40, 41, 42, 43)},
+        **{fd: os.readlink(f"/proc/{child.pid}/fd/{fd}") for fd in (940, 941, 942, 943)},
         directory: "/proc",
     }
-    assert links[40].startswith("pipe:[") and links[43] == "/memfd:mine (deleted)"
+    assert links[940].startswith("pipe:[") and links[943] == "/memfd:mine (deleted)"
     info = dict(
         line.split(b":\t", 1) for line in world.read(task, f"/proc/self/fdinfo/{directory}").splitlines()
     )
     assert int(info[b"flags"], 8) & os.O_DIRECTORY and int(info[b"ino"]) == 1
-    assert stat.S_IMODE(world.lookup(task, "/proc/self/fd/40").mode) == 0o500
-    assert stat.S_IMODE(world.lookup(task, "/proc/self/fd/41").mode) == 0o700
+    assert stat.S_IMODE(world.lookup(task, "/proc/self/fd/940").mode) == 0o500
+    assert stat.S_IMODE(world.lookup(task, "/proc/self/fd/941").mode) == 0o700
     assert world.lookup(task, f"/proc/self/fd/{directory}", True).ino == 1
     for missing in ("999", "-1", "007", "x"):
         fails(errno.ENOENT, world.lookup, task, f"/proc/self/fd/{missing}")
