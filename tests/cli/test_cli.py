@@ -417,6 +417,8 @@ def test_limit_of_files_in_memory(tmp_path: Path) -> None:
         """
     options = ["--tmpfs-size", "8m", "--tmpfs", "/limited:size=8k", "-w", str(tmp_path)]
     done = ring3("run", *options, "--", "bash", "-c", textwrap.dedent(script))
+    if done.status == 125 and b"a size limit needs root or user namespaces" in done.err:
+        pytest.skip(done.err.decode().strip())
     told = b"full\nfull\n5242880\n2097152\nmore\nfull\n8192\n"
     assert (done.status, done.out) == (0, told), done.describe()
     assert done.err.count(b"No space left on device") == 3, done.describe()
