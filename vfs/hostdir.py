@@ -304,8 +304,9 @@ def _kind(entry: os.DirEntry[str]) -> int:
 
 def _exchange(olddir: int, old: bytes, newdir: int, new: bytes) -> None:
     """renameat2(2) with RENAME_EXCHANGE, which the os module lacks."""
-    import ctypes
+    from .hostcalls import renameat2
 
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(olddir, old, newdir, new, RENAME_EXCHANGE) != 0:
-        raise err(ctypes.get_errno(), old)
+    try:
+        renameat2(olddir, old, newdir, new, RENAME_EXCHANGE)
+    except OSError as e:
+        raise err(e.errno or errno.EIO, old) from None

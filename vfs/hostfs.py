@@ -18,6 +18,7 @@ import errno
 import os
 from _weakref import ref  # the module weakref costs start-up time
 
+from . import hostcalls
 from .anon import from_host
 from .inode import Inode, OpenContext, SuperBlock, err
 from .stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, Stat, StatFs
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from .vfs import Vfs
 
 DIR_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+#: has the calls on extended attributes, which Python's os has with glibc alone
+XATTRS: Any = os if hasattr(os, "getxattr") else hostcalls
 _NODE_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_DIRS = 512  # directory descriptors that are kept
 _FS_NAMES = {
@@ -357,27 +360,28 @@ class HostNode(Inode):
     def getxattr(self, name: bytes) -> bytes:
         fd = self.path_fd()
         try:
-            return os.getxattr(f"/proc/self/fd/{fd}", name)
+            value: bytes = XATTRS.getxattr(f"/proc/self/fd/{fd}", name)
+            return value
         finally:
             os.close(fd)
 
     def setxattr(self, name: bytes, value: bytes, flags: int) -> None:
         fd = self.path_fd()
         try:
-            os.setxattr(f"/proc/self/fd/{fd}", name, value, flags)
+            XATTRS.setxattr(f"/proc/self/fd/{fd}", name, value, flags)
         finally:
             os.close(fd)
 
     def listxattr(self) -> list[bytes]:
         fd = self.path_fd()
         try:
-            return [os.fsencode(n) for n in os.listxattr(f"/proc/self/fd/{fd}")]
+            return [os.fsencode(n) for n in XATTRS.listxattr(f"/proc/self/fd/{fd}")]
         finally:
             os.close(fd)
 
     def removexattr(self, name: bytes) -> None:
         fd = self.path_fd()
         try:
-            os.removexattr(f"/proc/self/fd/{fd}", name)
+            XATTRS.removexattr(f"/proc/self/fd/{fd}", name)
         finally:
             os.close(fd)

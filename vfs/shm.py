@@ -18,6 +18,7 @@ from __future__ import annotations
 import errno
 import os
 
+from .hostcalls import syscall
 from .memdata import MemData, MemfdPool
 from .memfd import is_idle_own, read_all, write_all
 
@@ -52,42 +53,24 @@ socket.send_fds(socket.socket(fileno=int(sys.argv[1])), [b"x"], [check(libc.sysc
 """
 
 
-def _caller() -> Callable[..., int]:
-    """syscall(2); what it returns raises OSError."""
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def call(*arguments: object) -> int:
-        result: int = libc.syscall(*arguments)
-        if result < 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-        return result
-
-    return call
-
-
 def _mount(size: int) -> int:
     """A descriptor of a new tmpfs of `size` bytes. OSError if this process may not make one."""
-    call = _caller()
-    fs = call(_SYS_FSOPEN, b"tmpfs", _CLOEXEC)
+    fs = syscall(_SYS_FSOPEN, b"tmpfs", _CLOEXEC)
     try:
-        call(_SYS_FSCONFIG, fs, _SET_STRING, b"size", b"%d" % size, 0)
-        call(_SYS_FSCONFIG, fs, _SET_STRING, b"mode", b"0700", 0)
-        call(_SYS_FSCONFIG, fs, _CREATE, None, None, 0)
-        return call(_SYS_FSMOUNT, fs, _CLOEXEC, 0)
+        syscall(_SYS_FSCONFIG, fs, _SET_STRING, b"size", b"%d" % size, 0)
+        syscall(_SYS_FSCONFIG, fs, _SET_STRING, b"mode", b"0700", 0)
+        syscall(_SYS_FSCONFIG, fs, _CREATE, None, None, 0)
+        return syscall(_SYS_FSMOUNT, fs, _CLOEXEC, 0)
     finally:
         os.close(fs)
 
 
 def _resize(directory: int, size: int) -> None:
     """Give the tmpfs that `directory` is the root of another size."""
-    call = _caller()
-    fs = call(_SYS_FSPICK, directory, b"", _FSPICK_EMPTY_PATH | _CLOEXEC)
+    fs = syscall(_SYS_FSPICK, directory, b"", _FSPICK_EMPTY_PATH | _CLOEXEC)
     try:
-        call(_SYS_FSCONFIG, fs, _SET_STRING, b"size", b"%d" % size, 0)
-        call(_SYS_FSCONFIG, fs, _RECONFIGURE, None, None, 0)
+        syscall(_SYS_FSCONFIG, fs, _SET_STRING, b"size", b"%d" % size, 0)
+        syscall(_SYS_FSCONFIG, fs, _RECONFIGURE, None, None, 0)
     finally:
         os.close(fs)
 
