@@ -82,6 +82,18 @@ def filtered() -> str:
 
 
 @lru_cache(maxsize=1)
+def no_chroot() -> str:
+    """chroot(2) looks at the path before it looks at rights (fs/open.c); a seccomp filter does not."""
+    try:
+        os.chroot("/nonexistent/ring3")
+    except FileNotFoundError:
+        return ""
+    except OSError:
+        return "chroot(2) is refused whatever its path, by a seccomp filter"
+    raise AssertionError("there is a directory that cannot be")
+
+
+@lru_cache(maxsize=1)
 def no_new_privs() -> str:
     """PR_SET_NO_NEW_PRIVS(2const): cannot be taken back, and lets an ordinary user install seccomp filters."""
     return "no_new_privs is set around the tests" if _status("NoNewPrivs") == "1" else ""

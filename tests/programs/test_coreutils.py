@@ -113,6 +113,8 @@ SCRIPTS = {
 def test_coreutils(twin: Twin, name: str) -> None:
     if name == "attributes" and (reason := hostfacts.few_users()):
         pytest.skip(f"chown(2) is EINVAL natively: {reason}")
+    if name == "chroot" and (reason := hostfacts.no_chroot()):
+        pytest.skip(f"natively {reason}")
     twin.shell(SCRIPTS[name], small_tree)
 
 

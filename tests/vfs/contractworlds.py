@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vfsworlds import populate
+from vfsworlds import limited, populate
 
 from ring3.vfs.archive import open_archive
 from ring3.vfs.cowfs import CowFS
@@ -122,7 +122,7 @@ class ReadOnlyDict(PathFS):
 #: Empty ones that have all that Linux's own have.
 UNIX: dict[str, Make] = {
     "memory": lambda top: MemoryFS(),
-    "limited": lambda top: MemoryFS(size="64m", nr_inodes=1000),
+    "limited": lambda top: limited(size="64m", nr_inodes=1000),
     "cow": lambda top: CowFS(str(top / "top")),
     "rw": lambda top: HostFS(str(top / "top"), read_only=False),
     "overlay": lambda top: OverlayFS([MemoryFS()]),

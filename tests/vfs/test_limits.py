@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from vfsworlds import VfsWorld
+from vfsworlds import VfsWorld, limited
 
 import ring3
 from ring3.vfs.memfs import MemoryFS, parse_size
@@ -20,13 +20,6 @@ from ring3.vfs.tree import TreePath
 from ring3.vfs.vfs import Vfs
 
 REPO = Path(__file__).resolve().parents[2]
-
-
-def limited(**options: int | str) -> MemoryFS:
-    try:
-        return MemoryFS(mode=0o755, **options)  # type: ignore[arg-type]
-    except OSError as e:
-        pytest.skip(str(e))
 
 
 @pytest.fixture

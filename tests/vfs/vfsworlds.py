@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+import pytest
+
 from ring3.vfs import attrops, dirops
 from ring3.vfs.cowfs import CowFS
 from ring3.vfs.hostfs import HostFS
@@ -28,6 +30,14 @@ from ring3.vfs.perm import SimpleCreds
 from ring3.vfs.vfs import LocalCaller, LocalFs, Vfs
 
 Outcome = tuple[str, Any]  # ("ok", value) or ("error", errno's name)
+
+
+def limited(**options: int | str) -> MemoryFS:
+    """A memory filesystem with a size; the test is skipped where the host lets nobody have one."""
+    try:
+        return MemoryFS(mode=0o755, **options)  # type: ignore[arg-type]
+    except OSError as e:
+        pytest.skip(str(e))
 
 
 def shared_memory_dir() -> str:
