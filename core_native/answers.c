@@ -125,16 +125,22 @@ static int is_of(int fd, const struct ring3_live *file, struct kstat_ *now)
 	return fd >= 0 && !sys(NR_fstat, fd, now) && now->dev == file->dev && now->ino == file->ino;
 }
 
-/* What the host kernel knows of a file that is in use, by the descriptor that was asked about or one that was before. */
+/* A file was opened to be written to. */
+void note_writer(struct proc *p, int fd)
+{
+	u32 turn = __atomic_fetch_add(&p->live_turn, 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&p->live_fds[turn % LIVE_FDS], fd + 1, __ATOMIC_RELAXED);
+}
+
+/* What the host kernel knows of a file that is in use, by the descriptor that was asked about or one of the last writers. */
 static int look_at(struct proc *p, int fd, const struct ring3_live *file, struct kstat_ *now)
 {
-	int *place = &p->live_fds[file->ino % LIVE_FDS];
-	if (fd < 0)
-		return is_of(__atomic_load_n(place, __ATOMIC_RELAXED) - 1, file, now);
-	if (!is_of(fd, file, now))
-		return 0;
-	__atomic_store_n(place, fd + 1, __ATOMIC_RELAXED);
-	return 1;
+	if (fd >= 0)
+		return is_of(fd, file, now);
+	for (u32 i = 0; i < LIVE_FDS; i++)
+		if (is_of(__atomic_load_n(&p->live_fds[i], __ATOMIC_RELAXED) - 1, file, now))
+			return 1;
+	return 0;
 }
 
 static int later(const u64 *a, const u64 *b)

@@ -234,6 +234,8 @@ static s64 install_fd(struct thread *t, const struct call *c)
 		sys(NR_ioctl, fd, 0x540e /* TIOCSCTTY */, 0); /* a session leader's first terminal: tty_open() */
 	if (flags & FD_KEEP)
 		note_kept(t, c, fd);
+	if ((c->nr == NR_openat && c->a[2] & O_ACCMODE) || (c->nr == NR_open && c->a[1] & O_ACCMODE))
+		note_writer(t->proc, fd);
 	return fd;
 }
 

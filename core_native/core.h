@@ -122,7 +122,8 @@ struct proc {
 	u32 ngifts, gifts_epoch, gifts_context;
 	struct gift gifts[RING3_MAX_GIFTS];
 	u32 kept_lock, kept_stopped, kept_turn, nkept;
-	int live_fds[LIVE_FDS]; /* of files whose stat was answered last, plus 1: where one may be found again (answers.c) */
+	u32 live_turn;
+	int live_fds[LIVE_FDS]; /* plus 1: that were opened for writing last (answers.c) */
 	struct kept kept[MAX_KEPT];
 	u32 vdir_lock, vdir_stopped, vdir_turn, nvdirs;
 	struct vdir vdirs[RING3_VDIRS];
@@ -374,6 +375,7 @@ void vdirs_fresh(struct proc *p, int shared);
 
 /* answers.c */
 int answer_known(struct thread *t, struct call *c, const u8 *kinds, u32 argc, s64 *result);
+void note_writer(struct proc *p, int fd);
 int listing_known(struct thread *t, struct call *c, u32 number, s64 *result);
 
 s64 native(struct thread *t, struct call *c);

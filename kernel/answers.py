@@ -63,9 +63,12 @@ _LIVE = struct.Struct("<4Q")
 assert _LIVE.size == SIZES["ring3_live"]
 assert _AT["result"] + 8 - _AT["epoch"] == _ENTRY.size
 _U32 = struct.Struct("<I")
+_RESULT = struct.Struct("<q")
+#: what follows the key of an answer that there is no such name: out_len, live, result
+_ABSENT = struct.pack("<2Iq", 0, 0, -errno.ENOENT)
 #: errors that follow from what was found; ENOENT from there being nothing
 _FOUND_ERRORS = (errno.EACCES, errno.EROFS, errno.EINVAL, errno.ENODATA, errno.EOPNOTSUPP, errno.ERANGE)
-_MAX_CONTEXTS = 4096
+_MAX_CONTEXTS, _MAX_ABSENT = 4096, 1024
 _GETDENTS64 = BY_NAME["getdents64"].nr
 _EXECVE = BY_NAME["execve"].nr
 _STAT = frozenset(BY_NAME[name].nr for name in ("stat", "lstat", "fstat", "newfstatat"))
@@ -111,6 +114,7 @@ class Answers:
         self._by_object: dict[tuple[int, int], set[int]] = {}  # by st_dev and inode number
         self._by_times: dict[tuple[int, int], set[int]] = {}  # the same, of what tells of size, links, times or entries
         self._by_name: dict[Where, set[int]] = {}
+        self._absent: dict[Where, list[tuple[int, bytes]]] = {}  # that it was missing: places and keys
         self._taken: dict[int, bytes] = {}  # by place in the table: the key of the entry there
         self._lasting: set[tuple[int, int]] = set()  # files that guests' cores hold for as long as this epoch lasts
         self._contexts: dict[tuple[object, ...], tuple[int, object]] = {}
@@ -121,6 +125,7 @@ class Answers:
         names = kernel.vfs.mounts.walks
         names.cleared, names.opened = self.forget, self._opened
         names.named, names.changed, names.listed = self._named, self._changed, self._listed
+        names.removed = self._removed
 
     def start(self, world: mmap.mmap) -> None:
         """The table is there."""
@@ -141,6 +146,7 @@ class Answers:
             self._by_object.clear()
             self._by_times.clear()
             self._by_name.clear()
+            self._absent.clear()
             self._taken.clear()
             self._lasting.clear()
             self.epoch = self.epoch + 1 & 0xFFFFFFFF or 1
@@ -179,8 +185,26 @@ class Answers:
         self._drop(self._by_times.pop(directory, ()))
 
     def _named(self, where: Where) -> None:
-        """A name means something else."""
-        self._drop(self._by_name.pop(where, ()))
+        """A name means something else.  That it was missing may be true again soon: lock files, journals."""
+        entries = self._by_name.pop(where, ())
+        absent = [(at, self._taken[at]) for at in entries if at in self._taken and self._result(at) == -errno.ENOENT]
+        if absent:
+            if len(self._absent) >= _MAX_ABSENT:
+                self._absent.clear()
+            self._absent[where] = absent
+        self._drop(entries)
+
+    def _result(self, at: int) -> int:
+        assert self._view is not None
+        return int(_RESULT.unpack_from(self._view, at + _AT["result"])[0])
+
+    def _removed(self, where: Where) -> None:
+        """A name means nothing any more: what was said of it when it did not yet mean anything is true again."""
+        for at, key in self._absent.pop(where, ()):
+            if at not in self._taken:
+                self._taken[at] = key
+                self._write(at, key[:_KEY] + _ABSENT, key[_KEY:], b"")
+                self._by_name.setdefault(where, set()).add(at)
 
     def _drop(self, entries: Iterable[int]) -> None:
         self._count_change()

@@ -41,6 +41,8 @@ class CowDir(CowNode, HostDir):
     def lookup(self, name: bytes) -> Inode | None:
         entries = self.entries
         if name in entries:
+            if self.lower:
+                self.looked()
             return entries[name]
         if not self.lower:
             return None

@@ -225,6 +225,7 @@ def unlink(vfs: Vfs, who: Caller, start: Path | None, name: bytes) -> None:
     _busy(vfs, who, dentry)
     vfs.mounts.walks.rename(parent, walk.last, inode)
     parent.unlink(walk.last, inode)
+    vfs.mounts.walks.gone(parent, walk.last)
     if dentry is not None:
         dentry.drop()
     vfs.lost_inode(inode)
@@ -334,6 +335,8 @@ def rename_walked(vfs: Vfs, who: Caller, old: Walk, new: Walk, flags: int) -> No
         new_dentry.drop()
         vfs.lost_inode(target)
     old_dentry.move(newdir, new.last)
+    if not flags:
+        vfs.mounts.walks.gone(olddir.inode, old.last)
     if flags & RENAME_WHITEOUT:
         olddir.inode.mknod(old.last, S_IFCHR, 0, who.creds.fsuid, who.creds.fsgid)
     if vfs.notify is not None:

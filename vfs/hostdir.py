@@ -101,10 +101,8 @@ class HostDir(HostNode):
                     known.parent, known.name = self, name
                 return known
         elif watch is not None:
-            self.looks += 1
-            if self.looks >= WORTH:
-                watch.watch(self)
-                names = self.names
+            self.looked()
+            names = self.names
         node = self._look(name)
         if names is not None and watch is not None:
             watch.count += 1
@@ -113,8 +111,12 @@ class HostDir(HostNode):
 
     def listed(self) -> None:
         """Its entries were read: who does so again may find them remembered."""
+        self.looked(WORTH // 2)
+
+    def looked(self, times: int = 1) -> None:
+        """It is used; a directory that is used again and again is watched."""
         if self.names is None and self.sb.watch is not None:
-            self.looks += WORTH // 2
+            self.looks += times
             if self.looks >= WORTH:
                 self.sb.watch.watch(self)
 

@@ -42,17 +42,18 @@ class Walks(dict["Key", "Known"]):
     """Past walks, and what is told of changes.
 
     `cleared()` is called whenever any name, permission or attribute may have changed; `named(where)` when one name in a
-    directory does; `listed(ident)` when the entries of a directory do, and its size, links and times with them;
-    `changed(ident)` when the attributes of one object do; `opened(inode)` when the bytes and times of
-    one file may change from now on without anybody being told.
+    directory does, and `removed(where)` when after that it means nothing; `listed(ident)` when the entries of a
+    directory do, and its size, links and times with them; `changed(ident)` when the attributes of one object do;
+    `opened(inode)` when the bytes and times of one file may change from now on without anybody being told.
     """
 
-    __slots__ = ("_by_where", "_listings", "changed", "cleared", "held", "listed", "named", "opened")
+    __slots__ = ("_by_where", "_listings", "changed", "cleared", "held", "listed", "named", "opened", "removed")
 
     def __init__(self) -> None:
         super().__init__()
         self.cleared: Callable[[], None] = _nobody
         self.named: Callable[[Where], None] = _nobody
+        self.removed: Callable[[Where], None] = _nobody
         self.changed: Callable[[tuple[int, int]], None] = _nobody
         self.listed: Callable[[tuple[int, int]], None] = _nobody
         self.opened: Callable[[Inode], None] = _nobody
@@ -119,6 +120,11 @@ class Walks(dict["Key", "Known"]):
         self.listed(above)
         if inode is not None:
             self._changed(inode)
+
+    def gone(self, directory: Inode, name: bytes) -> None:
+        """After rename(): the name means nothing now."""
+        if directory.sb.exact:
+            self.removed((*ident(directory), name))
 
     def copied_up(self, inode: Inode) -> None:
         """`inode` is about to have its bytes elsewhere: who opened it before does not see what is written now."""

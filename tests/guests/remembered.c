@@ -541,6 +541,62 @@ static void bad_arguments(void) {
     OK(unlink("b"));
 }
 
-MAIN(CASE(names_come_and_go), CASE(directories), CASE(symlinks), CASE(attributes), CASE(written), CASE(access_times),
-     CASE(permissions), CASE(directories_to_start_from), CASE(up_again), CASE(listings), CASE(by_others), CASE(many), CASE(extended_attributes),
-     CASE(bad_arguments))
+static long st_size(const char *path) {
+    struct stat st = {0};
+    OK(stat(path, &st));
+    return st.st_size;
+}
+
+/* A lock file, a journal: there, gone, there again. */
+static void there_and_gone(void) {
+    struct stat st;
+    for (int i = 0; i < 6; i++) {
+        FAILS(stat("lock", &st), ENOENT);
+        FAILS(access("lock", F_OK), ENOENT);
+        EQ(opens("lock"), ENOENT);
+        put_file("lock", "x");
+        EQ(st_size("lock"), 1);
+        EQ(opens("lock"), 0);
+        if (i % 3 == 0) OK(unlink("lock"));
+        else if (i % 3 == 1) OK(rename("lock", "was_lock"));
+        else {
+            OK(unlink("lock")), OK(mkdir("lock", 0755));
+            OK(stat("lock", &st)), OK(rmdir("lock"));
+        }
+        FAILS(stat("lock", &st), ENOENT);
+        FAILS(access("lock", F_OK), ENOENT);
+    }
+    put_file("lock", "x"), put_file("other", "other");
+    OK(rename("other", "lock")); /* never missing */
+    EQ(st_size("lock"), 5);
+    FAILS(stat("other", &st), ENOENT);
+    OK(link("lock", "other"));
+    EQ(st_size("other"), 5);
+    OK(unlink("lock")), OK(unlink("other")), OK(unlink("was_lock"));
+    FAILS(stat("other", &st), ENOENT);
+    FAILS(stat("lock", &st), ENOENT);
+}
+
+static void names_that_cannot_be_executed(void) {
+    char *const none[] = {NULL};
+    char *const words[] = {"program", NULL};
+    for (int i = 0; i < 4; i++) {
+        FAILS(execve("./program", words, none), ENOENT);
+        put_file("program", "#!/no/such/interpreter\n");
+        OK(chmod("program", 0644));
+        FAILS(execve("./program", words, none), EACCES);
+        OK(chmod("program", 0755));
+        FAILS(execve("./program", words, none), ENOENT); /* the interpreter */
+        put_file("program", "text");
+        FAILS(execve("./program", words, none), ENOEXEC);
+        OK(unlink("program"));
+    }
+    FAILS(execve("./program", words, none), ENOENT);
+    OK(symlink("/bin/true", "program"));
+    IN_CHILD(execve("./program", words, none); check_bad++);
+    OK(unlink("program"));
+}
+
+MAIN(CASE(names_come_and_go), CASE(there_and_gone), CASE(names_that_cannot_be_executed), CASE(directories), CASE(symlinks),
+     CASE(attributes), CASE(written), CASE(access_times), CASE(permissions), CASE(directories_to_start_from), CASE(up_again),
+     CASE(listings), CASE(by_others), CASE(many), CASE(extended_attributes), CASE(bad_arguments))
