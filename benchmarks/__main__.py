@@ -4,6 +4,7 @@
 `python -m benchmarks files` its files with a tmpfs, gVisor and proot (files.py); `python -m benchmarks net` its network
 with the loopback interface (net.py); `python -m benchmarks fairness` a quiet guest with one beside a noisy one;
 `python -m benchmarks programs` whole programs with every peer that is installed (programs.py);
+`python -m benchmarks report` the same, pinned to one CPU too, with a noise gate, as docs/benchmarks.md (report.py);
 `python -m benchmarks growth` costs as files, processes and sandboxes become many (growth.py).
 
 Layer: benchmarks. Native and guest runs are interleaved within one run, so that a machine which slows down
@@ -169,7 +170,7 @@ def main() -> int:
     parser.add_argument(
         "names",
         nargs="*",
-        help="interposers, files, net, fairness, programs or growth (alone), start, shell, or a loop: "
+        help="interposers, files, net, fairness, programs, report or growth (alone), start, shell, or a loop: "
         + " ".join(LOOPS)
         + " (default: all)",
     )
@@ -191,6 +192,10 @@ def main() -> int:
         from . import programs
 
         return programs.compare(samples, options.json, options.names[1:])
+    if options.names == ["report"]:
+        from . import report
+
+        return report.report(samples)
     if options.names == ["growth"]:
         from . import growth
 

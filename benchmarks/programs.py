@@ -122,7 +122,8 @@ def compare(samples: int, report: str | None, names: list[str]) -> int:
             if program.needs and not shutil.which(program.needs):
                 print(f"{program.name:<30}{'-':>20}   there is no {program.needs} here")
                 continue
-            results[program.name] = measure(program, starts, samples, cwd)
+            taken = measure(program, starts, samples, cwd)
+            results[program.name] = {name: statistics.median(some) for name, some in taken.items()}
             print(line(program, results[program.name], list(starts)), flush=True)
     print("`-`: it could not run the program")
     if report:
@@ -130,8 +131,8 @@ def compare(samples: int, report: str | None, names: list[str]) -> int:
     return 0
 
 
-def measure(program: Program, starts: dict[str, list[str]], samples: int, cwd: Path) -> dict[str, float]:
-    """The median of each column that can run the program; one sample of each does not count."""
+def measure(program: Program, starts: dict[str, list[str]], samples: int, cwd: Path) -> dict[str, list[float]]:
+    """The samples of each column that can run the program; one more of each does not count."""
     times: dict[str, list[float]] = {name: [] for name in starts}
     for _ in range(samples + 1):
         for name in list(times):
@@ -139,7 +140,7 @@ def measure(program: Program, starts: dict[str, list[str]], samples: int, cwd: P
                 times[name].append(sample(starts[name], program, cwd))
             except subprocess.CalledProcessError:
                 del times[name]
-    return {name: statistics.median(some[1:]) for name, some in times.items()}
+    return {name: some[1:] for name, some in times.items()}
 
 
 def line(program: Program, result: dict[str, float], names: list[str]) -> str:

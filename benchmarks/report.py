@@ -1,0 +1,226 @@
+"""`python -m benchmarks report`: docs/benchmarks.md, with its plot (PNG) and its numbers (JSON), from one run.
+
+Layer: benchmarks. Touches docs/benchmarks.*, child processes of its own and one temporary directory. The plot needs
+matplotlib (the extra `bench`); without it there is none, and that is said.
+
+Names and whole programs, natively, in ring3 and under every peer that is installed, interleaved.  Every figure is
+taken twice: as the host's scheduler has it, and pinned to one CPU, where whoever wakes another process does not wait
+for a CPU to wake up.  A row whose native samples differ too much is taken again, twice at most, and marked if they
+still do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from . import programs
+from .__main__ import HERE, REPO, cpu_name, said, unit
+
+#: name -> calls natively, in ring3, under a peer, and the ratio that is wanted
+CALLS = {
+    "stat": (100_000, 50_000, 2_000, 0.7),
+    "open-close": (50_000, 20_000, 2_000, 3.0),
+    "create-unlink": (10_000, 2_000, 1_000, 6.0),
+}
+#: the quartiles of the native samples may differ by so much of their median
+NOISE = 0.25
+TRIES = 3
+VERSIONS = {"bubblewrap": ["bwrap"], "proot": ["proot"], "gVisor": ["runsc"], "strace": ["strace"]}
+DOCS = REPO / "docs"
+
+#: column -> samples, in seconds
+Samples = dict[str, list[float]]
+
+
+@dataclass
+class Row:
+    """One line of the tables: medians in seconds by column; `most`: the ratio that is wanted of ring3."""
+
+    most: float
+    alike: bool
+    seconds: dict[str, float]
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """To native, by column."""
+        native = self.seconds["native"]
+        return {column: value / native for column, value in self.seconds.items() if column != "native"}
+
+
+def columns_of(rows: dict[str, Row]) -> list[str]:
+    """Every column that some row has, in order."""
+    return list(dict.fromkeys(column for row in rows.values() for column in row.ratios))
+
+
+def is_noisy(some: list[float]) -> bool:
+    """Do the samples differ more than they should?"""
+    low, middle, high = statistics.quantiles(some, n=4) if len(some) > 1 else (some * 3)[:3]
+    return (high - low) / middle > NOISE
+
+
+def settled(measure: Callable[[], Samples]) -> tuple[Samples, bool]:
+    """Samples whose native ones are alike, and whether they are."""
+    for _ in range(TRIES):
+        taken = measure()
+        if not is_noisy(taken["native"]):
+            return taken, True
+    return taken, False
+
+
+def calls(name: str, starts: dict[str, list[str]], program: str, samples: int, cwd: Path) -> Samples:
+    """Seconds for one call of a loop."""
+    times: Samples = {column: [] for column in starts}
+    native, ring3, peer, _ = CALLS[name]
+    counts = {"native": native, "ring3": ring3}
+    for _ in range(samples):
+        for column in list(times):
+            try:
+                times[column].append(said([*starts[column], program, name, str(counts.get(column, peer))], cwd))
+            except (subprocess.CalledProcessError, subprocess.TimeoutExpired, ValueError):
+                del times[column]
+    return times
+
+
+def take(samples: int, pinned: bool) -> dict[str, Row]:
+    """Measure every row."""
+    rows: dict[str, Row] = {}
+
+    def loop(name: str) -> Callable[[], Samples]:
+        return lambda: calls(name, starts, loops, samples, cwd)
+
+    def whole(program: programs.Program) -> Callable[[], Samples]:
+        return lambda: programs.measure(program, starts, samples, cwd)
+
+    with tempfile.TemporaryDirectory(prefix="ring3-bench-") as folder:
+        cwd = Path(folder)
+        programs.make_files(cwd)
+        loops = str(cwd / "loops")
+        subprocess.run(["gcc", "-O2", "-Wall", "-o", loops, str(HERE / "loops.c")], check=True)
+        starts = {name: start for name, start in programs.peers(cwd).items() if name != "unlocked"}
+        if pinned:
+            cpu = str(max(os.sched_getaffinity(0)))
+            starts = {name: ["taskset", "-c", cpu, *start] for name, start in starts.items()}
+        wanted = [(name, CALLS[name][3], loop(name)) for name in CALLS]
+        there = [one for one in programs.PROGRAMS if not one.needs or shutil.which(one.needs)]
+        wanted += [(one.name, one.most, whole(one)) for one in there]
+        for name, most, measure in wanted:
+            taken, alike = settled(measure)
+            row = rows[name] = Row(most, alike, {column: statistics.median(some) for column, some in taken.items()})
+            shown = "  ".join(f"{column} {ratio:.2f}x" for column, ratio in row.ratios.items())
+            print(f"{name:<30} native {unit(row.seconds['native'])}  {shown}{'' if alike else '  (noisy)'}", flush=True)
+    return rows
+
+
+def version(command: str) -> str:
+    """The first number that a program says of itself."""
+    done = subprocess.run([command, "--version"], capture_output=True, text=True, check=False)
+    words = (done.stdout + done.stderr).replace(",", " ").split()
+    return next((word.lstrip("v") for word in words if word.lstrip("v")[:1].isdigit()), "?")
+
+
+def machine() -> dict[str, Any]:
+    """What the figures are true of."""
+    import ring3
+
+    return {
+        "kernel": platform.release().partition("-")[0],
+        "cpu": cpu_name(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "ring3": ring3.__version__,
+        "load": os.getloadavg()[0],
+        "when": time.strftime("%Y-%m-%d", time.gmtime()),
+        "versions": {name: version(word) for name, (word,) in VERSIONS.items() if shutil.which(word)},
+    }
+
+
+def table(rows: dict[str, Row]) -> str:
+    """A Markdown table of ratios."""
+    columns = columns_of(rows)
+    lines = ["| | native | " + " | ".join(columns) + " | wanted |", "|---|" + "---|" * (len(columns) + 2)]
+    for name, row in rows.items():
+        cells = [f"{row.ratios[c]:.2f} x" if c in row.ratios else "-" for c in columns]
+        mark = "" if row.alike else " ~"
+        lines.append(f"| {name}{mark} | {unit(row.seconds['native'])} | " + " | ".join(cells) + f" | {row.most} x |")
+    return "\n".join(lines)
+
+
+def page(found: dict[str, Any], free: str, pinned: str, plotted: bool) -> str:
+    """docs/benchmarks.md."""
+    peers = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
+    plot = "\n![ratios to native, logarithmic](benchmarks.png)\n" if plotted else ""
+    return f"""# Benchmarks
+
+    python -m benchmarks report
+
+writes this page. Each figure is the ratio to native in the same run: medians of interleaved samples, the machine's own
+speed taken out. ring3 is as it comes, [locked down](lockdown.md); what it needs to start is not in a program's figure.
+`-`: could not run it. `~`: the native samples differed by more than {NOISE:.0%} (quartiles), three times in a row.
+
+{found["cpu"]}, {found["cpus"]} CPUs, Linux {found["kernel"]}, Python {found["python"]},
+load {found["load"]:.1f} at the start; {peers}; {found["when"]}.
+{plot}
+{free}
+
+`bubblewrap` interposes on nothing: it is what a container costs. `create-unlink` is a file that is made and removed;
+`stat` is of a file that is open for writing.
+
+## Pinned to one CPU
+
+Waking another process on another CPU takes several times as long as on the same one, so whatever asks a supervisor is
+better off here, and whatever works in parallel is not.
+
+{pinned}
+
+`python -m benchmarks growth` shows what becomes of a call as files, processes and sandboxes grow in number.
+"""
+
+
+def plot(rows: dict[str, Row], file: Path) -> bool:
+    """Ratios as bars, logarithmic.  False if there is no matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        print("no plot: matplotlib is not installed (the extra `bench`)")
+        return False
+    columns = columns_of(rows)
+    figure = Figure(figsize=(9, 0.55 * len(rows) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    high = 0.8 / len(columns)
+    for k, column in enumerate(columns):
+        there = [(i + k * high, row.ratios[column]) for i, row in enumerate(rows.values()) if column in row.ratios]
+        axes.barh([at for at, _ in there], [ratio for _, ratio in there], high, label=column)
+    axes.set_yticks([i + 0.4 for i in range(len(rows))], list(rows))
+    axes.set_xscale("log")
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set_xlabel("times native (less is better)")
+    axes.invert_yaxis()
+    axes.legend()
+    figure.savefig(file, dpi=110)
+    return True
+
+
+def report(samples: int) -> int:
+    """Measure, and write the page, the plot and the numbers."""
+    found = machine()
+    free = take(samples, pinned=False)
+    print("pinned to one CPU:")
+    pinned = take(samples, pinned=True)
+    plotted = plot(free, DOCS / "benchmarks.png")
+    (DOCS / "benchmarks.md").write_text(page(found, table(free), table(pinned), plotted))
+    numbers = {"machine": found}
+    for name, rows in ("free", free), ("pinned", pinned):
+        numbers[name] = {row: asdict(one) for row, one in rows.items()}
+    (DOCS / "benchmarks.json").write_text(json.dumps(numbers, indent=1) + "\n")
+    return 0
