@@ -220,7 +220,7 @@ class Answers:
     def forget_task(self, task: Task) -> None:
         """A task's credentials, root or working directory may be others now: so for all that share the latter."""
         fs = task.fs
-        for process in self._kernel.processes.values():
+        for process in self._kernel.processes.values() if fs.shared else (task.process,):
             channel = process.channel
             if channel is None or channel.closed:
                 continue

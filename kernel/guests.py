@@ -176,6 +176,7 @@ class Guests:
             channel.reply(task.slot, task.request, -errno.EAGAIN)
             return
         fs = task.fs if flags & _CLONE_FS else task.fs.copy()
+        fs.shared = bool(flags & _CLONE_FS)
         if flags & _CLONE_NEWNS:
             from ..vfs.mountops import unshare
 

@@ -76,14 +76,15 @@ class Credentials:
 class FsStruct:
     """Root, working directory, umask and mount namespace: shared by clone(CLONE_FS), else copied.
 
-    `mnt_ns` None is the world's first one. (Linux has it in struct nsproxy; but who shares the one shares the other,
+    `shared`: by another process, or it was. `mnt_ns` None is the world's first one. (Linux has it in struct nsproxy; but who shares the one shares the other,
     since CLONE_NEWNS implies an fs_struct of one's own.)
     """
 
-    __slots__ = ("__weakref__", "cwd", "mnt_ns", "root", "umask")
+    __slots__ = ("__weakref__", "cwd", "mnt_ns", "root", "shared", "umask")
 
     def __init__(self, root: Path, cwd: Path, umask: int, mnt_ns: Namespace | None = None) -> None:
         self.root, self.cwd, self.umask = root, cwd, umask
+        self.shared = False
         self.mnt_ns: Namespace | None = None
         if mnt_ns is not None:
             self.enter(mnt_ns)
