@@ -96,7 +96,7 @@ class Images:
 
         Rewriting is an optimisation: where it fails, for whatever reason, the text stays as it is and its calls trap.
         """
-        if not self.on:
+        if not self.on or not self._can_rewrite():
             return None
         from ..loader.site_cache import Large
 
@@ -105,8 +105,7 @@ class Images:
         except Large:
             return None  # whose analysis takes long, or failed
         except ImportError as e:
-            self.on = False
-            self._kernel.log_once(f"system calls are not rewritten, which makes them slower: {e}")
+            self._turn_off(e)
         except Exception as e:
             self._kernel.log_once(f"a file's system calls are not rewritten: {type(e).__name__}: {e}")
         else:
@@ -120,11 +119,23 @@ class Images:
             return found
         return None
 
+    def _can_rewrite(self) -> bool:
+        """Are the modules there?  A library may be missing, or the memory to load it."""
+        try:
+            from ..loader import site_cache  # noqa: F401
+        except ImportError as e:
+            self._turn_off(e)
+        return self.on
+
+    def _turn_off(self, failure: ImportError) -> None:
+        self.on = False
+        self._kernel.log_once(f"system calls are not rewritten, which makes them slower: {failure}")
+
     def _analysis(self, fd: int) -> Analysis | None:
         """The analysis of a large file under way, begun if need be; None where nobody has to wait."""
         st = os.fstat(fd)
         identity = st.st_dev, st.st_ino, st.st_mtime_ns
-        if not self.on or identity in self._ready:
+        if not self.on or identity in self._ready or not self._can_rewrite():
             return None
         from ..loader.site_cache import Large
 
