@@ -63,7 +63,6 @@ _LIVE = struct.Struct("<4Q")
 assert _LIVE.size == SIZES["ring3_live"]
 assert _AT["result"] + 8 - _AT["epoch"] == _ENTRY.size
 _U32 = struct.Struct("<I")
-_RESULT = struct.Struct("<q")
 #: what follows the key of an answer that there is no such name: out_len, live, result
 _ABSENT = struct.pack("<2Iq", 0, 0, -errno.ENOENT)
 #: errors that follow from what was found; ENOENT from there being nothing
@@ -114,7 +113,8 @@ class Answers:
         self._by_object: dict[tuple[int, int], set[int]] = {}  # by st_dev and inode number
         self._by_times: dict[tuple[int, int], set[int]] = {}  # the same, of what tells of size, links, times or entries
         self._by_name: dict[Where, set[int]] = {}
-        self._absent: dict[Where, list[tuple[int, bytes]]] = {}  # that it was missing: places and keys
+        self._missing: dict[int, Where] = {}  # by place: the name of an answer that there is none
+        self._absent: dict[Where, list[tuple[int, bytes]]] = {}  # such answers that are not true now: places and keys
         self._taken: dict[int, bytes] = {}  # by place in the table: the key of the entry there
         self._lasting: set[tuple[int, int]] = set()  # files that guests' cores hold for as long as this epoch lasts
         self._contexts: dict[tuple[object, ...], tuple[int, object]] = {}
@@ -146,6 +146,7 @@ class Answers:
             self._by_object.clear()
             self._by_times.clear()
             self._by_name.clear()
+            self._missing.clear()
             self._absent.clear()
             self._taken.clear()
             self._lasting.clear()
@@ -187,22 +188,18 @@ class Answers:
     def _named(self, where: Where) -> None:
         """A name means something else.  That it was missing may be true again soon: lock files, journals."""
         entries = self._by_name.pop(where, ())
-        absent = [(at, self._taken[at]) for at in entries if at in self._taken and self._result(at) == -errno.ENOENT]
+        absent = [(at, self._taken[at]) for at in entries if self._missing.pop(at, None) == where and at in self._taken]
         if absent:
             if len(self._absent) >= _MAX_ABSENT:
                 self._absent.clear()
             self._absent[where] = absent
         self._drop(entries)
 
-    def _result(self, at: int) -> int:
-        assert self._view is not None
-        return int(_RESULT.unpack_from(self._view, at + _AT["result"])[0])
-
     def _removed(self, where: Where) -> None:
         """A name means nothing any more: what was said of it when it did not yet mean anything is true again."""
         for at, key in self._absent.pop(where, ()):
             if at not in self._taken:
-                self._taken[at] = key
+                self._taken[at], self._missing[at] = key, where
                 self._write(at, key[:_KEY] + _ABSENT, key[_KEY:], b"")
                 self._by_name.setdefault(where, set()).add(at)
 
@@ -288,6 +285,8 @@ class Answers:
             about.setdefault(ident(path.inode), set()).add(at)
         if at and found[3] is not None:
             self._by_name.setdefault(found[3], set()).add(at)
+            if path is None:
+                self._missing[at] = found[3]
 
     def _served_by_fd(
         self, task: Task, request: Request, shape: Shape, args: tuple[Any, ...], result: Any
@@ -356,6 +355,7 @@ class Answers:
         live = int(nr in _STAT and len(data) > STAT_SIZE)
         head = _ENTRY.pack(self.epoch, nr, *keys, context, cwd, len(name), len(data), live, value)
         at = self._room(first, head, name)
+        self._missing.pop(at, None)
         self._write(at, head, name, data)
         self._any = True
         self._look_after()

@@ -76,8 +76,8 @@ class Credentials:
 class FsStruct:
     """Root, working directory, umask and mount namespace: shared by clone(CLONE_FS), else copied.
 
-    `shared`: by another process, or it was. `mnt_ns` None is the world's first one. (Linux has it in struct nsproxy; but
-    who shares the one shares the other, since CLONE_NEWNS implies an fs_struct of one's own.)
+    `shared`: by another process, or it was. `mnt_ns` None is the world's first one. (Linux has it in struct nsproxy;
+    but who shares the one shares the other, since CLONE_NEWNS implies an fs_struct of one's own.)
     """
 
     __slots__ = ("__weakref__", "cwd", "mnt_ns", "root", "shared", "umask")
