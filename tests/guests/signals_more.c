@@ -191,7 +191,7 @@ static void preempt(int sig, siginfo_t *si, void *p) {
 static void worker(void) {
     int me = running;
     double x = me + 1;
-    while (switches < 60 || !work[0] || !work[1] || !work[2]) { /* a busy machine may leave one out for long */
+    while (switches < 60 || !work[0] || !work[1] || !work[2]) { /* each has its turn */
         work[me]++;
         x = x * 1.0000001 + 1;
         if (x < me + 1) _exit(77);
@@ -211,22 +211,22 @@ static void contexts(void) {
         sigemptyset(&threads[i].uc_sigmask);
         makecontext(&threads[i], worker, 0);
     }
-    handle_info(SIGALRM, preempt, SA_RESTART);
-    struct itimerval it = {{0, 4000}, {0, 4000}}; /* long enough to get on between two, on a busy machine too */
+    handle_info(SIGPROF, preempt, SA_RESTART);
+    struct itimerval it = {{0, 4000}, {0, 4000}}; /* of processor time: a busy machine makes no difference */
     getcontext(&home);
     if (!back) {
         back = 1;
-        OK(setitimer(ITIMER_REAL, &it, NULL));
+        OK(setitimer(ITIMER_PROF, &it, NULL));
         setcontext(&threads[0]);
     }
     memset(&it, 0, sizeof it);
-    OK(setitimer(ITIMER_REAL, &it, NULL));
-    signal(SIGALRM, SIG_IGN);
+    OK(setitimer(ITIMER_PROF, &it, NULL));
+    signal(SIGPROF, SIG_IGN);
     sigset_t none = set_of(0);
     sigprocmask(SIG_SETMASK, &none, NULL);
     CHECK(switches >= 60);
     for (int i = 0; i < 3; i++) CHECK(work[i] > 0);
-    signal(SIGALRM, SIG_DFL);
+    signal(SIGPROF, SIG_DFL);
 }
 
 /* --- an alternate stack that disarms itself -------------------------------------------------------------- */
