@@ -32,7 +32,7 @@ supervisor's log has no internal error; at the end no process and no changed fil
 
 *Past the core* is by the core's own system call instruction, which is what a program has that has got around it; then
 the host kernel's filter decides ([which calls](host-calls.md), [the lock-down](lockdown.md)).
-`tests/kernel/test_lockdown.py` makes 117 more calls that way, one by one.
+`tests/kernel/test_lockdown.py` makes 119 more calls that way, one by one.
 """
 
 

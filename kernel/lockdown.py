@@ -49,7 +49,7 @@ PLAIN = {
     "children, process groups and sessions": "wait4 waitid getpgid getpgrp setpgid getsid setsid",
     "signals; how far they reach depends on the level": """
         rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigsuspend sigaltstack pause
-        restart_syscall kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open pidfd_send_signal""",
+        restart_syscall tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open pidfd_send_signal""",
     "time; nobody has the right to set it": """
         nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time times alarm getitimer setitimer
         timer_create timer_settime timer_gettime timer_getoverrun timer_delete adjtimex clock_adjtime""",
@@ -109,6 +109,10 @@ CHECKED: dict[str, tuple[tuple[tuple[Test, ...], ...], str]] = {
             (Test(1, ALL, _OWNER),),
         ),
         "terminals (no typing into them, no line discipline), pipes, random devices; whom a socket signals",
+    ),
+    "kill": (
+        ((Test(0, ALL, (0,), False), Test(0, 1 << 31, (0,))),),
+        "signals to one process; to groups and to all of them only one by one, as the supervisor says",
     ),
     "prctl": (((Test(0, ALL, _PRCTL),),), "the name of a thread, Syscall User Dispatch, the thread's own affairs"),
     "prlimit64": (((Test(0, ALL, (0,)),),), "limits of the process itself"),

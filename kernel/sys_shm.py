@@ -18,6 +18,8 @@ from .handlers import InstallFd, NativeResult, Out, syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from .handlers import Result
     from .sandbox import Kernel
     from .task import Process, Task
@@ -29,7 +31,10 @@ SHM_DEST, SHM_LOCKED = 0o1000, 0o2000
 _SHM_RDONLY = 0o10000
 _SEGMENTS_MAX = 4096  # SHMMNI
 _SIZE_MAX = (1 << 64) - (1 << 24) - 1  # SHMMAX: ULONG_MAX - (1UL << 24)
-_CAP_IPC_OWNER, _CAP_SYS_ADMIN = 15, 21
+_FILE_SIZE_MAX = (1 << 63) - 1  # MAX_LFS_FILESIZE
+SHM_HUGETLB = 0o4000
+_HUGE_SHIFT, _HUGE_SIZES = 26, (0, 21, 30)  # logarithms of x86-64's large pages; 0 is the default of them
+_CAP_IPC_LOCK, _CAP_IPC_OWNER, _CAP_SYS_ADMIN = 14, 15, 21
 _MUNMAP = 11
 _DS = struct.Struct("<iIIIIIHxx4x16xQqqqiiQ16x")  # struct shmid64_ds
 
@@ -98,7 +103,7 @@ class SharedMemory:
 
     def make(self, t: Task, key: int, size: int, mode: int) -> Segment:
         """A new one.  Raises EINVAL, ENOSPC, ENOMEM."""
-        if not 1 <= size <= _SIZE_MAX:
+        if not 1 <= size <= _FILE_SIZE_MAX:
             raise err(errno.EINVAL)
         if len(self.segments) >= _SEGMENTS_MAX:
             raise err(errno.ENOSPC)
@@ -142,6 +147,16 @@ def attachments(process: Process) -> list[tuple[int, int]]:
     return [(int(f[0].split(b"-")[0], 16), int(f[4])) for f in lines if int(f[2], 16) == 0]
 
 
+def _refuse_large_pages(t: Task, flags: int) -> NoReturn:
+    """newseg() and hugetlb_file_setup() of a machine that has set none apart: EINVAL, EPERM or ENOMEM."""
+    if flags >> _HUGE_SHIFT & 0x3F not in _HUGE_SIZES:
+        raise err(errno.EINVAL)
+    creds = t.creds
+    if not creds.capable(_CAP_IPC_LOCK) and 0 not in (creds.egid, *creds.groups):  # vm.hugetlb_shm_group
+        raise err(errno.EPERM)
+    raise err(errno.ENOMEM)
+
+
 @syscall("shmget")
 def sys_shmget(t: Task, key: int, size: int, flags: int) -> Result:
     """shmget(2)"""
@@ -150,6 +165,8 @@ def sys_shmget(t: Task, key: int, size: int, flags: int) -> Result:
     if found is None:
         if key and not flags & IPC_CREAT:
             raise err(errno.ENOENT)
+        if flags & SHM_HUGETLB:
+            _refuse_large_pages(t, flags)
         return shm.make(t, key, size, flags & 0o777).ident
     if flags & IPC_CREAT and flags & IPC_EXCL:
         raise err(errno.EEXIST)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ TIME_LIMIT = 120  # seconds for one test, unless it says otherwise by @pytest.ma
 
 def pytest_configure(config: pytest.Config) -> None:
     become_subreaper()
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup(1) has it ignored, and programs would inherit that
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

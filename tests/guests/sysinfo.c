@@ -201,7 +201,7 @@ static void proc_files(void) {
     const char *s = get_file("/proc/self/stat");
     snprintf(want, sizeof want, "%d (", getpid());
     EQ(strncmp(s, want, strlen(want)), 0);
-    char *after = strrchr(s, ')');
+    const char *after = strrchr(s, ')');
     int ppid = 0, pgrp = 0, sid = 0;
     char state = 0;
     EQ(after ? sscanf(after + 1, " %c %d %d %d", &state, &ppid, &pgrp, &sid) : 0, 4);
@@ -210,7 +210,7 @@ static void proc_files(void) {
     EQ(pgrp, getpgrp());
     EQ(sid, getsid(0));
     int fields = 3;
-    for (char *p = after; p && *p; p++) fields += *p == ' ';
+    for (const char *p = after; p && *p; p++) fields += *p == ' ';
     EQ(fields >= 52, 1);
     s = get_file("/proc/self/status");
     snprintf(want, sizeof want, "\nPid:\t%d\n", getpid());

@@ -59,6 +59,11 @@ static void keys(void) {
     FAILS(shmget(key, 100, IPC_CREAT | IPC_EXCL), EEXIST);
     FAILS(shmget(key, 101, 0), EINVAL);
     FAILS(shmget(IPC_PRIVATE, 0, 0600), EINVAL);
+    FAILS(shmget(IPC_PRIVATE, 1UL << 63, 0600), EINVAL); // no file is as large
+    FAILS(shmget(IPC_PRIVATE, ~(1UL << 24), 0600), EINVAL);
+    FAILS(shmget(IPC_PRIVATE, 4096, SHM_HUGETLB | 5 << 26 | 0600), EINVAL); // no such pages
+    if (getuid())
+        FAILS(shmget(IPC_PRIVATE, 4096, SHM_HUGETLB | 0600), EPERM);
     struct shmid_ds ds;
     OK(shmctl(id, IPC_STAT, &ds));
     EQ(ds.shm_perm.__key, key);

@@ -354,6 +354,14 @@ CASE(shared_memory_bomb, "System V segments without end", "ENOSPC, as SHMMNI is"
 		broken("no limit");
 	still_served();
 }
+CASE(huge_segments, "System V segments of any size, the largest included", "EINVAL, ENOMEM, or a file without bytes")
+{
+	for (int bit = 0; bit < 64; bit++) {
+		shmctl(shmget(IPC_PRIVATE, 1UL << bit, 0600), IPC_RMID, NULL);
+		shmctl(shmget(IPC_PRIVATE, ~0UL << bit, 0600 | SHM_HUGETLB * (bit & 1)), IPC_RMID, NULL);
+	}
+	still_served();
+}
 CASE(exec_bomb, "exec with the longest arguments, 40 times", "E2BIG beyond what Linux takes")
 {
 	static char word[130000];

@@ -171,6 +171,8 @@ int main(int argc, char **argv) {
         {"signal to the supervisor", SYS_kill, {supervisor, 0}},
         {"tgkill to the supervisor", SYS_tgkill, {supervisor, supervisor, 0}},
         {"sigqueue to the supervisor", SYS_rt_sigqueueinfo, {supervisor, 0, (long)room}},
+        {"signal to all", SYS_kill, {-1, 0}},
+        {"signal to the group", SYS_kill, {0, 0}},
         {"mount", SYS_mount, {(long)"none", (long)"/mnt", (long)"tmpfs"}},
         {"umount2", SYS_umount2, {(long)"/mnt"}},
         {"pivot_root", SYS_pivot_root, {(long)"/", (long)"/"}},

@@ -91,6 +91,12 @@ CASE(gate_signal_the_host, "the same past the core", "Landlock")
 {
 	gate_no_signal(given("VICTIM"));
 }
+CASE(gate_signal_everybody, "kill(2) past the core of all processes, and of its group", "the filter: one process at a time")
+{
+	for (int group = -2; group <= 0; group++)
+		if (gate(SYS_kill, group, SIGKILL) != -EPERM)
+			broken("kill(%d)", group);
+}
 CASE(signal_by_socket_owner, "F_SETOWN of a socket to the supervisor, then SIGIO", "the core asks; Landlock past it")
 {
 	int pair[2];

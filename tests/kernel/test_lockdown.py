@@ -122,7 +122,8 @@ def test_the_document_lists_the_filter() -> None:
 REFUSED = {
     "socketpair inet", "execveat path", "execveat memfd", "prlimit64 of another", "clone into a namespace",
     "clone traced", "prctl seccomp", "prctl ambient", "prctl securebits", "prctl dumpable", "typing into a terminal",
-    "console keys", "line discipline", "interfaces", "loop device", "file flags",
+    "signal to all", "signal to the group", "console keys", "line discipline", "interfaces", "loop device",
+    "file flags",
 }  # fmt: skip
 #: what Landlock is for, from its sixth version on (Linux 6.12)
 SCOPED = {

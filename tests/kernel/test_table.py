@@ -28,7 +28,8 @@ def test_numbers_are_the_kernels() -> None:
     assert {name: BY_NAME[name].nr for name in host if name in BY_NAME} == {
         n: v for n, v in host.items() if n in BY_NAME
     }
-    assert sorted(set(host) - set(BY_NAME)) == []
+    newest = max(TABLE)  # headers of a newer Linux may have more
+    assert sorted(name for name in set(host) - set(BY_NAME) if host[name] <= newest) == []
 
 
 def test_every_number_up_to_334_is_declared() -> None:

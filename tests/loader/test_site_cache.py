@@ -40,8 +40,9 @@ def library(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The cache's directory. Files count as steady although they were just made."""
+    """The cache's directory. Files count as steady although they were just made, and lie in memory perhaps."""
     monkeypatch.setattr(site_cache, "_RACY", -(10**12))
+    monkeypatch.setattr(site_cache, "_plain_devices", {tmp_path.stat().st_dev})
     return tmp_path / "cache"
 
 

@@ -5,6 +5,7 @@ Layer: tests. Touches the directory that it is given, and fsspec's memory filesy
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -64,6 +65,8 @@ def _packed(top: Path, how: str) -> SuperBlock:
                 )
                 archive.writestr(info, text)
     else:
+        if form == "xz" and shutil.which("xz") is None:
+            pytest.skip("xz is not installed (xz-utils)")
         option = {"tar": "-cf", "gz": "-czf", "xz": "-cJf"}[form]
         subprocess.run(["tar", option, packed, "-C", source, "."], check=True)
     return open_archive(packed)

@@ -100,6 +100,9 @@ def source(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("option", ["", "z", "j", "J"])
 @pytest.mark.parametrize("form", ["gnu", "pax", "ustar"])
 def test_what_tar_writes(source: Path, tmp_path: Path, form: str, option: str) -> None:
+    packer = {"j": "bzip2", "J": "xz"}.get(option, "tar")
+    if shutil.which(packer) is None:
+        pytest.skip(f"{packer} is not installed")
     if form == "ustar":
         next(source.glob("longlong*")).unlink()  # this format cannot hold the name
     elif not option and form == "gnu":

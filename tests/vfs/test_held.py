@@ -60,7 +60,7 @@ if os.fork() == 0:
         except PermissionError:
             print("no", flush=True)
     os._exit(0)
-os.wait()
+assert os.wait()[1] == 0
 first, second = os.open(where + "/twice", os.O_RDONLY), os.open(where + "/twice", os.O_RDONLY)
 third = os.open(where + "/twice", os.O_RDONLY)
 assert [os.read(fd, 2) for fd in (first, third, second, third)] == [b"tw", b"tw", b"tw", b"ic"]  # offsets of their own
