@@ -365,6 +365,6 @@ def sys_lremovexattr(t: Task, path: bytes, name: bytes) -> Result:
 def sys_fremovexattr(t: Task, fd: FdRef, name: bytes) -> Result:
     """fremovexattr(2)"""
     where = _fd_place(t, fd)
-    if where is None:
-        raise err(errno.EOPNOTSUPP)
+    if where is None:  # a memfd has none here, since nobody can set any
+        raise err(errno.ENODATA if fd.mode & S_IFMT == S_IFREG and name[:5] == b"user." else errno.EOPNOTSUPP)
     return remove_xattr(t, where, name)
