@@ -192,10 +192,10 @@ def main() -> int:
         from . import programs
 
         return programs.compare(samples, options.json, options.names[1:])
-    if options.names == ["report"]:
+    if options.names[:1] == ["report"]:
         from . import report
 
-        return report.report(samples)
+        return report.report(samples, options.names[1:])
     if options.names == ["growth"]:
         from . import growth
 

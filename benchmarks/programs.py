@@ -100,7 +100,7 @@ def peers(cwd: Path) -> dict[str, list[str]]:
 
 def sample(start: list[str], program: Program, cwd: Path) -> float:
     """Seconds for one run of the program."""
-    loop = f"i={{first}}; while [ $i -lt {{last}} ]; do {program.command}; i=$((i+1)); done"
+    loop = f"i={{first}}; while [ $i -lt {{last}} ]; do {program.command} || exit 1; i=$((i+1)); done"
     times = []
     for first, last in ((0, 1), (1, program.times + 2)):
         times.append(wall([*start, "/bin/sh", "-c", loop.format(first=first, last=last)], cwd))

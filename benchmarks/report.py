@@ -1,11 +1,11 @@
-"""`python -m benchmarks report`: docs/benchmarks.md, with its plot (PNG) and its numbers (JSON), from one run.
+"""`python -m benchmarks report [COLUMN]...`: docs/benchmarks.md, its plot (PNG) and its numbers (JSON), from one run.
 
 Layer: benchmarks. Touches docs/benchmarks.*, child processes of its own and one temporary directory. The plot needs
 matplotlib (the extra `bench`); without it there is none, and that is said.
 
 Names and whole programs, natively, in ring3 and under every peer that is installed, interleaved.  Every figure is
 taken twice: as the host's scheduler has it, and pinned to one CPU, where whoever wakes another process does not wait
-for a CPU to wake up.  A row whose native samples differ too much is taken again, twice at most, and marked if they
+for a CPU to wake up.  A row whose native samples differ too much is taken again, and marked if they
 still do.
 """
 
@@ -35,9 +35,10 @@ CALLS = {
 }
 #: the quartiles of the native samples may differ by so much of their median
 NOISE = 0.25
-TRIES = 3
+TRIES = 2
 VERSIONS = {"bubblewrap": ["bwrap"], "proot": ["proot"], "gVisor": ["runsc"], "strace": ["strace"]}
 DOCS = REPO / "docs"
+PEERS = ("native", "ring3", *VERSIONS)
 
 #: column -> samples, in seconds
 Samples = dict[str, list[float]]
@@ -92,8 +93,8 @@ def calls(name: str, starts: dict[str, list[str]], program: str, samples: int, c
     return times
 
 
-def take(samples: int, pinned: bool) -> dict[str, Row]:
-    """Measure every row."""
+def take(samples: int, pinned: bool, columns: list[str]) -> dict[str, Row]:
+    """Measure every row; `columns`: these alone, if there are any."""
     rows: dict[str, Row] = {}
 
     def loop(name: str) -> Callable[[], Samples]:
@@ -107,7 +108,7 @@ def take(samples: int, pinned: bool) -> dict[str, Row]:
         programs.make_files(cwd)
         loops = str(cwd / "loops")
         subprocess.run(["gcc", "-O2", "-Wall", "-o", loops, str(HERE / "loops.c")], check=True)
-        starts = {name: start for name, start in programs.peers(cwd).items() if name != "unlocked"}
+        starts = {name: start for name, start in programs.peers(cwd).items() if name in (columns or PEERS)}
         if pinned:
             cpu = str(max(os.sched_getaffinity(0)))
             starts = {name: ["taskset", "-c", cpu, *start] for name, start in starts.items()}
@@ -166,7 +167,7 @@ def page(found: dict[str, Any], free: str, pinned: str, plotted: bool) -> str:
 
 writes this page. Each figure is the ratio to native in the same run: medians of interleaved samples, the machine's own
 speed taken out. ring3 is as it comes, [locked down](lockdown.md); what it needs to start is not in a program's figure.
-`-`: could not run it. `~`: the native samples differed by more than {NOISE:.0%} (quartiles), three times in a row.
+`-`: could not run it. `~`: the native samples differed by more than {NOISE:.0%} (quartiles), twice in a row.
 
 {found["cpu"]}, {found["cpus"]} CPUs, Linux {found["kernel"]}, Python {found["python"]},
 load {found["load"]:.1f} at the start; {peers}; {found["when"]}.
@@ -211,12 +212,13 @@ def plot(rows: dict[str, Row], file: Path) -> bool:
     return True
 
 
-def report(samples: int) -> int:
-    """Measure, and write the page, the plot and the numbers."""
+def report(samples: int, columns: list[str]) -> int:
+    """Measure, and write the page, the plot and the numbers; of `columns` beside the native one, or of all peers."""
+    wanted = ["native", *columns] if columns else []
     found = machine()
-    free = take(samples, pinned=False)
+    free = take(samples, False, wanted)
     print("pinned to one CPU:")
-    pinned = take(samples, pinned=True)
+    pinned = take(samples, True, wanted)
     plotted = plot(free, DOCS / "benchmarks.png")
     (DOCS / "benchmarks.md").write_text(page(found, table(free), table(pinned), plotted))
     numbers = {"machine": found}
