@@ -194,6 +194,20 @@ static void inherit(struct thread *nt, struct thread *t, u64 flags)
 	nt->sighand->lock = 0;
 }
 
+/* The kernel makes the pidfd while descriptors of ours are open: give it the lowest number, as without us. */
+static s64 lower_pidfd(const struct clone_args *a, s64 result)
+{
+	s32 fd, low;
+	if (result <= 0 || !(a->flags & CLONE_PIDFD) || copy_in(&fd, a->pidfd, sizeof fd))
+		return result;
+	low = (s32)sys(NR_fcntl, fd, F_DUPFD_CLOEXEC, 0);
+	if (low < 0 || low > fd || copy_out(a->pidfd, &low, sizeof low))
+		sys(NR_close, low < 0 ? -1 : low);
+	else
+		sys(NR_close, fd);
+	return result;
+}
+
 /* clone(2) has one place for the pidfd and the parent's copy of the tid; who wants both gets the latter from us. */
 static s64 clone_both(const struct clone_args *args, void (*child)(struct thread *), struct thread *arg)
 {
@@ -375,7 +389,7 @@ static s64 do_clone(struct thread *t, struct call *c, struct clone_args *a)
 		block_all();
 		return t->pending ? -ERESTARTSYS : clone_thread(t, c, a);
 	}
-	return clone_apart(t, c, a);
+	return lower_pidfd(a, clone_apart(t, c, a));
 }
 
 s64 fn_clone(struct thread *t, struct call *c)

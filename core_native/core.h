@@ -32,6 +32,7 @@ typedef unsigned long size_t;
 
 #define NULL ((void *)0)
 #define PAGE 4096UL
+#define TASK_SIZE 0x7ffffffff000UL /* TASK_SIZE_MAX of four levels of page tables */
 #define ALIGN_UP(x, a) (((u64)(x) + (a) - 1) & ~((u64)(a) - 1))
 #define ALIGN_DOWN(x, a) ((u64)(x) & ~((u64)(a) - 1))
 #define likely(x) __builtin_expect(!!(x), 1)

@@ -307,6 +307,7 @@ static s64 kernel_lane(struct thread *t, struct call *c, const struct sysdesc *d
 		case K_FD:
 			if (unlikely(is_core_fd(t, value)))
 				return -EBADF;
+			c->a[i] = (u32)value; /* the kernel looks at no more of it */
 			u32 bits = fd_bits(t, value);
 			if (unlikely((bits & CLASS_MASK) == FD_PLACEHOLDER))
 				return bits & CLASS_SOCKET ? net_call(t, c) : supervise(t, c, REQ_CALL);

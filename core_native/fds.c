@@ -187,8 +187,8 @@ s64 fn_ioctl(struct thread *t, struct call *c)
 	u32 request = c->a[1];
 	if (is_core_fd(t, fd))
 		return -EBADF;
-	if (request == 0x5450 || request == 0x5451) /* FIONCLEX, FIOCLEX */
-		return native(t, c);
+	if (request == 0x5450 || request == 0x5451) /* FIONCLEX, FIOCLEX: not of an O_PATH descriptor */
+		return fd_class(t, fd) == FD_PLACEHOLDER ? supervise(t, c, REQ_CALL) : native(t, c);
 	if (request == 0x5421 || request == 0x5452) /* FIONBIO, FIOASYNC */
 		kept_leave(t->proc, fd);
 	if (request == 0x541b && (fd_bits(t, fd) & CLASS_DATAGRAM)) /* FIONREAD */

@@ -22,9 +22,10 @@ s64 fn_sigaltstack(struct thread *t, struct call *c)
 		s32 mode = new.flags & ~SS_AUTODISARM;
 		if (mode != 0 && mode != SS_DISABLE && mode != SS_ONSTACK)
 			return -EINVAL;
+		int same = new.sp == t->altstack.sp && new.size == t->altstack.size && new.flags == t->altstack.flags;
 		if (mode == SS_DISABLE)
 			new.sp = new.size = 0;
-		else if (new.size < 2048)
+		else if (!same && new.size < 2048) /* who changes nothing is not asked: do_sigaltstack() */
 			return -ENOMEM;
 		t->altstack = new;
 	}

@@ -45,6 +45,17 @@ static s64 map_placeholder(struct thread *t, struct call *c)
 	return r;
 }
 
+/* What mmap(2) asks before it asks the file (do_mmap() in mm/mmap.c); 0: nothing is wrong. */
+static s64 check_map(const struct call *c)
+{
+	u64 length = ALIGN_UP(c->a[1], PAGE);
+	if (c->a[5] % PAGE || !c->a[1])
+		return -EINVAL;
+	if (!length || length > TASK_SIZE)
+		return -ENOMEM;
+	return c->a[5] / PAGE > (~0UL - length) / PAGE ? -EOVERFLOW : 0;
+}
+
 s64 fn_mmap(struct thread *t, struct call *c)
 {
 	int fd = (int)c->a[4];
@@ -61,8 +72,10 @@ s64 fn_mmap(struct thread *t, struct call *c)
 		if (is_core_fd(t, fd))
 			return -EBADF;
 		u32 class = fd_class(t, fd);
-		if (class == FD_PLACEHOLDER)
-			return map_placeholder(t, c);
+		if (class == FD_PLACEHOLDER) {
+			s64 bad = check_map(c);
+			return bad ? bad : map_placeholder(t, c);
+		}
 		if (class == FD_REWRITABLE && (c->a[3] & 0xf) == MAP_PRIVATE) {
 			if (c->a[2] & PROT_EXEC)
 				return map_executable(t, c);

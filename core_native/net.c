@@ -374,7 +374,7 @@ static s64 send(struct thread *t, struct call *c)
 {
 	struct message m;
 	s64 r = describe_message(t, c, &m);
-	if (r)
+	if (r || (c->nr == NR_writev && !m.total))
 		return r;
 	u64 name = c->nr == NR_sendto || c->nr == NR_sendmsg ? m.name : 0;
 	struct call ask_for = {NR_sendto, {c->a[0], 0, m.total, m.flags, name, name ? m.name_size : 0}, c->ip, c->sp, c->uc};
@@ -508,6 +508,14 @@ s64 net_call(struct thread *t, struct call *c)
 {
 	if ((c->nr == NR_readv || c->nr == NR_writev) && !(u32)c->a[2])
 		return 0; /* nothing to do, whatever the socket's state */
+	if (c->nr == NR_read && !c->a[2])
+		return 0; /* sock_read_iter() */
+	if (c->nr == NR_readv) {
+		struct message m;
+		s64 r = describe_message(t, c, &m);
+		if (r || !m.total)
+			return r; /* vfs_readv() asks no socket for nothing */
+	}
 	int datagram = c->a[0] < FD_TABLE && (t->proc->fd_class[c->a[0]] & CLASS_DATAGRAM);
 	switch (c->nr) {
 	case NR_accept:
@@ -519,7 +527,7 @@ s64 net_call(struct thread *t, struct call *c)
 	case NR_recvmsg:
 		return datagram ? receive(t, c) : supervise(t, c, REQ_CALL);
 	case NR_recvmmsg:
-		return datagram ? receive_many(t, c) : supervise(t, c, REQ_CALL);
+		return datagram || !(u32)c->a[2] ? receive_many(t, c) : supervise(t, c, REQ_CALL);
 	case NR_write:
 	case NR_writev:
 		return send(t, c);

@@ -55,6 +55,7 @@ _PATH_MAX = 4096
 _MAX_STRINGS = 8 << 20  # of argv or envp: more than MAX_TOTAL of core_native/exec.c
 #: bytes for which a slot has room, whatever other arguments there are
 _SURE = 16384
+_LARGEST = 65536  # XATTR_SIZE_MAX: of what is read later, if a slot has no room
 
 
 class Request:
@@ -172,7 +173,10 @@ def _decoder(call: Sys) -> Callable[[Task, Request, tuple[int, ...]], tuple[Any,
         else:
             count = f"raw[{2 + parameter}]" + (" & 0xFFFFFFFF" if kind in ("iov", "small") else "")
             size = {"in": f"{parameter}", "inout": f"{parameter}", "iov": f"16 * ({count})"}.get(kind, count)
-            given = given.replace(data, f"whole({data}, {size})")
+            term = f"whole({data}, {size})"
+            if kind == "inbuf" and call.lane == SUP:
+                term = f"with_rest(task, {term}, {value}, {size})"
+            given = given.replace(data, term)
             terms.append(f"({value}, {given})" if kind == "inout" else given)
     source = f"lambda task, request, raw: ({''.join(t + ', ' for t in terms)})"
     made: Callable[[Task, Request, tuple[int, ...]], tuple[Any, ...]] = eval(source, globals())
@@ -185,6 +189,12 @@ def whole(data: bytes, size: int) -> bytes:
     if len(data) < min(size, _SURE):
         raise OSError(errno.EFAULT, "not all of it")
     return data[:size]
+
+
+def with_rest(task: Task, data: bytes, address: int, size: int) -> bytes:
+    """A buffer of which a slot has no room for all, and that is of no use in part: an attribute's value."""
+    have = len(data)
+    return data + task.peek(address + have, size - have) if have < size <= _LARGEST else data
 
 
 def exec_strings(task: Task, request: Request, i: int) -> list[bytes]:

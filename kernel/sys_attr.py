@@ -17,6 +17,7 @@ from ..vfs.openfile import OpenPath
 from ..vfs.stat import S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK
 from .filesize import check_size
 from .handlers import NATIVE, InstallFd, Out, syscall
+from .layout import SLOT_DATA_SIZE
 from .paths import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, place, record
 
 TYPE_CHECKING = False  # the typing module costs start-up time
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _PAIR = struct.Struct("<qq")
 _QUAD = struct.Struct("<qqqq")
+_CAP_SYS_ADMIN = 21
 _XATTR_NAME_MAX = 255
 _XATTR_SIZE_MAX = 65536
 
@@ -228,9 +230,7 @@ def sys_truncate(t: Task, path: bytes, size: int) -> Result:
     if size < 0:
         raise err(errno.EINVAL)
     where = t.sandbox.vfs.lookup(t, None, path)
-    if where.inode.kind == S_IFREG and size > where.inode.getattr().size:
-        check_size(t, size)
-    attrops.truncate(t.sandbox.vfs, t, where, size)
+    attrops.truncate(t.sandbox.vfs, t, where, size, lambda size: check_size(t, size))
     return 0
 
 
@@ -269,7 +269,14 @@ def get_xattr(t: Task, where: Path, name: bytes, buf: int, size: int) -> Result:
         return len(value)
     if len(value) > size:
         raise err(errno.ERANGE)
-    return Out(len(value), [(buf, value)])
+    return _give(t, buf, value)
+
+
+def _give(t: Task, buf: int, data: bytes) -> Result:
+    """All of it, although a reply holds half of the largest attribute."""
+    if len(data) > SLOT_DATA_SIZE:
+        t.poke(buf + SLOT_DATA_SIZE, data[SLOT_DATA_SIZE:])
+    return Out(len(data), [(buf, data[:SLOT_DATA_SIZE])])
 
 
 def list_xattr(t: Task, where: Path, buf: int, size: int) -> Result:
@@ -278,12 +285,23 @@ def list_xattr(t: Task, where: Path, buf: int, size: int) -> Result:
         return len(data)
     if len(data) > size:
         raise err(errno.ERANGE)
-    return Out(len(data), [(buf, data)]) if data else 0
+    return _give(t, buf, data) if data else 0
 
 
 def remove_xattr(t: Task, where: Path, name: bytes) -> Result:
     attrops.removexattr(t.sandbox.vfs, t, where, _name(name))
     return 0
+
+
+def _unchangeable(t: Task, fd: FdRef, name: bytes) -> OSError:
+    """What xattr_permission() says of an attribute of a pipe, a socket or a memfd. Else EOPNOTSUPP: the host is not
+    asked, since whoever may read a file of its own might change it so."""
+    _name(name)
+    if name.startswith((b"trusted.", b"security.")) and not t.creds.capable(_CAP_SYS_ADMIN):
+        return err(errno.EPERM)
+    if name.startswith(b"user.") and fd.mode & S_IFMT != S_IFREG:
+        return err(errno.EPERM)
+    return err(errno.EOPNOTSUPP)
 
 
 @syscall("setxattr")
@@ -303,7 +321,7 @@ def sys_fsetxattr(t: Task, fd: FdRef, name: bytes, value: bytes | None, size: in
     """fsetxattr(2)"""
     where = _fd_place(t, fd)
     if where is None:
-        raise err(errno.EOPNOTSUPP)  # the host is not asked: whoever may read a file of its own might change it so
+        raise _unchangeable(t, fd, name)
     return set_xattr(t, where, name, value, size, flags)
 
 
@@ -365,6 +383,8 @@ def sys_lremovexattr(t: Task, path: bytes, name: bytes) -> Result:
 def sys_fremovexattr(t: Task, fd: FdRef, name: bytes) -> Result:
     """fremovexattr(2)"""
     where = _fd_place(t, fd)
-    if where is None:  # a memfd has none here, since nobody can set any
-        raise err(errno.ENODATA if fd.mode & S_IFMT == S_IFREG and name[:5] == b"user." else errno.EOPNOTSUPP)
+    if where is None:
+        if fd.mode & S_IFMT == S_IFREG and name.startswith(b"user."):
+            raise err(errno.ENODATA)  # a memfd has none here, since nobody can set any
+        raise _unchangeable(t, fd, name)
     return remove_xattr(t, where, name)

@@ -16,7 +16,7 @@ import struct
 from ..vfs.inode import err
 from ..vfs.notify import IN_ACCESS, IN_MODIFY
 from ..vfs.openfile import OpenPath
-from ..vfs.stat import S_IFDIR, S_IFIFO, S_IFMT, S_IFREG
+from ..vfs.stat import S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK
 from .filesize import room
 from .handlers import NATIVE, Out, syscall
 from .sys_pyfile import pyfile
@@ -129,6 +129,12 @@ def _offset(t: Task, address: int, end: End) -> int:
     return _LOFF.unpack(t.peek(address, 8))[0] if address else end.position
 
 
+def can_pread(t: Task, ref: FdRef) -> bool:
+    """FMODE_PREAD: not of pipes, sockets, event queues (whose type is none) and the like."""
+    file = pyfile(t, ref)
+    return ref.mode & S_IFMT not in (0, S_IFIFO, S_IFSOCK) if file is None else file.has_pread
+
+
 def _finish(done: int, ends: list[tuple[End, int, int]]) -> Result:
     """Move on the offsets: (end, address or 0, offset at the start)."""
     writes = []
@@ -205,6 +211,8 @@ async def _sendfile(t: Task, out_fd: FdRef, in_fd: FdRef, offset: int, count: in
     try:
         if not source.readable:
             raise err(errno.EBADF)
+        if offset and not can_pread(t, in_fd):
+            raise err(errno.ESPIPE)
         at = _offset(t, offset, source)
         if at < 0:
             raise err(errno.EINVAL)

@@ -254,7 +254,8 @@ def sys_capset(t: Task, header: int, data: int) -> Result:
     effective = words[0] | (words[3] << 32 if count == 2 else 0)
     permitted = words[1] | (words[4] << 32 if count == 2 else 0)
     had = Credentials.ALL if 0 in (t.creds.uid, t.creds.euid, t.creds.suid) else t.creds.caps
-    if permitted & ~had or effective & ~permitted:
+    inheritable = words[2] | (words[5] << 32 if count == 2 else 0)
+    if permitted & ~had or effective & ~permitted or inheritable & ~had:
         raise err(errno.EPERM)
     new = t.creds.copy()
     new.caps = effective & Credentials.ALL

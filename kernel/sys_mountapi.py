@@ -281,11 +281,12 @@ def sys_open_tree_attr(
     """open_tree_attr(2): open_tree(2) and mount_setattr(2) in one."""
     if attributes is None and size:
         raise err(errno.EINVAL)
-    change = _attributes(t, attributes, size) if attributes is not None else None
     file = _open_tree(t, dirfd, path, flags)
-    if change is not None:
+    if attributes is not None:
         try:
-            _change(t, file.path, change, bool(flags & _AT_RECURSIVE))
+            change = _attributes(t, attributes, size)
+            if change is not None:
+                _change(t, file.path, change, bool(flags & _AT_RECURSIVE))
         except OSError:
             file.release()
             raise

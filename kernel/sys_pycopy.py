@@ -17,6 +17,7 @@ from ..vfs.inode import err
 from ..vfs.openfile import OpenFile, OpenPath
 from .handlers import NATIVE, syscall
 from .sys_pyfile import pyfile
+from .sys_pyvec import parse_iov
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,10 +79,17 @@ def sys_tee(t: Task, in_fd: FdRef, out_fd: FdRef, count: int, flags: int) -> Res
 
 @syscall("vmsplice")
 def sys_vmsplice(t: Task, fd: FdRef, iov: int, count: int, flags: int) -> Result:
-    """vmsplice(2): EBADF for what is no pipe."""
-    if pyfile(t, fd) is None:
+    """vmsplice(2): EBADF for what is no pipe, unless there is nothing to be moved."""
+    file = pyfile(t, fd)
+    if flags & 0xFFFFFFFF & ~SPLICE_F_ALL:
+        raise err(errno.EINVAL)
+    if file is None:
         return NATIVE
-    raise err(errno.EBADF)
+    if isinstance(file, OpenPath) or not (file.readable or file.writable):
+        raise err(errno.EBADF)
+    if any(length for _, length in parse_iov(t.peek(iov, 16 * count) if 0 < count <= 1024 else None, count)):
+        raise err(errno.EBADF)
+    return 0
 
 
 @syscall("flock")

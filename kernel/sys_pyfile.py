@@ -18,7 +18,7 @@ import struct
 from ..vfs.inode import err
 from ..vfs.openfile import OpenFile, OpenPath
 from ..vfs.perm import owner_or_capable
-from ..vfs.stat import S_IFDIR, S_IFREG
+from ..vfs.stat import S_IFDIR, S_IFMT, S_IFREG, S_IFSOCK
 from .filesize import check_size, room
 from .groups import FOREGROUND, foreground_ioctl
 from .handlers import NATIVE, InstallFd, Out, syscall
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 #: What one call moves at most: it has to fit into the slot of the channel. A short count is legal (read(2),
 #: write(2)).
 CHUNK = 24576
+USER_END = 0x7FFF_FFFF_F000  # what access_ok() takes for a program's
 _MAX_RW = 0x7FFFF000  # MAX_RW_COUNT
 _O_LARGEFILE = 0o100000  # what every 64-bit open has (force_o_largefile)
 
@@ -68,6 +69,8 @@ def _read(t: Task, fd: FdRef, address: int, count: int, offset: int | None) -> R
     file = pyfile(t, fd)
     if file is None:
         return NATIVE
+    if file.readable and not 0 <= count <= USER_END - address:
+        raise err(errno.EFAULT)  # access_ok()
     about_to(t, file, fd, 1)  # IN_ACCESS
     data = file.do_read(t, min(count, CHUNK), offset)
     return then(data, lambda got: Out(len(got), [(address, got)]) if got else 0)
@@ -331,6 +334,8 @@ def sys_sync_file_range(t: Task, fd: FdRef, offset: int, length: int, flags: int
         raise err(errno.EBADF)
     if flags & ~7 or offset < 0 or length < 0:
         raise err(errno.EINVAL)
+    if file.pollable:
+        raise err(errno.ESPIPE)
     return 0
 
 
@@ -342,7 +347,7 @@ def sys_readahead(t: Task, fd: FdRef, offset: int, count: int) -> Result:
         return NATIVE
     if isinstance(file, OpenPath) or not file.readable:
         raise err(errno.EBADF)
-    if file.inode.kind != S_IFREG:
+    if file.inode.kind != S_IFREG or count >> 63:
         raise err(errno.EINVAL)
     return 0
 
@@ -379,6 +384,8 @@ def sys_cachestat(t: Task, fd: FdRef, span: int, result: int, flags: int) -> Res
 def map_file(t: Task, fd: FdRef, length: int, prot: int, flags: int, offset: int) -> Result:
     """mmap(2) of a file that Python serves, in the order of do_mmap(): the descriptor that is mapped in its place."""
     file = pyfile(t, fd)
+    if file is None and fd.mode & S_IFMT == S_IFSOCK:
+        raise err(errno.ENODEV)
     if file is None or isinstance(file, OpenPath):
         raise err(errno.EBADF)
     if not file.readable:

@@ -11,10 +11,11 @@ import struct
 
 from ..vfs.inode import err
 from ..vfs.openfile import OpenPath, SeqFile
+from ..vfs.pollfile import PollFile
 from ..vfs.stat import S_IFDIR
 from .handlers import NATIVE, Out, syscall
 from .layout import MAX_OUT
-from .sys_pyfile import CHUNK, about_to, pyfile, then, within_limit
+from .sys_pyfile import CHUNK, USER_END, about_to, pyfile, then, within_limit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from .task import FdRef, Task
 
 _IOV = struct.Struct("<Qq")
-_USER_END = 0x7FFF_FFFF_F000  # access_ok()
+_MAX_COUNT = 0x7FFFF000  # MAX_RW_COUNT
 
 
 def parse_iov(raw: bytes | None, count: int) -> list[tuple[int, int]]:
@@ -38,7 +39,9 @@ def parse_iov(raw: bytes | None, count: int) -> list[tuple[int, int]]:
     pairs = [_IOV.unpack_from(raw or b"", at * 16) for at in range(count)]
     if any(length < 0 for _, length in pairs):
         raise err(errno.EINVAL)
-    if any(address + length > _USER_END for address, length in pairs):
+    if count == 1:  # a single one is cut before it is looked at: import_ubuf()
+        pairs = [(address, min(length, _MAX_COUNT)) for address, length in pairs]
+    if any(address + length > USER_END for address, length in pairs):
         raise err(errno.EFAULT)
     return pairs
 
@@ -54,11 +57,13 @@ def _readv(t: Task, fd: FdRef, iov: bytes | None, count: int, offset: int | None
         return NATIVE
     if isinstance(file, OpenPath) or not file.readable:
         raise err(errno.EBADF)
+    if offset is not None and not file.has_pread:
+        raise err(errno.ESPIPE)
     pairs = [pair for pair in parse_iov(iov, count) if pair[1]][:MAX_OUT]
     if not pairs:
         return 0
     # without read_iter there is no place for the others: do_loop_readv_writev()
-    _check_rwf(flags, _RWF_HIPRI if isinstance(file, SeqFile) or file.inode.kind == S_IFDIR else _RWF)
+    _check_rwf(flags, _RWF_HIPRI if isinstance(file, SeqFile | PollFile) or file.inode.kind == S_IFDIR else _RWF)
     about_to(t, file, fd, 1)
 
     def scatter(data: bytes) -> Result:

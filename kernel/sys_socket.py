@@ -275,12 +275,17 @@ def give_back(value: bytes, address: int, room: tuple[int, bytes | None]) -> Out
 @syscall("socketpair")
 def sys_socketpair(t: Task, family: int, kind: int, protocol: int, pair: int) -> Result:
     """socketpair(2) of another family than AF_UNIX, which comes to no pair on Linux: its errno is the host's."""
+    number: int | None = None
     try:
         for one in socket.socketpair(family, kind, protocol):
             one.close()
     except OSError as e:
-        raise err(e.errno or errno.EOPNOTSUPP) from None
-    raise err(errno.EOPNOTSUPP)
+        number = e.errno
+    raw = kind & 15 == SOCK_RAW and family in (AF_INET, AF_INET6)
+    if number == errno.EOPNOTSUPP and (raw or kind & 15 == _SOCK_PACKET or family == AF_PACKET):
+        if not t.creds.capable(_CAP_NET_RAW):  # a socket of that kind is made before it is asked for its pair
+            number = errno.EPERM
+    raise err(number or errno.EOPNOTSUPP)
 
 
 @syscall("getsockname")

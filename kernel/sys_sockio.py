@@ -12,12 +12,15 @@ from __future__ import annotations
 import errno
 import struct
 
-from ..netstack.address import AF_UNIX, SOCK_STREAM, err
+from ..netstack.address import AF_NETLINK, AF_UNIX, SOCK_STREAM, err
 from ..netstack.interfaces import IFREQ, KNOWN, SIOCGIFCONF, interface_ioctl, interface_list
 from ..netstack.listener import peer_message
 from ..netstack.sock import LISTENING, MSG_OOB
+from ..vfs.stat import S_IFIFO, S_IFMT
 from .handlers import HANDLERS, NATIVE, NATIVE_FD, NetCall, Out, Via, socket_call, syscall
 from .layout import CONSTANTS
+from .sys_copy import can_pread
+from .sys_pyvec import parse_iov
 from .sys_socket import find, pair_type
 
 TYPE_CHECKING = False
@@ -73,6 +76,8 @@ def sys_sendto(
         raise err(errno.EINVAL)
     if sock is None:
         if pair_type(t, fd) == SOCK_STREAM:
+            if flags & MSG_OOB and not size:
+                raise err(errno.EOPNOTSUPP)
             raise err(errno.EISCONN)  # one of a socketpair(2), with an address
         return NATIVE_FD
     if not sock.connects:
@@ -84,18 +89,14 @@ def sys_sendto(
     local_stream = sock.family == AF_UNIX and sock.type == SOCK_STREAM
     if flags & _MSG_FASTOPEN or (local_stream and (address or (flags & MSG_OOB and not size))):
         raise err(errno.EOPNOTSUPP)
-    try:
-        sock.check_stream_connected(True, flags)
-    except BrokenPipeError:
-        if not flags & _MSG_NOSIGNAL:
-            return Out(-errno.EPIPE, flags=CONSTANTS["ACT_SIGPIPE"])
-        raise
-    return 0
+    return _check_connected(sock, True, flags)
 
 
 def _send_datagram(t: Task, sock: Sock, size: int, flags: int, address: bytes | None) -> Result:
     if flags & MSG_OOB:
         sock.check_urgent(t, address)
+    if not size and sock.family == AF_NETLINK:
+        raise err(errno.ENODATA)  # netlink_sendmsg()
     found = sock.route(t, address, size)
     if found is None:
         return size
@@ -105,10 +106,54 @@ def _send_datagram(t: Task, sock: Sock, size: int, flags: int, address: bytes | 
     return Via(receiver.end.fileno(), peer_message(source, control=control), sock.family != AF_UNIX)
 
 
+@socket_call("preadv2")
+def sock_preadv2(t: Task, fd: FdRef, iov: bytes | None, count: int, low: int, _high: int, _flags: int) -> Result:
+    """preadv2(2)"""
+    return _positioned(t, fd, iov, count, low, False)
+
+
+@socket_call("pwritev2")
+def sock_pwritev2(t: Task, fd: FdRef, iov: bytes | None, count: int, low: int, _high: int, _flags: int) -> Result:
+    """pwritev2(2)"""
+    return _positioned(t, fd, iov, count, low, True)
+
+
+def _positioned(t: Task, fd: FdRef, iov: bytes | None, count: int, low: int, sending: bool) -> Result:
+    """A socket has no position, and datagrams go by other calls."""
+    sock = find(t, fd)
+    if sock is None or sock.native:
+        return NATIVE_FD
+    if low != -1:
+        raise err(errno.EINVAL if low < 0 else errno.ESPIPE)
+    if not any(length for _, length in parse_iov(iov, count)):
+        return 0
+    if not sock.connects:
+        raise err(errno.EOPNOTSUPP)
+    return _check_connected(sock, sending, 0)
+
+
+def _check_connected(sock: Sock, sending: bool, flags: int) -> Result:
+    """The error of a stream that is not connected; who sends gets SIGPIPE with EPIPE."""
+    try:
+        sock.check_stream_connected(sending, flags)
+    except BrokenPipeError:
+        if not flags & _MSG_NOSIGNAL:
+            return Out(-errno.EPIPE, flags=CONSTANTS["ACT_SIGPIPE"])
+        raise
+    return 0
+
+
 @socket_call("sendfile", "splice")
 def sock_splice(t: Task, *args: object) -> Result:
     """sendfile(2) and splice(2): between native descriptors only."""
     name = "sendfile" if len(args) == 4 else "splice"
+    if name == "sendfile":
+        if args[2] and not can_pread(t, args[1]):  # type: ignore[arg-type]
+            raise err(errno.ESPIPE)
+    elif not args[4]:
+        return 0
+    elif any(args[i + 1] and args[i].mode & S_IFMT == S_IFIFO for i in (0, 2)):  # type: ignore[attr-defined]
+        raise err(errno.ESPIPE)
     for i, which in enumerate((0, 1) if name == "sendfile" else (0, 2)):
         ref: FdRef = args[which]  # type: ignore[assignment]
         sock = t.sandbox.net.get(ref.dev, ref.ino)

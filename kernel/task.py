@@ -163,6 +163,14 @@ class Task:
             raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
         return data
 
+    def poke(self, address: int, data: bytes) -> None:
+        """Write guest memory, where it is more than a reply holds.  Raises EFAULT, also where the host forbids it."""
+        from .channel import write_memory
+
+        if not self.process.exists():
+            raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
+        write_memory(self.process.host_pid, address, data)
+
     def host_fd(self, fd: int) -> int:
         """A duplicate of the guest's descriptor `fd`, which the caller closes.  Raises EBADF."""
         process = self.process

@@ -21,7 +21,9 @@ from .address import (
     IPPROTO_IP,
     IPPROTO_IPV6,
     IPPROTO_TCP,
+    IPPROTO_UDP,
     IPPROTO_UDPLITE,
+    SOCK_DGRAM,
     SOCK_RAW,
     SOCK_STREAM,
     err,
@@ -91,6 +93,7 @@ _IP: dict[int, Option] = {
     22: Option(0), 23: Option(0), 24: Option(0), 25: Option(0), 33: Option(1, INT, -1, 255), 34: Option(1),
     49: Option(1), 50: Option(0, INT), 51: Option(0, INT),
 }  # fmt: skip
+_IP_RAW = (3, 22)  # IP_HDRINCL, IP_NODEFRAG: of raw sockets, although others answer that they are off
 _IP_TTL, _IP_MULTICAST_TTL, _IP_MTU = 2, 33, 14
 _IP6: dict[int, Option] = {
     IPV6_V6ONLY: Option(0), 16: Option(64, INT, -1, 255), 17: Option(0, INT, 0, 1), 18: Option(1, INT, -1, 255),
@@ -102,6 +105,7 @@ _IP6: dict[int, Option] = {
 #: IPV6_CHECKSUM; ICMP_FILTER and ICMPV6_FILTER are kept as they are
 _RAW: dict[int, Option] = {7: Option(-1, INT)}
 SOL_RAW, ICMP_FILTER = 255, 1
+_UDP: dict[int, Option] = {}  # corking and segmentation are not kept
 _UDPLITE: dict[int, Option] = {10: Option(8, INT, 0), 11: Option(8, INT, 0)}  # UDPLITE_SEND_CSCOV, RECV_CSCOV
 SOL_NETLINK = 270
 #: membership (1, 2), PKTINFO, BROADCAST_ERROR, NO_ENOBUFS, CAP_ACK, EXT_ACK; not GET_STRICT_CHK: dumps are not filtered
@@ -133,6 +137,8 @@ def _table(sock: Sock, level: int) -> dict[int, Option]:
         raise err(errno.ENOPROTOOPT)
     if level == IPPROTO_TCP and sock.type == SOCK_STREAM:
         return _TCP
+    if level == IPPROTO_UDP and sock.type == SOCK_DGRAM:
+        return _UDP
     if level == IPPROTO_UDPLITE and sock.protocol == IPPROTO_UDPLITE:
         return _UDPLITE
     if level == IPPROTO_IP:
@@ -185,6 +191,8 @@ def set_option(t: Task, sock: Sock, level: int, name: int, data: bytes | None, l
 
 def _keep(t: Task, sock: Sock, level: int, name: int, option: Option, value: int) -> None:
     if option.kind == CONST:
+        raise err(errno.ENOPROTOOPT)
+    if level == IPPROTO_IP and name in _IP_RAW and sock.type != SOCK_RAW:
         raise err(errno.ENOPROTOOPT)
     if option.kind == BOOL:
         value = int(value != 0)

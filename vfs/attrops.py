@@ -33,6 +33,8 @@ from .stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISGID, S_ISUID, S_ISVTX, 
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .inode import Inode
     from .mount import Path
     from .namei import Caller
@@ -125,8 +127,10 @@ def _time(seconds: int, ns: int, now: int) -> int | None:
     return None if ns == UTIME_OMIT else now if ns == UTIME_NOW else seconds * 1000000000 + ns
 
 
-def truncate(vfs: Vfs, who: Caller, path: Path, size: int) -> None:
-    """truncate(2): vfs_truncate()."""
+def truncate(
+    vfs: Vfs, who: Caller, path: Path, size: int, check_size: Callable[[int], None] = lambda size: None
+) -> None:
+    """truncate(2): vfs_truncate(). `check_size` is asked whether the file may grow, after whether the caller may."""
     inode = path.inode
     if inode.is_dir:
         raise err(errno.EISDIR)
@@ -136,6 +140,8 @@ def truncate(vfs: Vfs, who: Caller, path: Path, size: int) -> None:
     check(who.creds, inode, MAY_WRITE)
     check_append(inode)
     vfs.deny_executed(who, inode)
+    if size > inode.getattr().size:
+        check_size(size)
     vfs.mounts.walks.alter(inode)
     privileges.remove(who.creds, inode)
     inode.setattr(size=size)

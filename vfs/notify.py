@@ -15,9 +15,11 @@ Where events come from:
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 
+from .inode import err
 from .pollfile import PollFile
 from .stat import S_IFDIR, S_IFMT
 
@@ -66,6 +68,8 @@ class Group(PollFile):
 
     __slots__ = ("by_wd", "last_wd", "notify", "owner", "queue", "queued")
 
+    has_pread = False
+
     def __init__(self, notify: Notify, path: Path, flags: int, owner: int) -> None:
         super().__init__(path, path.inode, flags)
         self.notify = notify
@@ -92,10 +96,6 @@ class Group(PollFile):
 
     def read(self, task: Any, count: int) -> Any:
         """As many whole events as fit."""
-        import errno
-
-        from .inode import err
-
         self.notify.settle()
         if self.queue:
             out = self._take(task, count)
@@ -107,10 +107,6 @@ class Group(PollFile):
         return self._wait(task, count)
 
     async def _wait(self, task: Any, count: int) -> bytes:
-        import errno
-
-        from .inode import err
-
         while not self.queue:
             await self.wait()
         out = self._take(task, count)
@@ -139,7 +135,13 @@ class Group(PollFile):
         self.notify.settle()
         return Out(0, [(argument, struct.pack("<i", sum(map(len, self.queue))))])
 
+    def pread(self, task: Any, count: int, offset: int) -> bytes:
+        raise err(errno.ESPIPE)
+
     def seek(self, offset: int, whence: int) -> int:
+        """noop_llseek()"""
+        if not 0 <= whence <= os.SEEK_HOLE:
+            raise err(errno.EINVAL)
         return self.pos
 
     def poll(self) -> int:

@@ -72,6 +72,8 @@ class OpenFile(FileRecord):
     #: False: it is always ready, as a regular file. True: it makes poll(2) right itself, by what lies in its
     #: placeholder, and may be added to an epoll; `fd` is then the number by which it is being read.
     pollable = False
+    #: FMODE_PREAD: may it be read at an offset?
+    has_pread = True
     #: Of a pollable one: may it always be written?
     always_writable = False
 

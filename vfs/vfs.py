@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 O_TMPFILE = os.O_TMPFILE
 _TMPFILE_BIT = 0o20000000  # __O_TMPFILE
 # What O_PATH keeps (O_PATH_FLAGS in fs/open.c).
+_GENERATED = ("proc", "sysfs")  # filesystems whose files have no pages
 _O_PATH_FLAGS = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_PATH | os.O_CLOEXEC
 
 
@@ -371,6 +372,8 @@ class Vfs:
                 self.mounts.walks.copied_up(inode)
         else:
             flags &= ~os.O_TRUNC
+        if flags & os.O_DIRECT and (kind == S_IFDIR or inode.sb.fstype in _GENERATED):
+            raise err(errno.EINVAL)  # do_dentry_open()
         keep = ~(os.O_CREAT | os.O_EXCL | os.O_NOCTTY | os.O_CLOEXEC)
         if kind in (S_IFCHR, S_IFBLK):
             keep |= os.O_NOCTTY

@@ -1,0 +1,183 @@
+// What is said first, and what of nothing: calls whose arguments are odd, found by tests/callfuzz.
+// users: root nobody
+#include "check.h"
+#include <linux/capability.h>
+#include <linux/netlink.h>
+#include <netinet/in.h>
+#include <sys/inotify.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <sys/xattr.h>
+
+static char buffer[8192];
+
+static void altstacks(void) {
+    stack_t none = {0}, old;
+    OK(sigaltstack(&none, &old)); // as small as it is: nothing changes
+    none.ss_sp = buffer;
+    FAILS(sigaltstack(&none, NULL), ENOMEM);
+    none.ss_sp = NULL;
+    none.ss_flags = SS_DISABLE;
+    OK(sigaltstack(&none, NULL));
+    none.ss_flags = 0;
+    FAILS(sigaltstack(&none, NULL), ENOMEM);
+}
+
+static void queues(void) {
+    int fd = (int)OK(inotify_init1(IN_NONBLOCK));
+    struct iovec iov = {buffer, 100};
+    EQ(lseek(fd, 0, SEEK_SET), 0);
+    FAILS(lseek(fd, 5, -1), EINVAL);
+    FAILS(lseek(fd, 5, 255), EINVAL);
+    FAILS(pread(fd, buffer, 100, 0), ESPIPE);
+    FAILS(preadv2(fd, &iov, 0, 5, 0), ESPIPE);
+    FAILS(preadv2(fd, &iov, 1, 5, RWF_NOWAIT), ESPIPE);
+    FAILS(preadv2(fd, &iov, 1, -1, RWF_DSYNC), EOPNOTSUPP);
+    EQ(preadv2(fd, &iov, 0, -1, RWF_DSYNC), 0);
+    FAILS(sync_file_range(fd, 0, 5, 0), ESPIPE);
+    FAILS(syscall(SYS_mmap, 0, -4096L, PROT_READ, MAP_SHARED, fd, 0), ENOMEM);
+    FAILS(syscall(SYS_mmap, 0, 8192, PROT_READ, MAP_SHARED, fd, -4096L), EOVERFLOW);
+    FAILS(syscall(SYS_mmap, 0, 0, PROT_READ, MAP_SHARED, fd, 0), EINVAL);
+    FAILS(syscall(SYS_mmap, 0, 8192, PROT_READ, MAP_SHARED, fd, 0), ENODEV);
+    close(fd);
+}
+
+static void generated(void) {
+    int fd = (int)OK(open("/proc/self/status", O_RDONLY));
+    struct iovec iov = {buffer, 1UL << 62}, none[2] = {{NULL, 0}, {NULL, 0}};
+    FAILS(syscall(SYS_pread64, fd, buffer, -1L, 65536L), EFAULT);
+    EQ(preadv(fd, &iov, 1, 1 << 24), 0);
+    FAILS(readahead(fd, 0, -1UL), EINVAL);
+    EQ(vmsplice(fd, none, 2, 0), 0);
+    FAILS(vmsplice(fd, none, 2, 64), EINVAL);
+    iov.iov_len = 5;
+    FAILS(vmsplice(fd, &iov, 1, 0), EBADF);
+    close(fd);
+    if (geteuid())
+        FAILS(truncate("/proc/self/status", 1L << 40), EACCES); // whether one may is asked before how large
+}
+
+static void sockets(void) {
+    int udp = (int)OK(socket(AF_INET, SOCK_DGRAM, 0)), tcp = (int)OK(socket(AF_INET, SOCK_STREAM, 0)), p[2], one = 1;
+    int local = (int)OK(socket(AF_UNIX, SOCK_STREAM, 0)), s[2];
+    struct iovec none[2] = {{NULL, 0}, {NULL, 0}};
+    struct mmsghdr messages[1] = {0};
+    struct timespec never = {0, 1000}, bad = {0, -1};
+    socklen_t size = 4;
+    loff_t at = 0;
+    OK(pipe(p));
+    EQ(readv(udp, none, 2), 0);
+    EQ(writev(udp, none, 2), 0);
+    EQ(readv(local, none, 2), 0);
+    signal(SIGPIPE, SIG_IGN);
+    EQ(read(tcp, buffer, 0), 0);
+    EQ(read(local, buffer, 0), 0);
+    // of the number 32 bits count
+    FAILS(syscall(SYS_recvmsg, udp | 1L << 32, &messages[0].msg_hdr, MSG_DONTWAIT), EAGAIN);
+    int link = (int)OK(socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE));
+    FAILS(send(link, buffer, 0, 0), ENODATA);
+    close(link);
+    struct iovec some = {buffer, 5};
+    FAILS(pwritev2(tcp, &some, 1, -1, 0), EPIPE);
+    FAILS(preadv2(tcp, &some, 1, -1, 0), ENOTCONN);
+    FAILS(pwritev2(local, &some, 1, -1, 0), ENOTCONN);
+    FAILS(preadv2(local, &some, 1, -1, 0), EINVAL);
+    FAILS(preadv2(local, &some, 1, 5, 0), ESPIPE);
+    EQ(pwritev2(tcp, none, 2, -1, 0), 0);
+    EQ(recvmmsg(tcp, messages, 0, MSG_DONTWAIT, &never), 0);
+    EQ(recvmmsg(local, messages, 0, MSG_DONTWAIT, &never), 0);
+    FAILS(recvmmsg(local, messages, 0, MSG_DONTWAIT, &bad), EINVAL);
+    FAILS(getsockopt(udp, IPPROTO_UDP, 41, &one, &size), ENOPROTOOPT);
+    FAILS(getsockopt(tcp, IPPROTO_UDP, 41, &one, &size), EOPNOTSUPP);
+    FAILS(setsockopt(tcp, IPPROTO_IP, 3 /* IP_HDRINCL */, &one, 4), ENOPROTOOPT);
+    FAILS(setsockopt(udp, IPPROTO_IP, 22 /* IP_NODEFRAG */, &one, 4), ENOPROTOOPT);
+    FAILS(sendfile(local, udp, &at, 5), ESPIPE);
+    FAILS(sendfile(local, p[0], &at, 5), ESPIPE);
+    FAILS(splice(p[0], &at, local, NULL, 5, 0), ESPIPE);
+    FAILS(splice(local, NULL, p[1], &at, 5, 0), ESPIPE);
+    EQ(splice(p[0], &at, local, NULL, 0, 0x1234), 0);
+    FAILS(socketpair(AF_INET, SOCK_RAW, IPPROTO_TCP, s), geteuid() ? EPERM : EOPNOTSUPP);
+    FAILS(socketpair(AF_INET, SOCK_DGRAM, 0, s), EOPNOTSUPP);
+    close(udp), close(tcp), close(local), close(p[0]), close(p[1]);
+}
+
+static void attributes(void) {
+    int p[2], s = (int)OK(socket(AF_UNIX, SOCK_STREAM, 0));
+    OK(pipe(p));
+    for (int i = 0; i < 2; i++) {
+        int fd = i ? p[0] : s;
+        FAILS(fsetxattr(fd, "user.x", "y", 1, 0), EPERM);
+        FAILS(fremovexattr(fd, "user.x"), EPERM);
+        if (geteuid())
+            FAILS(fsetxattr(fd, "trusted.x", "y", 1, 0), EPERM);
+    }
+    if (geteuid())
+        FAILS(fremovexattr(p[0], "security.x"), EPERM);
+    FAILS(fsetxattr(p[0], "what.x", "y", 1, 0), EOPNOTSUPP);
+    FAILS(fremovexattr(p[0], "what.x"), EOPNOTSUPP);
+    close(s), close(p[0]), close(p[1]);
+    static char large[65537], back[65537];
+    char *page = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    OK(munmap(page + 4096, 4096));
+    put_file("f", "");
+    FAILS(setxattr("f", "user.x", page, 65536, 0), EFAULT);
+    FAILS(setxattr("f", "user.x", large, 65537, 0), E2BIG);
+    memset(large, 'x', sizeof large);
+    large[59999] = 'y';
+    if (!setxattr("f", "user.x", large, 60000, 0)) { // some filesystems have no room for it
+        EQ(getxattr("f", "user.x", back, sizeof back), 60000);
+        EQ(memcmp(large, back, 60000), 0);
+    }
+}
+
+static void numbers(void) {
+    int pidfd = -1, next = (int)OK(dup(0));
+    close(next);
+    int pid = (int)OK(syscall(SYS_clone, 0x1000 | SIGCHLD, 0, &pidfd, 0, 0)); // CLONE_PIDFD
+    if (!pid)
+        _exit(0);
+    EQ(pidfd, next); // the lowest
+    EQ(fcntl(pidfd, F_GETFD), FD_CLOEXEC);
+    OK(waitpid(pid, NULL, 0));
+    close(pidfd);
+}
+
+static void others(void) {
+    static const char *const places[] = {"f", "d", ".", "l"};
+    put_file("f", "");
+    OK(mkdir("d", 0755));
+    OK(symlink("x", "l"));
+    for (int i = 0; i < 4; i++) {
+        int fd = (int)OK(open(places[i], O_PATH | O_NOFOLLOW));
+        FAILS(ioctl(fd, FIOCLEX), EBADF);
+        FAILS(ioctl(fd, FIONCLEX), EBADF);
+        close(fd);
+        fd = (int)OK(open(i == 3 ? "/proc/self/stat" : places[i], O_RDONLY));
+        OK(ioctl(fd, FIOCLEX));
+        EQ(fcntl(fd, F_GETFD), FD_CLOEXEC);
+        OK(ioctl(fd, FIONCLEX));
+        EQ(fcntl(fd, F_GETFD), 0);
+        close(fd);
+    }
+    for (int i = 0; i < 2; i++) {
+        int fd = (int)OK(socket(i ? AF_UNIX : AF_INET, SOCK_DGRAM, 0));
+        FAILS(syscall(SYS_mmap, 0, 4096, PROT_READ, MAP_SHARED, fd, 0), ENODEV);
+        close(fd);
+    }
+    struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_1, 0};
+    struct __user_cap_data_struct want[2] = {{0, 0, 0x1a4}};
+    if (geteuid())
+        FAILS(syscall(SYS_capset, &head, want), EPERM);
+    FAILS(syscall(467, AT_FDCWD, "/dev/null/x", 0, buffer, 32), ENOTDIR); // open_tree_attr(2): the path comes first
+    FAILS(open("..", O_RDONLY | O_DIRECT), EINVAL);
+    FAILS(open("/", O_RDONLY | O_DIRECT), EINVAL);
+    FAILS(open("/proc/self/stat", O_RDONLY | O_DIRECT), EINVAL);
+    int fd = (int)OK(open("/dev/null", O_RDWR)), n;
+    FAILS(ioctl(fd, FIONREAD, &n), ENOTTY);
+    close(fd);
+}
+
+MAIN(CASE(altstacks), CASE(queues), CASE(generated), CASE(sockets), CASE(attributes), CASE(numbers), CASE(others))
