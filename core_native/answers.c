@@ -16,19 +16,17 @@ struct question {
 	u64 out;
 };
 
+/* kernel/ahead.py knows it too. */
 static u32 hash_of(const struct question *q)
 {
 	u64 h = q->nr * 0x9e3779b97f4a7c15UL ^ q->key[0] ^ (u64)q->key[1] << 32;
-	u32 i = 0;
-	for (; i + 8 <= q->length; i += 8) {
-		u64 word;
-		memcpy(&word, q->path + i, 8);
+	for (u32 i = 0; i < q->length; i += 8) { /* NULs at the end */
+		u64 word = 0;
+		memcpy(&word, q->path + i, q->length - i < 8 ? q->length - i : 8);
 		h = (h ^ word) * 0xff51afd7ed558ccdUL;
 		h ^= h >> 32;
 	}
-	for (; i < q->length; i++)
-		h = (h ^ q->path[i]) * 0x100000001b3UL;
-	h = (h ^ h >> 29) * 0xc4ceb9fe1a85ec53UL;
+	h *= 0xc4ceb9fe1a85ec53UL;
 	return h >> 32;
 }
 
@@ -48,6 +46,15 @@ static int by_descriptor(struct thread *t, int fd, struct question *q)
 	memcpy((u8 *)q->path + 8, &st.ino, 8);
 	q->length = 16;
 	q->fd = fd;
+	q->hash = hash_of(q);
+	return 1;
+}
+
+/* What the working directory alone decides. */
+static int by_place(struct thread *t, struct question *q)
+{
+	q->cwd = t->slot->cwd;
+	q->nowhere = !q->cwd;
 	q->hash = hash_of(q);
 	return 1;
 }
@@ -83,6 +90,8 @@ static int read_question(struct thread *t, const struct call *c, const u8 *kinds
 	s64 length = path ? copy_str((char *)q->path, path, sizeof ((struct ring3_answer *)0)->path + 1) : 0;
 	if (length == 0 && dirfd >= 0)
 		return by_descriptor(t, dirfd, q);
+	if (c->nr == NR_getcwd)
+		return by_place(t, q);
 	if (length <= 0 || length > (s64)sizeof ((struct ring3_answer *)0)->path)
 		return 0;
 	q->length = length;
@@ -181,7 +190,7 @@ static void check_answer(struct thread *t, struct call *c, const struct question
 		die("an answer differs from the supervisor's, of call", c->nr);
 }
 
-/* Where in the table the answer to a question may be: four places. */
+/* Where in the table the answer to a question may be, RING3_ANSWER_PLACES places. */
 static const struct ring3_answer *place_of(const struct question *q, u32 context, u32 i)
 {
 	const struct ring3_answer *table = (const void *)(WORLD_ADDR + RING3_ANSWERS_OFFSET);
@@ -211,7 +220,7 @@ int answer_known(struct thread *t, struct call *c, const u8 *kinds, u32 argc, s6
 	     kept_open(t->proc, &(struct kept_key){q.hash, q.key[0], q.cwd, context, q.length, q.path}, result)))
 		return 1;
 	u32 epoch = current_epoch(), changes = __atomic_load_n(&world()->changes, __ATOMIC_ACQUIRE);
-	for (u32 i = 0; i < 4; i++) {
+	for (u32 i = 0; i < RING3_ANSWER_PLACES; i++) {
 		int live;
 		if (!take(place_of(&q, context, i), &q, epoch, context, out, &length, result, &live))
 			continue;
@@ -256,7 +265,7 @@ int listing_known(struct thread *t, struct call *c, u32 number, s64 *result)
 	struct question q = {.nr = c->nr, .cwd = number, .path = slot_data(t), .out = c->a[1]};
 	u32 context = t->slot->context;
 	t->slot->hash = q.hash = hash_of(&q);
-	for (u32 i = 0; context && !world()->check_answers && i < 4; i++)
+	for (u32 i = 0; context && !world()->check_answers && i < RING3_ANSWER_PLACES; i++)
 		if (copy_listing(place_of(&q, context, i), &q, context, (u32)c->a[2], result))
 			return 1;
 	return 0;

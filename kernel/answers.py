@@ -31,9 +31,10 @@ import struct
 from ..vfs.hostwatch import LIFETIME
 from ..vfs.remembered import ident
 from . import kept
+from .ahead import CALLS, Ahead, Question
 from .directories import Listings
 from .handlers import DirectoryOpened, Out
-from .layout import ANSWERS, ANSWERS_OFFSET, CONSTANTS, LISTINGS_OFFSET, OFFSETS, SIZES, VDIR_DEV
+from .layout import ANSWER_PLACES, ANSWERS, ANSWERS_OFFSET, CONSTANTS, LISTINGS_OFFSET, OFFSETS, SIZES, VDIR_DEV
 from .paths import record
 from .table import BY_NAME, TABLE
 
@@ -69,6 +70,8 @@ _ABSENT = struct.pack("<2Iq", 0, 0, -errno.ENOENT)
 _FOUND_ERRORS = (errno.EACCES, errno.EROFS, errno.EINVAL, errno.ENODATA, errno.EOPNOTSUPP, errno.ERANGE)
 _MAX_CONTEXTS, _MAX_ABSENT = 4096, 1024
 _GETDENTS64 = BY_NAME["getdents64"].nr
+_GETCWD = BY_NAME["getcwd"].nr
+_STATFS = BY_NAME["statfs"].nr
 _EXECVE = BY_NAME["execve"].nr
 _STAT = frozenset(BY_NAME[name].nr for name in ("stat", "lstat", "fstat", "newfstatat"))
 STAT_SIZE = CONSTANTS["RING3_STAT_SIZE"]
@@ -90,6 +93,11 @@ class Shape:
         # The answer has times, a size or file capabilities, which change without our being told.
         self.settled = "stat" in call.name or "xattr" in call.name
         self.opens = call.name.startswith("open")  # only its failures are remembered
+
+    def numbers(self, request: Request) -> tuple[int, int]:
+        """What an answer is found by beside names."""
+        keys = [request.args[i] & 0xFFFFFFFF for i in self.keys] + [0, 0]
+        return keys[0], keys[1]
 
 
 def _live(request: Request, inode: Inode) -> bytes:
@@ -119,6 +127,7 @@ class Answers:
         self._lasting: set[tuple[int, int]] = set()  # files that guests' cores hold for as long as this epoch lasts
         self._contexts: dict[tuple[object, ...], tuple[int, object]] = {}
         self._listings = Listings()
+        self._ahead = Ahead(kernel, self)
         self._watched = -1  # the inotify descriptor that the loop looks at
         self._ageing = False
         self._last = 0
@@ -242,6 +251,10 @@ class Answers:
         if request.nr == _GETDENTS64:
             self._remember_entries(task, request, args[0], result)
             return
+        if request.nr == _GETCWD:
+            if isinstance(result, Out):  # another name of the directory, or of one above it, begins a new epoch
+                self._remember(task, request, shape, b"", self.put_place(task)[1], result.ret, result.writes[0][1])
+            return
         if not name:
             self._served_by_fd(task, request, shape, args, result)
             return
@@ -264,7 +277,7 @@ class Answers:
             if result.errno != errno.ENOENT if path is None else result.errno not in _FOUND_ERRORS:
                 return
             value = -(result.errno or errno.EIO)
-        elif path is None:
+        elif path is None or request.nr == _STATFS:  # how much is free changes without our being told
             return
         elif shape.opens:
             flags = request.args[shape.keys[0]]
@@ -278,8 +291,8 @@ class Answers:
             value, data = result.ret, result.writes[0][1] + extra if result.writes else b""
         else:
             value = int(result)
-        key = name if shape.text < 0 else name + b"\0" + args[shape.text]
-        at = self._remember(task, request, shape, key, start, value, data)
+        text = b"" if shape.text < 0 else b"\0" + args[shape.text]
+        at = self._remember(task, request, shape, name + text, start, value, data)
         if at and path is not None and not isinstance(result, DirectoryOpened):
             about = self._by_times if shape.settled else self._by_object
             about.setdefault(ident(path.inode), set()).add(at)
@@ -287,6 +300,10 @@ class Answers:
             self._by_name.setdefault(found[3], set()).add(at)
             if path is None:
                 self._missing[at] = found[3]
+            elif value in CALLS.get(request.nr, ()) and not extra and name.endswith(found[3][2]):
+                prefix = name[: -len(found[3][2])]
+                question = Question(request, shape.numbers(request), self.put_place(task)[0], start, prefix, text)
+                self._ahead.asked(task, request, question, path, found[3], value)
 
     def _served_by_fd(
         self, task: Task, request: Request, shape: Shape, args: tuple[Any, ...], result: Any
@@ -319,8 +336,7 @@ class Answers:
         """Write an entry; where it is, 0 if it does not fit."""
         if len(name) > _MAX_PATH or len(data) > _MAX_OUT:
             return 0
-        keys = [request.args[i] & 0xFFFFFFFF for i in shape.keys] + [0, 0]
-        return self._put(task, request.nr, (keys[0], keys[1]), name, start, value, data, request.raw[-1])
+        return self._put(task, request.nr, shape.numbers(request), name, start, value, data, request.raw[-1])
 
     def _start(self, task: Task, name: bytes, dirfd: FdRef | None) -> int | None:
         """The number of the directory that a path is relative to, 0 for an absolute one; None for one without."""
@@ -351,6 +367,21 @@ class Answers:
     ) -> int:
         """Write an entry for all who are as `task` is; where it is."""
         context, _ = self.put_place(task)
+        return self._enter(context, nr, keys, name, cwd, value, data, hashed)
+
+    def foresee(
+        self, question: Question, name: bytes, hashed: int, value: int, data: bytes, where: Where, what: tuple[int, int]
+    ) -> None:
+        """Write the answer to a question that nobody has put yet: `name` is the one of `where` and means `what`."""
+        if len(name) <= _MAX_PATH and len(data) <= _MAX_OUT:
+            context, nr, keys, cwd = question.context, question.nr, question.keys, question.cwd
+            at = self._enter(context, nr, keys, name, cwd, value, data, hashed)
+            self._by_times.setdefault(what, set()).add(at)
+            self._by_name.setdefault(where, set()).add(at)
+
+    def _enter(
+        self, context: int, nr: int, keys: tuple[int, int], name: bytes, cwd: int, value: int, data: bytes, hashed: int
+    ) -> int:
         first = (hashed + context * 0x9E3779B1 + cwd * 0x85EBCA6B & 0xFFFFFFFF) % ANSWERS
         live = int(nr in _STAT and len(data) > STAT_SIZE)
         head = _ENTRY.pack(self.epoch, nr, *keys, context, cwd, len(name), len(data), live, value)
@@ -362,9 +393,9 @@ class Answers:
         return at
 
     def _room(self, first: int, head: bytes, name: bytes) -> int:
-        """Of the four places for an entry: the one that has it or is free, else the first."""
+        """Of the places for an entry: the one that has it or is free, else the first."""
         taken, wanted = self._taken, head[:_KEY] + name
-        places = [ANSWERS_OFFSET + _SIZE * (first ^ i) for i in range(4)]
+        places = [ANSWERS_OFFSET + _SIZE * (first ^ i) for i in range(ANSWER_PLACES)]
         chosen = places[0]
         for at in reversed(places):
             known = taken.get(at)

@@ -38,6 +38,8 @@ TRAP_SITES = 512
 CLOSED_SOCKETS = 128
 #: the table of kernel/answers.py: entries, and where they begin behind the world page
 ANSWERS, ANSWERS_OFFSET = 65536, 4096
+#: where an answer may be: at the place that its hash says, or at that number with some lower bits turned
+ANSWER_PLACES = 8
 #: behind it the listings of directories (kernel/directories.py): bytes
 LISTINGS_SIZE = 4 << 20
 #: descriptors of directories that a process has without the supervisor (core_native/vdir.c)
@@ -281,6 +283,7 @@ CONSTANTS: dict[str, int] = {
     "RING3_TRAP_SITES": TRAP_SITES,
     "RING3_CLOSED_SOCKETS": CLOSED_SOCKETS,
     "RING3_ANSWERS": ANSWERS,
+    "RING3_ANSWER_PLACES": ANSWER_PLACES,
     "RING3_MAX_GIFTS": MAX_GIFTS,
     "RING3_RESERVED_FDS": RESERVED_FDS,
     "RING3_STAT_SIZE": 144,  # struct stat

@@ -28,6 +28,7 @@ from .table import BY_NAME
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
+    from ..vfs.inode import Inode
     from ..vfs.mount import Mount, Path
     from ..vfs.perm import Creds
     from .handlers import Result
@@ -105,15 +106,19 @@ def sys_statx(t: Task, dirfd: FdRef | None, path: bytes | None, flags: int, mask
     else:
         where = place(t, dirfd, path, flags)
         st = where.inode.getattr()
-    mount = where.mount
-    inode = where.inode
+    at_root = where.dentry is where.mount.root
+    return Out(0, [(buf, statx_reply(where.mount, where.inode, st, mask, at_root))])
+
+
+def statx_reply(mount: Mount, inode: Inode, st: Stat, mask: int, at_root: bool) -> bytes:
+    """The struct statx of an object with the attributes `st`; `at_root`: it is what is mounted."""
     attributes, known_attributes = 0, 0
     if inode.has_iflags:
         attributes, known_attributes = statx_attributes(inode), STATX_MASK
-    if where.dentry is mount.root:
+    if at_root:
         attributes |= STATX_ATTR_MOUNT_ROOT
     ident = mount.unique_id if mask & STATX_MNT_ID_UNIQUE else mount.id
-    return Out(0, [(buf, st.pack_statx(ident, attributes, mask, known_attributes))])
+    return st.pack_statx(ident, attributes, mask, known_attributes)
 
 
 # --- access ------------------------------------------------------------------------------------------------

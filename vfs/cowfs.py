@@ -358,6 +358,9 @@ class CowNode(MemoryAttributes, HostNode):
     def listxattr(self) -> list[bytes]:
         return HostNode.listxattr(self) if self.xattrs is None else super().listxattr()
 
+    def is_bare(self) -> bool:
+        return super().is_bare() if self.xattrs is None else not self.xattrs
+
     def removexattr(self, name: bytes) -> None:
         self.own_xattrs()
         super().removexattr(name)

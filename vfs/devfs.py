@@ -41,6 +41,10 @@ class DeviceNode(MemSpecial):
 
     forgets = True
 
+    def is_settled(self) -> bool:
+        """Reads and writes leave the times of a device as they are (drivers/char/mem.c)."""
+        return True
+
 
 class TtyNode(DeviceNode):
     """/dev/tty. What it opens is another file, the terminal itself, which keeps its own name."""
@@ -48,6 +52,9 @@ class TtyNode(DeviceNode):
     __slots__ = ()
 
     recorded = False
+
+    def is_settled(self) -> bool:
+        return False
 
 
 class DevFS(MemoryFS):

@@ -390,10 +390,10 @@ def getdents(vfs: Vfs, file: OpenDir, room: int) -> bytes:
     if known is not None and len(known[0]) <= room:
         file.take_listing(known[1])
         return known[0]
+    file.inode.listed()  # first, to hear of what changes from now on
     data = file.getdents(room)
     entries = file.listing()
     if file.pos == len(entries):
-        file.inode.listed()
         walks.keep_listing(file.inode, (data, entries))
     return data
 

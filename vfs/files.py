@@ -10,6 +10,7 @@ import os
 from .flock import FlockTable
 from .openfile import FileRecord, OpenFile
 from .recordlocks import RecordLocks
+from .remembered import ident as ident_of
 
 TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ def _nothing(_number: int) -> None:
     return None
 
 
+def _nobody(_inode: Inode) -> None:
+    pass
+
+
 def _no_numbers(_mount: Mount) -> Iterable[int]:
     return ()
 
@@ -58,6 +63,7 @@ class FileRegistry:
         self.closed: Callable[[OpenFile], None] | None = None  # hears of files that Python serves
         self.numbered: Callable[[int], FileRecord | None] = _nothing  # a directory that a guest's core opened by itself
         self.numbers: Callable[[Mount], Iterable[int]] = _no_numbers  # those of a mount
+        self.replaced: Callable[[Inode], None] = _nobody  # a native object is another inode's now
         self.pinned: Container[tuple[int, int]] = ()  # native objects that are watched (notify.py)
         self._known: dict[tuple[int, int], FileRecord] = {}
         self._host: dict[tuple[int, int], None] = {}  # insertion-ordered: oldest first
@@ -82,6 +88,8 @@ class FileRegistry:
             record.ident = ident
             self._known[ident] = record
         else:
+            if ident_of(record.inode) != ident_of(inode):
+                self.replaced(record.inode)
             record.path = path
             record.inode = inode
         if bounded:

@@ -73,6 +73,7 @@ class HostDir(HostNode):
 
     def is_settled(self) -> bool:
         """Its times and links change with the names in it, of which its own watch tells."""
+        self.looked()
         return self.names is not None and super().is_settled()
 
     def path_fd(self) -> int:
@@ -110,8 +111,8 @@ class HostDir(HostNode):
         return node
 
     def listed(self) -> None:
-        """Its entries were read: who does so again may find them remembered."""
-        self.looked(WORTH // 2)
+        """Its entries are read: who does so may ask about each of them, and then read them again."""
+        self.looked(WORTH)
 
     def looked(self, times: int = 1) -> None:
         """It is used; a directory that is used again and again is watched."""

@@ -284,11 +284,16 @@ class HostNode(Inode):
 
     def is_settled(self) -> bool:
         """What nobody changes in here, and the watch tells of what others do."""
-        if not self.sb.untouched or self.sb.watch is None or self.parent is None or self.parent.names is None:
+        parent = self.parent
+        if not self.sb.untouched or self.sb.watch is None or parent is None:
             return False
+        if parent.names is None:
+            parent.looked()  # who is asked this again and again is worth a watch
+            if parent.names is None:
+                return False
         kind = self.mode & S_IFMT
         if kind == S_IFREG:
-            self.sb.watch.watch_bytes(self.parent)
+            self.sb.watch.watch_bytes(parent)
         return kind in (S_IFREG, S_IFDIR, S_IFLNK)
 
     # -- opening ---------------------------------------------------------------------------------------------
@@ -378,6 +383,12 @@ class HostNode(Inode):
             return [os.fsencode(n) for n in XATTRS.listxattr(f"/proc/self/fd/{fd}")]
         finally:
             os.close(fd)
+
+    def is_bare(self) -> bool:
+        """Without a descriptor of its own: whose names are watched is still who was looked up."""
+        if self.parent is None or self.parent.names is None or XATTRS is not os:
+            return super().is_bare()
+        return not os.listxattr(b"/proc/self/fd/%d/%s" % (self.parent.dirfd(), self.name), follow_symlinks=False)
 
     def removexattr(self, name: bytes) -> None:
         fd = self.path_fd()

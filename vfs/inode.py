@@ -300,7 +300,7 @@ class Inode:
         read without us.) Nothing by default."""
 
     def listed(self) -> None:
-        """Of a directory: all its entries were read."""
+        """Of a directory: its entries are about to be read."""
 
     def is_settled(self) -> bool:
         """Does what getattr() says stay true until somebody opens or changes the file with our knowledge? Reads of a
@@ -421,6 +421,10 @@ class Inode:
 
     def listxattr(self) -> list[bytes]:
         return []
+
+    def is_bare(self) -> bool:
+        """Has it no extended attributes at all?"""
+        return not self.listxattr()
 
     def removexattr(self, name: bytes) -> None:
         raise err(errno.EOPNOTSUPP)

@@ -99,6 +99,7 @@ class Vfs:
         self.files = FileRegistry(loop)
         self.pool = MemfdPool(self.files)
         self.mounts = MountTable()
+        self.files.replaced = self.mounts.walks.retime
         self.fstypes: dict[str, FsType] = dict(FSTYPES)  # what mount(2) of a guest can make
         self.handles: dict[tuple[int, int], Dentry] = {}  # (st_dev, ino): what name_to_handle_at(2) was asked for
         self.notify: Notify | None = None  # from the first inotify_init1(2) on
