@@ -216,7 +216,7 @@ int answer_known(struct thread *t, struct call *c, const u8 *kinds, u32 argc, s6
 	if (!context || q.nowhere)
 		return 0;
 	if (is_open(c) &&
-	    (gift_open(t, q.path, q.length, q.key[0], result) ||
+	    (gift_open(t, q.path, q.length, q.cwd, q.key[0], result) ||
 	     kept_open(t->proc, &(struct kept_key){q.hash, q.key[0], q.cwd, context, q.length, q.path}, result)))
 		return 1;
 	u32 epoch = current_epoch(), changes = __atomic_load_n(&world()->changes, __ATOMIC_ACQUIRE);

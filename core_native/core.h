@@ -345,7 +345,7 @@ static inline int somebody_listens(s64 nr)
 void gifts_take_over(struct thread *t, const struct ring3_plan *plan, const int *files);
 void gifts_drop(struct proc *p);
 int gift_owns(struct proc *p, int fd);
-int gift_open(struct thread *t, const u8 *path, u32 length, u32 flags, s64 *result);
+int gift_open(struct thread *t, const u8 *path, u32 length, u32 cwd, u32 flags, s64 *result);
 int gift_image(struct thread *t, int fd, u64 offset);
 
 /* kept.c */

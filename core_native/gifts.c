@@ -49,13 +49,14 @@ int gift_owns(struct proc *p, int fd)
 	return 0;
 }
 
-static int matches(const struct gift *g, const u8 *path, u32 length, u32 flags)
+static int matches(const struct gift *g, const u8 *path, u32 length, u32 cwd, u32 flags)
 {
-	return g->known.flags == flags && g->known.path_len == length && same_bytes(g->known.path, path, length);
+	return g->known.flags == flags && g->known.cwd == cwd && g->known.path_len == length &&
+	       same_bytes(g->known.path, path, length);
 }
 
-/* open(2) of an absolute path.  1: done, with this result. */
-int gift_open(struct thread *t, const u8 *path, u32 length, u32 flags, s64 *result)
+/* open(2) of an absolute path, or of one that begins at the directory `cwd`.  1: done, with this result. */
+int gift_open(struct thread *t, const u8 *path, u32 length, u32 cwd, u32 flags, s64 *result)
 {
 	struct proc *p = t->proc;
 	if (likely(!p->ngifts) || p->gifts_context != t->slot->context ||
@@ -63,7 +64,7 @@ int gift_open(struct thread *t, const u8 *path, u32 length, u32 flags, s64 *resu
 		return 0;
 	for (u32 i = 0; i < p->ngifts; i++) {
 		struct gift *g = &p->gifts[i];
-		if (g->fd < 0 || !matches(g, path, length, flags))
+		if (g->fd < 0 || !matches(g, path, length, cwd, flags))
 			continue;
 		int fd = take(&g->fd);
 		if (fd < 0)

@@ -2,10 +2,10 @@
 
 Layer: the pretend kernel, beside answers.py.  May touch: the vfs, for reading.
 
-Programs that walk trees (ls -l, find, git status, tar) ask the same of each file of a directory, one after the other. Who
-asks a second time for what stands in a directory that was listed, or several times where it was not, gets the answers for
-the others too, as page cache readahead does it for the bytes of a file (mm/readahead.c): the whole directory if it is
-small, else the next ones of whoever goes through it in order.
+Programs that walk trees (ls -l, find, git status, tar) ask the same of each file of a directory, one after the other.
+Who asks a second time for what stands in a directory that was listed, or a third time where it was not, gets the
+answers for the others too, as page cache readahead does it for the bytes of a file (mm/readahead.c): the whole
+directory if it is small, else the next ones of whoever goes through it in order.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Ahead:
     def __init__(self, kernel: Kernel, answers: Answers) -> None:
         self._kernel = kernel
         self._answers = answers
-        self._series: dict[tuple[object, ...], list[int]] = {}  # by what is asked: how often, and where the last one was
+        self._series: dict[tuple[object, ...], list[int]] = {}  # by what is asked: how often, where the last one was
         self._epoch = 0
 
     def asked(self, task: Task, request: Request, question: Question, path: Path, where: Where, error: int) -> None:

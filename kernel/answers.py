@@ -34,7 +34,16 @@ from . import kept
 from .ahead import CALLS, Ahead, Question
 from .directories import Listings
 from .handlers import DirectoryOpened, Out
-from .layout import ANSWER_PLACES, ANSWERS, ANSWERS_OFFSET, CONSTANTS, LISTINGS_OFFSET, OFFSETS, SIZES, VDIR_DEV
+from .layout import (
+    ANSWER_PLACES,
+    ANSWERS,
+    ANSWERS_OFFSET,
+    CONSTANTS,
+    LISTINGS_OFFSET,
+    OFFSETS,
+    SIZES,
+    VDIR_DEV,
+)
 from .paths import record
 from .table import BY_NAME, TABLE
 
@@ -152,6 +161,7 @@ class Answers:
         """Any name or attribute may have changed."""
         if self._any:
             self._any = False
+            self._kernel.gifts.drop()
             self._by_object.clear()
             self._by_times.clear()
             self._by_name.clear()
@@ -282,8 +292,8 @@ class Answers:
         elif shape.opens:
             flags = request.args[shape.keys[0]]
             if not isinstance(result, DirectoryOpened):
+                self._kernel.gifts.opened(task, name, flags, start, path.inode)
                 if shape.dirfd < 0 or args[shape.dirfd] is None or name[0] == 47:
-                    self._kernel.gifts.opened(task, name, flags, path.inode)
                     kept.opened(task, name, flags, path.inode, result)
                 return
             value = result.number

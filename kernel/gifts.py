@@ -2,20 +2,21 @@
 
 Layer: the pretend kernel, beside sys_exec.  May touch: the vfs, as the program that is to be.
 
-While the host kernel executes the core, nobody waits for us. The descriptors (of ld.so's cache and the libraries, for
-most) come with the plan, and core_native/gifts.c gives them out, without asking, where open(2) means just them. Only
-regular files of the host's that nobody changes in here, opened for reading by absolute paths: that they are open a
-little longer is seen by nobody.
+What a program is likely to need again is opened when the supervisor is idle, or else while the host kernel executes the
+core. The descriptors (of ld.so's cache and the libraries, for most) come with the plan, and core_native/gifts.c gives
+them out, without asking, where open(2) means just them. Only regular files of the host's that nobody changes in here,
+opened for reading: that they are open a little longer is seen by nobody.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import struct
 
 from ..vfs.stat import S_IFMT, S_IFREG
 from .images import identity
-from .layout import MAX_GIFTS, OFFSETS, SIZES
+from .layout import MAX_GIFTS, OFFSETS, SIZES, VDIR_DEV
 from .task import Task
 
 TYPE_CHECKING = False
@@ -26,28 +27,30 @@ if TYPE_CHECKING:
     from .sys_exec import PendingExec
     from .task import Process
 
-    #: path and flags of an open
-    Open = tuple[bytes, int]
+    #: path and flags of an open, and the number of the directory where it began (0 for an absolute path)
+    Open = tuple[bytes, int, int]
 
 #: the flags that such an open may have beside O_RDONLY; 0o100000 is O_LARGEFILE, which musl sets
 _PLAIN = os.O_CLOEXEC | os.O_NOCTTY | 0o100000
 _MAX_PROGRAMS, _MAX_KNOWN = 256, 4096
+#: files that are open for programs that may be executed; and who may not have so many descriptors opens none
+_MOST_READY, _ENOUGH_FDS = 256, 2048
 _AT = OFFSETS["ring3_gift"]
 _SIZE = SIZES["ring3_gift"]
 _MAX_PATH = _SIZE - _AT["path"]
-_HEAD = struct.Struct("<2i2I8Q2I")
+_HEAD = struct.Struct("<2i2I8Q3I")
 assert _HEAD.size == _AT["path"]
 
 
 class Gift:
     """One opened file; whoever has it closes it."""
 
-    __slots__ = ("fd", "flags", "ident", "image", "inode", "path", "rewritable")
+    __slots__ = ("fd", "ident", "image", "inode", "rewritable", "wanted")
 
     def __init__(
         self, wanted: Open, inode: Inode, fd: int, st: os.stat_result, rewritable: bool, image: Rewrite | None
     ) -> None:
-        self.path, self.flags = wanted
+        self.wanted = wanted
         self.inode = inode
         self.fd = fd
         self.rewritable = rewritable
@@ -60,10 +63,29 @@ class Gift:
         start, length, vaddr = found.segments[0] if found is not None else (0, 0, 0)
         moved = (found.delta, found.tramp_offset, found.tramp_length) if found is not None else (0, 0, 0)
         gs = int(found.uses_gs) if found is not None else 0
-        head = _HEAD.pack(
-            file, image, self.flags, int(self.rewritable), *self.ident, start, length, vaddr, *moved, gs, len(self.path)
-        )  # fmt: skip
-        return head + self.path.ljust(_MAX_PATH, b"\0")
+        path, flags, cwd = self.wanted
+        numbers = *self.ident, start, length, vaddr, *moved, gs, cwd
+        head = _HEAD.pack(file, image, flags, int(self.rewritable), *numbers, len(path))
+        return head + path.ljust(_MAX_PATH, b"\0")
+
+
+class Ready:
+    """What was opened for a program that is not yet executed: good for one context, in one epoch of the answers."""
+
+    __slots__ = ("context", "epoch", "gifts")
+
+    def __init__(self, context: int, epoch: int, gifts: list[Gift]) -> None:
+        self.context, self.epoch = context, epoch
+        self.gifts = gifts
+
+    def close(self) -> None:
+        close(self.gifts)
+
+
+def close(gifts: list[Gift]) -> None:
+    """Nobody gets them any more."""
+    for gift in gifts:
+        os.close(gift.fd)
 
 
 class Gifts:
@@ -73,30 +95,72 @@ class Gifts:
         self._kernel = kernel
         self._learned: dict[Inode, list[Open]] = {}
         self._no_program: dict[Open, tuple[int, ...]] = {}  # files with nothing to rewrite, and what they were then
+        self._ready: dict[Inode, Ready] = {}  # the one that was made last at the end
+        self._epochs: dict[Inode, int] = {}  # in which a program was executed last
 
-    def opened(self, task: Task, name: bytes, flags: int, inode: Inode) -> None:
-        """A program has opened a file, which we were asked for."""
+    def opened(self, task: Task, name: bytes, flags: int, start: int, inode: Inode) -> None:
+        """A program has opened a file, which we were asked for; `start`: as in Open."""
         asked = task.process.first_opens
         if asked is None or len(asked) >= MAX_GIFTS:
             return
-        if name[0] == 47 and len(name) <= _MAX_PATH and not flags & ~_PLAIN and _is_plain(inode):
-            asked.append((name, flags))
+        if len(name) <= _MAX_PATH and not flags & ~_PLAIN and _is_plain(inode):
+            asked.append((name, flags, start))
 
     def prepare(self, process: Process, pending: PendingExec) -> None:
-        """Open what the program will open."""
-        kernel = self._kernel
-        wanted = self._learned.get(pending.path.inode)
-        if wanted is None or kernel.vfs.notify is not None:
-            return
+        """Open what the program will open, or take what is open."""
         task = Task(process, process.pid, 0, pending.creds)
         task.own_fs = pending.task.own_fs
-        pending.gifts = [gift for gift in (self._make(task, one) for one in wanted) if gift is not None]
-        pending.gifts_epoch = kernel.answers.lasting(*(gift.inode for gift in pending.gifts))
+        context, _ = self._kernel.answers.place(task.creds, task.fs)
+        ready = self._ready.pop(pending.path.inode, None)
+        if ready is not None and (ready.context, ready.epoch) != (context, self._kernel.answers.epoch):
+            ready.close()
+            ready = None
+        if ready is None:
+            ready = self._open(task, context, pending.path.inode)
+        pending.gifts, pending.gifts_epoch = ready.gifts, ready.epoch
+
+    def executed(self, process: Process, inode: Inode) -> None:
+        """A program starts: have what it needs ready for the next time, if such things do not change all the time."""
+        epoch = self._kernel.answers.epoch
+        if len(self._epochs) >= _MAX_PROGRAMS:
+            self._epochs.clear()
+        if self._epochs.get(inode) == epoch:
+            task = Task(process, process.pid, 0, process.main_creds)
+            self._kernel.loop.when_idle(lambda: self._make_ready(task, inode))
+        self._epochs[inode] = epoch
+
+    def _make_ready(self, task: Task, inode: Inode) -> None:
+        if inode in self._ready or resource.getrlimit(resource.RLIMIT_NOFILE)[0] < _ENOUGH_FDS:
+            return
+        context, _ = self._kernel.answers.place(task.creds, task.fs)
+        self._ready[inode] = self._open(task, context, inode)
+        while sum(len(ready.gifts) for ready in self._ready.values()) > _MOST_READY:
+            self._ready.pop(next(iter(self._ready))).close()
+
+    def drop(self) -> None:
+        """Close what nobody has asked for yet."""
+        while self._ready:
+            self._ready.popitem()[1].close()
+
+    def _open(self, task: Task, context: int, inode: Inode) -> Ready:
+        kernel = self._kernel
+        wanted = self._learned.get(inode)
+        if wanted is None or kernel.vfs.notify is not None:
+            return Ready(context, kernel.answers.epoch, [])
+        gifts = [gift for gift in (self._make(task, one) for one in wanted) if gift is not None]
+        return Ready(context, kernel.answers.lasting(*(gift.inode for gift in gifts)), gifts)
 
     def _make(self, task: Task, wanted: Open) -> Gift | None:
         kernel = self._kernel
+        name, flags, number = wanted
+        start = None
+        if number:
+            place = kernel.vfs.files.get(VDIR_DEV, number)
+            if place is None:
+                return None
+            start = place.path
         try:
-            path, opened = kernel.vfs.open(task, None, *wanted)
+            path, opened = kernel.vfs.open(task, start, name, flags)
         except OSError:
             return None
         if not isinstance(opened, int):
@@ -122,10 +186,14 @@ class Gifts:
         if asked is None or exe is None:
             return
         bits = 0 if process.channel is None else process.channel.gifts_used()
-        used = [wanted for i, wanted in enumerate(process.gifts) if bits >> i & 1]
+        used = [one for i, one in enumerate(process.gifts) if bits >> i & 1]
         if exe.inode not in self._learned and len(self._learned) >= _MAX_PROGRAMS:
             del self._learned[next(iter(self._learned))]
-        self._learned[exe.inode] = [*used, *asked][:MAX_GIFTS]
+        self._learned[exe.inode] = wanted = [*used, *asked][:MAX_GIFTS]
+        ready = self._ready.get(exe.inode)
+        if ready is not None and [gift.wanted for gift in ready.gifts] != wanted:
+            del self._ready[exe.inode]
+            ready.close()
 
 
 def _is_plain(inode: Inode) -> bool:

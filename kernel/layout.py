@@ -224,8 +224,9 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("tramp_offset", "u64", 1),
         ("tramp_length", "u64", 1),
         ("uses_gs", "u32", 1),
+        ("cwd", "u32", 1),  # the number of the directory that the path is relative to, 0 for an absolute one
         ("path_len", "u32", 1),
-        ("path", "u8", 160),
+        ("path", "u8", 164),
     ],
     "ring3_seg": [
         ("addr", "u64", 1),

@@ -264,6 +264,7 @@ class Kernel:
             self._init.close()
             os.close(self.world_fd)
             self.answers.close()
+            self.gifts.drop()
             self.world.close()
             if self.native_hook is not None:
                 self.native_hook.close()

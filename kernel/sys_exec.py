@@ -17,6 +17,7 @@ from ..vfs.mount import MNT_NOSUID
 from ..vfs.perm import MAY_EXEC, check
 from ..vfs.stat import S_IFMT, S_IFREG
 from ..vfs.unmapped import is_unmapped
+from .gifts import close
 from .handlers import Exec, syscall
 from .layout import OFFSETS, SIZES, VERSION
 from .task import Credentials, MmLayout, Task
@@ -100,8 +101,7 @@ class PendingExec:
         self.close_gifts()
 
     def close_gifts(self) -> None:
-        for gift in self.gifts:
-            os.close(gift.fd)
+        close(self.gifts)
         self.gifts = []
 
 
@@ -248,10 +248,11 @@ def commit_exec(
     finally:
         plan.close()
         pending.close_gifts()
+    process.sandbox.gifts.executed(process, pending.path.inode)
 
 
 def _become(process: Process, pending: PendingExec, plan: Plan) -> None:
-    process.gifts, process.first_opens = [(gift.path, gift.flags) for gift in pending.gifts], []
+    process.gifts, process.first_opens = [gift.wanted for gift in pending.gifts], []
     process.exe = pending.path
     process.comm = plan.comm
     process.cmdline = b"".join(a + b"\0" for a in plan.argv)

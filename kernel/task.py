@@ -207,8 +207,9 @@ class Process:
         self.main_creds = creds
         self.tasks: dict[int, Task] = {}  # by slot
         self.pending_exec: Any = None
-        self.gifts: list[tuple[bytes, int]] = []  # what was opened ahead for its program, and what it asked for itself
-        self.first_opens: list[tuple[bytes, int]] | None = None
+        # gifts.py: what was opened ahead for its program, and what it asked for itself
+        self.gifts: list[tuple[bytes, int, int]] = []
+        self.first_opens: list[tuple[bytes, int, int]] | None = None
         self.opened: set[tuple[bytes, int]] = set()  # by name and flags: kept.py
         self.dumpable = 1
         self.no_new_privs = False  # has one of its threads said so (prctl(2)), or the process that it comes from?

@@ -30,7 +30,7 @@ LIFETIME = 10.0
 #: names and directories that are kept at most, over all
 MOST_NAMES, MOST_DIRS = 65536, 4096
 #: as many lookups make a directory worth watching
-WORTH = 4
+WORTH = 2
 #: reads of the queue at a time, and bytes of each: one that is half full is not worth a look at each event
 MOST_READS, _READ = 8, 8192
 _EVENT = struct.Struct("<iIII")
@@ -144,9 +144,21 @@ class HostWatch:
                 if name:
                     was = directory.names.pop(name, None)
                     self._walks.host_changed(directory, name, was, not mask & _MODIFY)
+                    if mask & _CREATE:
+                        self._maybe_linked(directory, name)
                 else:
                     self._walks.clear()
                     directory.names.clear()
+
+    def _maybe_linked(self, directory: HostDir, name: bytes) -> None:
+        """A new name: if it is one more for a file, that has more links now, of which its other directories do not hear
+        (fsnotify_link_count() in include/linux/fsnotify.h)."""
+        try:
+            st = os.stat(name, dir_fd=directory.dirfd(), follow_symlinks=False)
+        except OSError:
+            return
+        if st.st_nlink > 1:
+            self._walks.changed((st.st_dev, st.st_ino))
 
     def _drop_names(self) -> None:
         self._walks.clear()
