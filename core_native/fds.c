@@ -144,7 +144,7 @@ s64 fn_fcntl(struct thread *t, struct call *c)
 	case F_SETFD:
 		return native(t, c);
 	case F_SETOWN:
-		if ((s32)c->a[2] == t->proc->pid || !(s32)c->a[2])
+		if (((s32)c->a[2] == t->proc->pid || !(s32)c->a[2]) && fd_class(t, fd) != FD_PLACEHOLDER)
 			return native(t, c);
 		/* fallthrough */
 	case 15: /* F_SETOWN_EX: signals to whom the guest may not signal */
@@ -159,6 +159,8 @@ s64 fn_fcntl(struct thread *t, struct call *c)
 		/* How the supervisor opened a host file is not the guest's affair. */
 		return flags < 0 ? flags : flags & ~(O_NOATIME | O_NOFOLLOW);
 	}
+	case 1036: /* F_SET_RW_HINT: of the inode */
+		return supervise(t, c, REQ_CALL);
 	case F_SETFL:
 		/* Who may have it depends on the file's owner, which for the host kernel is another one. */
 		if (c->a[2] & O_NOATIME)
@@ -301,9 +303,9 @@ static s64 limit(struct thread *t, struct call *c, u64 new, u64 old)
 
 s64 fn_getrlimit(struct thread *t, struct call *c)
 {
-	if ((u32)c->a[0] == RLIMIT_NOFILE)
+	if ((u32)c->a[0] == RLIMIT_NOFILE && c->a[1])
 		return limit(t, c, 0, c->a[1]);
-	return in_core(c->a[1]) ? -EFAULT : native(t, c);
+	return !c->a[1] || in_core(c->a[1]) ? -EFAULT : native(t, c);
 }
 
 s64 fn_setrlimit(struct thread *t, struct call *c)

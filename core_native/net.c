@@ -503,13 +503,16 @@ s64 net_fionread(int fd, u64 to)
 	return copy_out(to, &n, 4) ? -EFAULT : 0;
 }
 
+/* Flags of preadv2(2) that change nothing for a socket: HIPRI, DSYNC, SYNC, APPEND, NOAPPEND. */
+#define RWF_OF_SOCKETS 0x37UL
+
 /* A call on a socket that is supervised. */
 s64 net_call(struct thread *t, struct call *c)
 {
 	if ((c->nr == NR_readv || c->nr == NR_writev) && !(u32)c->a[2])
 		return 0; /* nothing to do, whatever the socket's state */
 	if (c->nr == NR_read && !c->a[2])
-		return 0; /* sock_read_iter() */
+		return c->a[1] > TASK_SIZE ? -EFAULT : 0; /* sock_read_iter() */
 	if (c->nr == NR_readv) {
 		struct message m;
 		s64 r = describe_message(t, c, &m);
@@ -517,6 +520,11 @@ s64 net_call(struct thread *t, struct call *c)
 			return r; /* vfs_readv() asks no socket for nothing */
 	}
 	int datagram = c->a[0] < FD_TABLE && (t->proc->fd_class[c->a[0]] & CLASS_DATAGRAM);
+	if (datagram && c->a[3] == ~0UL && !(c->a[5] & ~RWF_OF_SOCKETS) &&
+	    (c->nr == NR_preadv2 || c->nr == NR_pwritev2)) {
+		c->nr = c->nr == NR_preadv2 ? NR_readv : NR_writev;
+		return net_call(t, c);
+	}
 	switch (c->nr) {
 	case NR_accept:
 	case NR_accept4:

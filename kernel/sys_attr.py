@@ -41,6 +41,13 @@ def _own_place(t: Task, fd: FdRef) -> Path:
     return t.sandbox.vfs.path_of_fd(t, fd.fd, own=True) if where is None else where
 
 
+def _place_to_change(t: Task, dirfd: FdRef | None, path: bytes, flags: int) -> Path:
+    """place() for such a change: AT_EMPTY_PATH reaches the guest's own objects too."""
+    if path or not flags & AT_EMPTY_PATH or dirfd is None or record(t, dirfd) is not None:
+        return place(t, dirfd, path, flags)
+    return _own_place(t, dirfd)
+
+
 def _fd_place(t: Task, fd: FdRef) -> Path | None:
     """The place of a descriptor to change. None: a native object of the guest's own, which the host kernel
     may change (its memfds, pipes, sockets). EPERM for the caller's stdio, which is not the guest's. EBADF for
@@ -107,7 +114,7 @@ def sys_fchmodat2(t: Task, dirfd: FdRef | None, path: bytes, mode: int, flags: i
     """fchmodat2(2)"""
     if flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
         raise err(errno.EINVAL)
-    return _chmod(t, place(t, dirfd, path, flags), mode)
+    return _chmod(t, _place_to_change(t, dirfd, path, flags), mode)
 
 
 @syscall("fchmod")
@@ -132,7 +139,7 @@ def sys_fchownat(t: Task, dirfd: FdRef | None, path: bytes, uid: int, gid: int, 
     """fchownat(2)"""
     if flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
         raise err(errno.EINVAL)
-    return _chown(t, place(t, dirfd, path, flags), uid, gid)
+    return _chown(t, _place_to_change(t, dirfd, path, flags), uid, gid)
 
 
 @syscall("chown")

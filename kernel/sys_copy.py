@@ -196,6 +196,20 @@ async def _copy_file_range(
         source.close()
 
 
+def nothing_to_send(t: Task, in_fd: FdRef, offset: int, count: int) -> bool:
+    """Does a sendfile(2) end before anybody looks at where it goes?  EBADF, EINVAL for what cannot be read so."""
+    source = End(t, in_fd)
+    try:
+        if not source.readable:
+            raise err(errno.EBADF)
+        at = _offset(t, offset, source)
+        if at < 0:
+            raise err(errno.EINVAL)
+        return not count or (source.kind == S_IFREG and at >= source.size)
+    finally:
+        source.close()
+
+
 @syscall("sendfile")
 def sys_sendfile(t: Task, out_fd: FdRef, in_fd: FdRef, offset: int, count: int) -> Result:
     """sendfile(2)"""

@@ -212,7 +212,8 @@ def sys_setgroups(t: Task, size: int, address: int) -> Result:
 
 # -- capabilities: the three versions of capget(2)'s header --------------------------------------------------------
 
-_VERSIONS = {0x19980330: 1, 0x20071026: 2, 0x20080522: 2}
+_VERSION = 0x20080522  # what is answered to whoever names none of them
+_VERSIONS = {0x19980330: 1, 0x20071026: 2, _VERSION: 2}
 
 
 def _header(t: Task, address: int) -> tuple[int, int]:
@@ -227,8 +228,11 @@ def sys_capget(t: Task, header: int, data: int) -> Result:
     count, pid = _header(t, header)
     if not count:
         if data:
+            t.poke(header, struct.pack("<I", _VERSION))
             raise err(errno.EINVAL)
-        return Out(0, [(header, struct.pack("<I", 0x20080522))])
+        return Out(0, [(header, struct.pack("<I", _VERSION))])
+    if not data:
+        return 0  # nobody asks whose
     if pid < 0:
         raise err(errno.EINVAL)
     creds = t.creds
@@ -239,7 +243,7 @@ def sys_capget(t: Task, header: int, data: int) -> Result:
         creds = other.main_creds
     permitted = Credentials.ALL if 0 in (creds.uid, creds.euid, creds.suid) else creds.caps
     words = [struct.pack("<3I", creds.caps >> s & _NOBODY, permitted >> s & _NOBODY, 0) for s in (0, 32)]
-    return Out(0, [(data, b"".join(words[:count]))] if data else [])
+    return Out(0, [(data, b"".join(words[:count]))])
 
 
 @syscall("capset")
@@ -247,7 +251,8 @@ def sys_capset(t: Task, header: int, data: int) -> Result:
     """capset(2): the effective set, within the permitted one."""
     count, pid = _header(t, header)
     if not count:
-        raise OSError(errno.EINVAL, "")
+        t.poke(header, struct.pack("<I", _VERSION))
+        raise err(errno.EINVAL)
     if pid not in (0, t.process.pid, t.tid):
         raise err(errno.EPERM)
     words = struct.unpack(f"<{3 * count}I", t.peek(data, 12 * count))

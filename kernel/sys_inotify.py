@@ -60,7 +60,7 @@ def _group(t: Task, fd: FdRef) -> Group:
 def sys_inotify_add_watch(t: Task, fd: FdRef, path: bytes, mask: int) -> Result:
     """inotify_add_watch(2)"""
     mask &= 0xFFFFFFFF
-    if not mask & _KNOWN or mask & (_MASK_ADD | _MASK_CREATE) == _MASK_ADD | _MASK_CREATE:
+    if not mask or mask & ~_KNOWN or mask & (_MASK_ADD | _MASK_CREATE) == _MASK_ADD | _MASK_CREATE:
         raise err(errno.EINVAL)
     group = _group(t, fd)
     where = t.sandbox.vfs.lookup(t, None, path, not mask & _DONT_FOLLOW)

@@ -12,6 +12,8 @@ import struct
 from ..vfs.inode import err
 from .handlers import NATIVE, syscall
 
+_ADJ_ADJTIME, _ADJ_READ = 0x8000, 0xA001  # adjtime(3), and with ADJ_OFFSET_READONLY
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .handlers import Result
@@ -53,6 +55,8 @@ def sys_prctl(t: Task, option: int, a: int, b: int, c: int, d: int) -> Result:
         if a == 4:
             return 0
         raise err(errno.EPERM if a in (2, 3) and b <= 40 else errno.EINVAL)
+    if option in (65, 66) and not (a or b or c or d):  # PR_SET_MDWE, PR_GET_MDWE: none is set
+        return 0
     if option in (24, 28):  # PR_CAPBSET_DROP, PR_SET_SECUREBITS
         t.sandbox.log(
             f"prctl({option}): the bounding set and securebits are not virtual yet; refused (EPERM)"
@@ -94,7 +98,10 @@ def sys_adjtimex(t: Task, timex: bytes | None) -> Result:
 def _adjust(timex: bytes | None) -> Result:
     if timex is None:
         raise err(errno.EFAULT)
-    if struct.unpack_from("<I", timex)[0]:
+    modes = struct.unpack_from("<I", timex)[0]
+    if modes & _ADJ_ADJTIME and not modes & 1:  # ADJ_OFFSET_SINGLESHOT is of both
+        raise err(errno.EINVAL)
+    if modes & _ADJ_READ != _ADJ_READ and modes:
         raise err(errno.EPERM)
     return NATIVE
 

@@ -16,6 +16,7 @@ import os
 import struct
 
 from ..vfs.inode import err
+from ..vfs.mount import MNT_NOEXEC
 from ..vfs.openfile import OpenFile, OpenPath
 from ..vfs.perm import owner_or_capable
 from ..vfs.stat import S_IFDIR, S_IFMT, S_IFREG, S_IFSOCK
@@ -71,6 +72,8 @@ def _read(t: Task, fd: FdRef, address: int, count: int, offset: int | None) -> R
         return NATIVE
     if file.readable and not 0 <= count <= USER_END - address:
         raise err(errno.EFAULT)  # access_ok()
+    if file.readable and (offset or 0) + count >= 1 << 63:
+        raise err(errno.EINVAL)  # rw_verify_area()
     about_to(t, file, fd, 1)  # IN_ACCESS
     data = file.do_read(t, min(count, CHUNK), offset)
     return then(data, lambda got: Out(len(got), [(address, got)]) if got else 0)
@@ -192,11 +195,12 @@ _F_SETOWN, _F_GETOWN, _F_SETSIG, _F_GETSIG, _F_SETOWN_EX, _F_GETOWN_EX = 8, 9, 1
 _F_SETLEASE, _F_GETLEASE, _F_NOTIFY = 1024, 1025, 1026
 _F_DUPFD_QUERY, _F_CREATED_QUERY, _F_DUPFD_CLOEXEC = 1027, 1028, 1030
 _F_SETPIPE_SZ, _F_GETPIPE_SZ, _F_ADD_SEALS, _F_GET_RW_HINT = 1031, 1032, 1033, 1035
+_F_SET_RW_HINT = 1036
 _OF_DESCRIPTOR = (_F_DUPFD, _F_DUPFD_CLOEXEC, _F_GETFD, _F_SETFD, _F_DUPFD_QUERY)
 _SETFL_MASK = os.O_APPEND | os.O_NONBLOCK | os.O_NOATIME
 _F_UNLCK = 2
 _FALLOC_FL_KEEP_SIZE = 1
-_PROT_WRITE, _MAP_PRIVATE = 2, 2
+_PROT_WRITE, _PROT_EXEC, _MAP_PRIVATE = 2, 4, 2
 
 
 def _check_owner(t: Task, command: int, argument: int) -> None:
@@ -216,7 +220,7 @@ def _check_owner(t: Task, command: int, argument: int) -> None:
 def sys_fcntl(t: Task, fd: FdRef, command: int, argument: int) -> Result:
     """fcntl(2)"""
     file = pyfile(t, fd)
-    if file is None and command == _F_SETFL and argument & os.O_NOATIME:
+    if file is None and (command == _F_SETFL and argument & os.O_NOATIME or command == _F_SET_RW_HINT):
         known = t.sandbox.vfs.files.get(fd.dev, fd.ino)
         if known is not None and not owner_or_capable(t.creds, known.inode):
             raise err(errno.EPERM)
@@ -227,7 +231,7 @@ def sys_fcntl(t: Task, fd: FdRef, command: int, argument: int) -> Result:
         if argument & 0x7FFFFFFF:
             raise err(errno.ENOTDIR)
         return 0
-    if command in (_F_SETOWN, _F_SETOWN_EX):
+    if command in (_F_SETOWN, _F_SETOWN_EX) and not isinstance(file, OpenPath):
         _check_owner(t, command, argument)
     if file is None or command in _OF_DESCRIPTOR:
         return NATIVE
@@ -385,7 +389,7 @@ def map_file(t: Task, fd: FdRef, length: int, prot: int, flags: int, offset: int
     """mmap(2) of a file that Python serves, in the order of do_mmap(): the descriptor that is mapped in its place."""
     file = pyfile(t, fd)
     if file is None and fd.mode & S_IFMT == S_IFSOCK:
-        raise err(errno.ENODEV)
+        raise err(errno.EPERM if prot & _PROT_EXEC else errno.ENODEV)  # path_noexec()
     if file is None or isinstance(file, OpenPath):
         raise err(errno.EBADF)
     if not file.readable:
@@ -393,6 +397,8 @@ def map_file(t: Task, fd: FdRef, length: int, prot: int, flags: int, offset: int
     shared, writable = flags & 15 != _MAP_PRIVATE, bool(prot & _PROT_WRITE)
     if shared and writable and not file.writable:
         raise err(errno.EACCES)
+    if prot & _PROT_EXEC and file.path.mount.flags & MNT_NOEXEC:
+        raise err(errno.EPERM)
     return InstallFd(file.mmap(length, offset, shared, writable), cloexec=True, close=False)
 
 

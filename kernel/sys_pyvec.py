@@ -48,7 +48,8 @@ def parse_iov(raw: bytes | None, count: int) -> list[tuple[int, int]]:
 
 #: preadv2(2): what a file that never waits and has no direct I/O can honour
 _RWF_HIPRI, _RWF_DSYNC, _RWF_SYNC, _RWF_APPEND, _RWF_NOAPPEND, _RWF_NOSIGNAL = 1, 2, 4, 0x10, 0x20, 0x100
-_RWF = _RWF_HIPRI | _RWF_DSYNC | _RWF_SYNC | _RWF_APPEND | _RWF_NOAPPEND | _RWF_NOSIGNAL
+RWF_NOWAIT = 8
+RWF = _RWF_HIPRI | _RWF_DSYNC | _RWF_SYNC | _RWF_APPEND | _RWF_NOAPPEND | _RWF_NOSIGNAL
 
 
 def _readv(t: Task, fd: FdRef, iov: bytes | None, count: int, offset: int | None, flags: int = 0) -> Result:
@@ -63,7 +64,7 @@ def _readv(t: Task, fd: FdRef, iov: bytes | None, count: int, offset: int | None
     if not pairs:
         return 0
     # without read_iter there is no place for the others: do_loop_readv_writev()
-    _check_rwf(flags, _RWF_HIPRI if isinstance(file, SeqFile | PollFile) or file.inode.kind == S_IFDIR else _RWF)
+    check_rwf(flags, _RWF_HIPRI if isinstance(file, SeqFile | PollFile) or file.inode.kind == S_IFDIR else RWF)
     about_to(t, file, fd, 1)
 
     def scatter(data: bytes) -> Result:
@@ -87,7 +88,7 @@ def _writev(t: Task, fd: FdRef, iov: bytes | None, count: int, offset: int | Non
     pairs = parse_iov(iov, count)
     if not any(length for _, length in pairs):
         return 0
-    _check_rwf(flags, _RWF)
+    check_rwf(flags, RWF)
     data, left = b"", 1 << 20
     for address, length in pairs:
         part = min(length, left)
@@ -107,7 +108,7 @@ def _writev(t: Task, fd: FdRef, iov: bytes | None, count: int, offset: int | Non
     return then(done, int)
 
 
-def _check_rwf(flags: int, known: int) -> None:
+def check_rwf(flags: int, known: int) -> None:
     """kiocb_set_rw_flags()"""
     if flags & ~known:
         raise err(errno.EOPNOTSUPP)

@@ -28,8 +28,9 @@ IPC_CREAT, IPC_EXCL = 0o1000, 0o2000
 IPC_RMID, IPC_SET, IPC_STAT, IPC_INFO = 0, 1, 2, 3
 SHM_LOCK, SHM_UNLOCK, SHM_STAT, SHM_INFO, SHM_STAT_ANY = 11, 12, 13, 14, 15
 SHM_DEST, SHM_LOCKED = 0o1000, 0o2000
-_SHM_RDONLY = 0o10000
+_SHM_RDONLY, _SHM_EXEC = 0o10000, 0o100000
 _SEGMENTS_MAX = 4096  # SHMMNI
+_INDEX_MASK, _SEQUENCES, _INDEX_MIN = 0x7FFF, 1 << 16, 64  # IPCMNI_SHIFT is 15, RADIX_TREE_MAP_SIZE
 _SIZE_MAX = (1 << 64) - (1 << 24) - 1  # SHMMAX: ULONG_MAX - (1UL << 24)
 _FILE_SIZE_MAX = (1 << 63) - 1  # MAX_LFS_FILESIZE
 SHM_HUGETLB = 0o4000
@@ -87,7 +88,7 @@ class SharedMemory:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self.segments: dict[int, Segment] = {}
-        self._count = 0
+        self._last, self._sequence = -1, 0  # the index of the newest, and how often they began anew
 
     def by_key(self, key: int) -> Segment | None:
         self.reap()
@@ -101,15 +102,29 @@ class SharedMemory:
             raise err(errno.EINVAL)
         return found
 
+    def at(self, index: int) -> Segment:
+        """EINVAL for an index that is free."""
+        return self.get(next((ident for ident in self.segments if ident & _INDEX_MASK == index & _INDEX_MASK), -1))
+
     def make(self, t: Task, key: int, size: int, mode: int) -> Segment:
         """A new one.  Raises EINVAL, ENOSPC, ENOMEM."""
         if not 1 <= size <= _FILE_SIZE_MAX:
             raise err(errno.EINVAL)
         if len(self.segments) >= _SEGMENTS_MAX:
             raise err(errno.ENOSPC)
-        ident, self._count = self._count, self._count + 1
+        ident = self._new_ident()
         made = self.segments[ident] = Segment(t, ident, key, size, mode)
         return made
+
+    def _new_ident(self) -> int:
+        """The next free index, round after round, and the number of the round: ipc_idr_alloc() in ipc/util.c."""
+        taken = {ident & _INDEX_MASK for ident in self.segments}
+        most = max(len(taken) * 3 // 2, _INDEX_MIN)
+        index: int = next(at for at in (*range(self._last + 1, most), *range(most)) if at not in taken)
+        if index <= self._last:
+            self._sequence = (self._sequence + 1) % _SEQUENCES
+        self._last = index
+        return self._sequence * (_INDEX_MASK + 1) | index
 
     def attached(self) -> dict[int, int]:
         """How many attachments there are, by inode."""
@@ -181,7 +196,7 @@ def sys_shmat(t: Task, ident: int, _address: int, flags: int) -> Result:
     """shmat(2): the core maps what it is given."""
     segment = t.sandbox.shm.get(ident)
     read_only = flags & _SHM_RDONLY
-    segment.check(t, 4 if read_only else 6)
+    segment.check(t, (4 if read_only else 6) | bool(flags & _SHM_EXEC))
     mode = os.O_RDONLY if read_only else os.O_RDWR
     fd = os.open(f"/proc/self/fd/{segment.fd}", mode | os.O_CLOEXEC)
     segment.atime, segment.lpid = int(time.time()), t.process.pid
@@ -221,18 +236,18 @@ def sys_shmctl(t: Task, ident: int, command: int, buffer: int) -> Result:
     if ident < 0 or command < 0:
         raise err(errno.EINVAL)
     if command in (IPC_INFO, SHM_INFO):
-        highest = max(shm.segments, default=0)
+        highest = max((known & _INDEX_MASK for known in shm.segments), default=0)
         if command == IPC_INFO:
             limits = struct.pack("<QQQQQ32x", _SIZE_MAX, 1, _SEGMENTS_MAX, _SEGMENTS_MAX, _SIZE_MAX)
             return Out(highest, [(buffer, limits)])
         total = sum(s.size + 4095 >> 12 for s in shm.segments.values())
         return Out(highest, [(buffer, struct.pack("<i4xQQQQQ", len(shm.segments), total, total, 0, 0, 0))])
-    segment = shm.get(ident)
+    segment = shm.at(ident) if command in (SHM_STAT, SHM_STAT_ANY) else shm.get(ident)
     if command in (IPC_STAT, SHM_STAT, SHM_STAT_ANY):
         if command != SHM_STAT_ANY:
             segment.check(t, 4)
         data = segment.pack(shm.attached().get(segment.inode, 0))
-        return Out(0 if command == IPC_STAT else ident, [(buffer, data)])
+        return Out(0 if command == IPC_STAT else segment.ident, [(buffer, data)])
     if command not in (IPC_RMID, IPC_SET, SHM_LOCK, SHM_UNLOCK):
         raise err(errno.EINVAL)
     segment.owned(t)

@@ -19,8 +19,8 @@ from ..netstack.sock import LISTENING, MSG_OOB
 from ..vfs.stat import S_IFIFO, S_IFMT
 from .handlers import HANDLERS, NATIVE, NATIVE_FD, NetCall, Out, Via, socket_call, syscall
 from .layout import CONSTANTS
-from .sys_copy import can_pread
-from .sys_pyvec import parse_iov
+from .sys_copy import can_pread, nothing_to_send
+from .sys_pyvec import RWF, RWF_NOWAIT, check_rwf, parse_iov
 from .sys_socket import find, pair_type
 
 TYPE_CHECKING = False
@@ -107,18 +107,18 @@ def _send_datagram(t: Task, sock: Sock, size: int, flags: int, address: bytes | 
 
 
 @socket_call("preadv2")
-def sock_preadv2(t: Task, fd: FdRef, iov: bytes | None, count: int, low: int, _high: int, _flags: int) -> Result:
+def sock_preadv2(t: Task, fd: FdRef, iov: bytes | None, count: int, low: int, _high: int, flags: int) -> Result:
     """preadv2(2)"""
-    return _positioned(t, fd, iov, count, low, False)
+    return _positioned(t, fd, iov, count, low, flags, False)
 
 
 @socket_call("pwritev2")
-def sock_pwritev2(t: Task, fd: FdRef, iov: bytes | None, count: int, low: int, _high: int, _flags: int) -> Result:
+def sock_pwritev2(t: Task, fd: FdRef, iov: bytes | None, count: int, low: int, _high: int, flags: int) -> Result:
     """pwritev2(2)"""
-    return _positioned(t, fd, iov, count, low, True)
+    return _positioned(t, fd, iov, count, low, flags, True)
 
 
-def _positioned(t: Task, fd: FdRef, iov: bytes | None, count: int, low: int, sending: bool) -> Result:
+def _positioned(t: Task, fd: FdRef, iov: bytes | None, count: int, low: int, flags: int, sending: bool) -> Result:
     """A socket has no position, and datagrams go by other calls."""
     sock = find(t, fd)
     if sock is None or sock.native:
@@ -127,6 +127,7 @@ def _positioned(t: Task, fd: FdRef, iov: bytes | None, count: int, low: int, sen
         raise err(errno.EINVAL if low < 0 else errno.ESPIPE)
     if not any(length for _, length in parse_iov(iov, count)):
         return 0
+    check_rwf(flags, RWF | RWF_NOWAIT)
     if not sock.connects:
         raise err(errno.EOPNOTSUPP)
     return _check_connected(sock, sending, 0)
@@ -150,6 +151,8 @@ def sock_splice(t: Task, *args: object) -> Result:
     if name == "sendfile":
         if args[2] and not can_pread(t, args[1]):  # type: ignore[arg-type]
             raise err(errno.ESPIPE)
+        if nothing_to_send(t, *args[1:]):  # type: ignore[arg-type]
+            return 0
     elif not args[4]:
         return 0
     elif any(args[i + 1] and args[i].mode & S_IFMT == S_IFIFO for i in (0, 2)):  # type: ignore[attr-defined]

@@ -263,6 +263,12 @@ class Network:
         self.release(sock)
         return True
 
+    def catch_up(self) -> None:
+        """Forget every socket that has been closed, also those of which the loop has not come to hear yet."""
+        self.sweep()
+        for sock in [s for s in self.sockets.values() if s.end is not None]:
+            self.gone(sock)
+
     def hand_over(self, sock: Sock) -> socket.socket:
         """`sock` is being connected: its other end, which is the peer's from now on."""
         self.unwatch(sock)

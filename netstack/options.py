@@ -43,7 +43,7 @@ SO_REUSEPORT, SO_PASSCRED, SO_PEERCRED, SO_SNDLOWAT, SO_RCVTIMEO, SO_SNDTIMEO = 
 SO_BINDTODEVICE, SO_PEERNAME, SO_ACCEPTCONN, SO_MARK, SO_PROTOCOL, SO_DOMAIN = 25, 28, 30, 36, 38, 39
 SO_COOKIE, SO_PEERGROUPS, SO_RCVTIMEO_NEW, SO_SNDTIMEO_NEW = 57, 59, 66, 67
 IPV6_V6ONLY = 26
-TCP_MAXSEG, TCP_INFO, TCP_CONGESTION = 2, 11, 13
+TCP_MAXSEG, TCP_INFO, TCP_CONGESTION, TCP_ULP = 2, 11, 13, 31
 CAP_NET_ADMIN = 12
 
 BOOL, INT, CONST = range(3)
@@ -83,7 +83,7 @@ _TCP: dict[int, Option] = {
     1: Option(0), 3: Option(0), TCP_MAXSEG: Option(536, INT, 0, 32767),  # NODELAY, CORK
     4: Option(7200, INT, 1, 32767), 5: Option(75, INT, 1, 32767), 6: Option(9, INT, 1, 127),  # KEEPIDLE, INTVL, CNT
     7: Option(6, INT, 1, 127), 8: Option(60, INT), 9: Option(0, INT), 10: Option(0, INT, 0),  # SYNCNT, LINGER2,
-    12: Option(1), 16: Option(0, INT, 0, 1), 18: Option(0, INT, 0),  # QUICKACK, THIN_LINEAR, USER_TIMEOUT
+    12: Option(1), 16: Option(0, INT, 0, 1), 17: Option(0, INT, 0, 1), 18: Option(0, INT, 0),  # QUICKACK, THIN, TIMEOUT
     19: Option(0, INT), 23: Option(0, INT, 0), 24: Option(0, INT), 25: Option(-1, INT),  # FASTOPEN, NOTSENT_LOWAT
     30: Option(0), 34: Option(0), 36: Option(0, INT, 0, 1), 37: Option(0, INT),  # FASTOPEN_CONNECT, NO_COOKIE, INQ
 }  # fmt: skip
@@ -168,6 +168,8 @@ def set_option(t: Task, sock: Sock, level: int, name: int, data: bytes | None, l
             raise err(errno.ENOENT)
         sock.options[level, name] = data.rstrip(b"\0")
         return True
+    if level == IPPROTO_TCP and name == TCP_ULP:  # no upper layer (tls) is there
+        raise err(errno.ENOENT if data else errno.EINVAL)
     if table is _RAW and name == ICMP_FILTER:
         sock.options[level, name] = data[:32]
         return True
@@ -293,6 +295,8 @@ def get_option(t: Task, sock: Sock, level: int, name: int, room: int) -> bytes |
         raise
     if level == IPPROTO_TCP and name == TCP_CONGESTION:
         return sock.options.get((level, name), b"cubic").ljust(16, b"\0")
+    if level == IPPROTO_TCP and name == TCP_ULP:
+        return b""
     if level == IPPROTO_TCP and name == TCP_INFO:
         if sock.hosted:
             return None

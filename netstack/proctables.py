@@ -38,7 +38,7 @@ def inet_sockets(net: Network, family: int, kind: int) -> Iterator[InetSock]:
     """The IP sockets that Linux lists: those that listen or are connected, and datagram sockets with a port."""
     from .inet import InetSock
 
-    net.sweep()
+    net.catch_up()
     for sock in (*list(net.sockets.values()), *list(net.endings.waiting)):
         if isinstance(sock, InetSock) and sock.family == family and sock.type == kind and sock.local.port:
             if kind == SOCK_DGRAM or sock.state in _STATES:
@@ -82,7 +82,7 @@ def unix_table(net: Network) -> bytes:
     """/proc/net/unix"""
     from .unix import UnixSock
 
-    net.sweep()
+    net.catch_up()
     lines = [_UNIX]
     for sock in list(net.sockets.values()):
         if isinstance(sock, UnixSock):
@@ -194,12 +194,14 @@ def sockstat6_table(net: Network) -> bytes:
 def _igmp(net: Network) -> bytes:
     from .groups import igmp_table
 
+    net.catch_up()
     return igmp_table(net)
 
 
 def _igmp6(net: Network) -> bytes:
     from .groups import igmp6_table
 
+    net.catch_up()
     return igmp6_table(net)
 
 

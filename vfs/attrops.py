@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 
 from . import acl, privileges
-from .inode import err
+from .inode import Inode, err
 from .inodeflags import FS_IMMUTABLE_FL
 from .mount import MNT_NOEXEC
 from .notify import IN_ACCESS, IN_ATTRIB, IN_MODIFY
@@ -35,7 +35,6 @@ TYPE_CHECKING = False  # the typing module costs start-up time
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .inode import Inode
     from .mount import Path
     from .namei import Caller
     from .perm import Creds
@@ -223,7 +222,7 @@ def setxattr(vfs: Vfs, who: Caller, path: Path, name: bytes, value: bytes, flags
 def _set_acl(creds: Creds, inode: Inode, name: bytes, value: bytes) -> None:
     """set_posix_acl(); no value takes the list away."""
     entries = acl.parse(value) if value else ()
-    if inode.kind == S_IFLNK:
+    if inode.kind == S_IFLNK or type(inode).setxattr is Inode.setxattr:  # a filesystem without lists
         raise err(errno.EOPNOTSUPP)
     if name == acl.DEFAULT and not inode.is_dir:
         if entries:

@@ -259,7 +259,9 @@ class OpenDir(OpenFile):
         self.inode.sync_directory()
 
     def seek(self, offset: int, whence: int) -> int:
-        """dcache_dir_lseek(): offsets are entry numbers; there is no SEEK_END."""
+        """dcache_dir_lseek(): offsets are entry numbers; no SEEK_END, but of /proc, as of an empty file."""
+        if whence in (SEEK_END, SEEK_DATA, SEEK_HOLE) and self.inode.sb.fstype == "proc":
+            return super().seek(offset, whence)
         if whence == SEEK_CUR:
             offset += self.pos
         elif whence != SEEK_SET:

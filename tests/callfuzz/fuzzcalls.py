@@ -154,6 +154,9 @@ PLAUSIBLE: dict[str, dict[int, str | Sequence[int]]] = {
     "setgroups": {0: [0, 1, -1, 65537]}, "set_tid_address": {0: [OUT]}, "brk": {0: [0, 1]},
 }  # fmt: skip
 
+#: what these write differs from one side to the other: it must not become the argument of a later call
+VARYING = {"statfs", "fstatfs", "stat", "fstat", "lstat", "newfstatat", "statx", "uname", "sysinfo", "getrusage", "times", "getcwd",
+           "clock_gettime", "gettimeofday", "getrandom"}  # fmt: skip
 _ADDRESS = ("mmap", "munmap", "mprotect", "mremap", "madvise", "mbind", "pkey_mprotect", "mseal", "remap_file_pages",
             "msync", "mlock", "munlock", "mlock2", "mincore", "shmat", "brk", "set_mempolicy_home_node")  # fmt: skip
 _PLACES = [SCRAP, SCRAP + 4096, SCRAP + 3 * 4096, SCRAP + 1, SCRAP + SCRAP_SIZE, 0, EDGE, MASK - 4095]
@@ -202,6 +205,8 @@ def _argument(r: random.Random, call: Sys, i: int, kind: str) -> int:
     hint = PLAUSIBLE.get(call.name, {}).get(i)
     if call.name in _ADDRESS and kind == "ptr" and (call.name, i) not in (("mincore", 2), ("mbind", 3)):
         return r.choice(_PLACES)
+    if kind == "ptr" and call.name in VARYING:
+        return r.choice(HOSTILE) if r.random() < 0.2 else OUT + 8 * r.randrange(2048)
     if hint is None or (r.random() < 0.12 and kind not in ("pid",)):
         return _BY_KIND[kind](r)
     value = r.choice(MEMORY.structs[hint]) if isinstance(hint, str) else r.choice(hint)
@@ -256,7 +261,7 @@ def usable(text: str) -> bool:
 _ANONYMOUS = {9, 10, 12, 13, 14, 19}  # attributes of these are EOPNOTSUPP from Linux 6.17 on
 _PROC = {address for address, path in zip(MEMORY.strings, PATHS, strict=False) if path.startswith(b"/proc")}
 _EXCUSED: dict[str, Callable[[list[int]], bool]] = {
-    "setpriority": lambda a: a[0] & 0xFFFFFFFF in (1, 2), "ioprio_set": lambda a: a[0] & 0xFFFFFFFF in (2, 3),
+    "setpriority": lambda a: a[0] & 0xFFFFFFFF in (1, 2), "ioprio_set": lambda a: a[0] & 0xFFFFFFFF in (2, 3) or a[1] & 0xFFFFFFFF != 0,
     "ioprio_get": lambda a: a[0] & 0xFFFFFFFF in (2, 3) or a[1] & 0xFFFFFFFF != 0, "clone": lambda a: a[0] & 0xFF not in (0, 17),
     "unshare": lambda a: bool(a[0] & 0x7E020000), "arch_prctl": lambda a: a[0] & 0xFFFFFFFE == 0x1012,
     "rt_sigqueueinfo": lambda a: a[0] != 0, "rt_tgsigqueueinfo": lambda a: a[0] != 0,
@@ -266,7 +271,13 @@ _EXCUSED: dict[str, Callable[[list[int]], bool]] = {
     "getdents": lambda a: a[0] == 24, "getdents64": lambda a: a[0] == 24, "fdatasync": lambda a: a[0] == 24,
     "fsync": lambda a: a[0] == 24, "readv": lambda a: a[0] in (28, 31), "writev": lambda a: a[0] in (28, 31),
     "prctl": lambda a: a[0] & 0xFFFFFFFF in (24, 28, 67, 68),  # PR_SET_MEMORY_MERGE needs a kernel with KSM
-    "fcntl": lambda a: a[1] & 0xFFFFFFFF in (1036, 1038) and a[0] & 0xFFFFFFFF == 17,  # hints for generated files
+    # hints for generated files, and for what is the host's root's
+    "fcntl": lambda a: a[1] & 0xFFFFFFFF in (1036, 1038) and a[0] & 0xFFFFFFFF in (17, *_ANONYMOUS),
+    # options of packet filters (IPT_BASE_CTL and on) depend on the modules
+    **{name: lambda a: a[1] & 0xFFFFFFFF in (0, 41) and 64 <= a[2] & 0xFFFFFFFF < 128 for name in
+       ("getsockopt", "setsockopt")},
+    # the core lies somewhere above
+    **{name: lambda a: a[1] >= 1 << 40 for name in ("munmap", "mprotect", "madvise", "mremap", "pkey_mprotect", "mseal", "mbind")},
     "open_by_handle_at": lambda a: a[0] & 0xFFFFFFFF == 19,  # pidfds have handles from Linux 6.14 on
     **{name: lambda a: a[0] & 0xFFFFFFFF in _ANONYMOUS or a[0] & 0xFFFFFFFF > 32 for name in
        ("fchmod", "fchown", "fgetxattr", "flistxattr")},
@@ -275,19 +286,23 @@ _EXCUSED: dict[str, Callable[[list[int]], bool]] = {
        ("fsetxattr", "fremovexattr")},
     # bits of descriptors beyond the kernel's table are ignored, and how large that is depends on what was open once
     **{name: lambda a: a[0] & 0xFFFFFFFF > 64 for name in ("select", "pselect6")},
-    # RLIMIT_NPROC counts the processes of the host's user; RLIMIT_AS the core's memory too
-    "setrlimit": lambda a: a[0] & 0xFFFFFFFF in (6, 9), "prlimit64": lambda a: a[1] & 0xFFFFFFFF in (6, 9),
+    # RLIMIT_NPROC counts the processes of the host's user; RLIMIT_DATA and _AS the core's memory too
+    "setrlimit": lambda a: a[0] & 0xFFFFFFFF in (2, 6, 9), "prlimit64": lambda a: a[1] & 0xFFFFFFFF in (2, 6, 9),
     # AT_EMPTY_PATH needs the credentials with which the directory was opened, even where there is a path
     "linkat": lambda a: bool(a[4] & 0x1000),
     # which protocols netlink has depends on the modules; SCM_RIGHTS over it is not looked at
     "socket": lambda a: a[0] & 0xFFFFFFFF == 16 and a[2] & 0xFFFFFFFF not in (0, 4),
-    **{name: lambda a: a[0] & 0xFFFFFFFF == 32 for name in ("sendmsg", "sendmmsg")},
+    "sendmsg": lambda a: a[0] & 0xFFFFFFFF == 32 or bool(a[2] & 0x20000000),
+    "sendmmsg": lambda a: a[0] & 0xFFFFFFFF == 32 or bool(a[3] & 0x20000000),
     "mmap": lambda a: a[4] & 0xFFFFFFFF in (29, 31),  # Linux maps what TCP has received
     "bind": lambda a: a[0] & 0xFFFFFFFF in (7, 8),  # one of a pair stays nameless
-    # FICLONE, FICLONERANGE of what is no file: EXDEV
-    "ioctl": lambda a: a[1] & 0xFFFFFFFF in (0x40049409, 0x4020940D) and a[0] & 0xFFFFFFFF not in (3, 16, 22)
-    or a[1] & 0xFFFFFFFF == 1,  # FIBMAP: of no use to anybody but root
-    "sendfile": lambda a: a[0] & 0xFFFFFFFF in (27, 30, 32),  # to datagram sockets: EINVAL, whatever there is to be sent
+    # FICLONE, FICLONERANGE: EOPNOTSUPP, where Linux may look first at what is to be shared; FIBMAP: of no use to
+    # anybody but root
+    "ioctl": lambda a: a[1] & 0xFFFFFFFF in (0x40049409, 0x4020940D, 1),
+    # to datagram sockets: EINVAL, whatever there is to be sent; of /proc/self/status more than Linux does
+    "sendfile": lambda a: a[0] & 0xFFFFFFFF in (27, 30, 32) or a[1] & 0xFFFFFFFF == 17,
+    # MSG_FASTOPEN: as where net.ipv4.tcp_fastopen is 0
+    "sendto": lambda a: bool(a[3] & 0x20000000) and a[0] & 0xFFFFFFFF in (28, 31),
     "getpriority": lambda a: a[1] & 0xFFFFFFFF != 0,  # who else there is
     **{name: lambda a: bool(_PROC & set(a[:4])) for name in
        ("rmdir", "unlink", "unlinkat", "utime", "utimes", "futimesat", "utimensat", "access", "faccessat", "faccessat2",

@@ -35,6 +35,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/shm.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -236,6 +237,13 @@ static void child(int ordinary) {
     raw(SYS_exit_group, 0, 0, 0, 0);
 }
 
+/* Segments are the one thing that outlives its processes. */
+static void remove_segments(void) {
+    struct shmid_ds is;
+    for (int i = 0, id; i < 128; i++)
+        if ((id = shmctl(i, SHM_STAT_ANY, &is)) >= 0) shmctl(id, IPC_RMID, NULL);
+}
+
 static int removed(const char *path, const struct stat *st, int kind, struct FTW *at) {
     (void)st, (void)at;
     return (kind == FTW_DP ? rmdir : unlink)(path);
@@ -252,6 +260,7 @@ static void finish(pid_t pid) {
     kill(-1, SIGKILL);
     NEED(waitpid(pid, &status, __WALL));
     while (waitpid(-1, NULL, __WALL) > 0) {}
+    remove_segments();
     for (unsigned i = 0; i < shared->made && i < count; i++) printf("%s %ld\n", calls[i].name, shared->result[i]);
     const char *last = shared->made < count ? calls[shared->made].name : "-";
     if (hung) printf("hang %s\n", last);

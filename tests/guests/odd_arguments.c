@@ -7,10 +7,19 @@
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/timex.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/xattr.h>
+
+#ifndef PR_SET_MDWE
+#define PR_SET_MDWE 65
+#define PR_GET_MDWE 66
+#endif
 
 static char buffer[8192];
 
@@ -49,7 +58,11 @@ static void generated(void) {
     int fd = (int)OK(open("/proc/self/status", O_RDONLY));
     struct iovec iov = {buffer, 1UL << 62}, none[2] = {{NULL, 0}, {NULL, 0}};
     FAILS(syscall(SYS_pread64, fd, buffer, -1L, 65536L), EFAULT);
+    FAILS(syscall(SYS_pread64, fd, buffer, 4L, 0x7fffffffffffffffL), EINVAL);
     EQ(preadv(fd, &iov, 1, 1 << 24), 0);
+    OK(sync_file_range(fd, 0, 0, 0));
+    OK(syscall(SYS_sync_file_range, fd, 0L, 0L, 1UL << 63)); // of flags, 32 bits count
+    FAILS(syscall(SYS_mmap, 0, 4096, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0), EPERM);
     FAILS(readahead(fd, 0, -1UL), EINVAL);
     EQ(vmsplice(fd, none, 2, 0), 0);
     FAILS(vmsplice(fd, none, 2, 64), EINVAL);
@@ -58,6 +71,11 @@ static void generated(void) {
     close(fd);
     if (geteuid())
         FAILS(truncate("/proc/self/status", 1L << 40), EACCES); // whether one may is asked before how large
+    fd = (int)OK(open("/proc", O_RDONLY));
+    EQ(lseek(fd, 5, SEEK_END), 5);
+    FAILS(lseek(fd, 5, SEEK_DATA), ENXIO);
+    FAILS(fremovexattr(fd, "system.posix_acl_access"), EOPNOTSUPP);
+    close(fd);
 }
 
 static void sockets(void) {
@@ -75,6 +93,8 @@ static void sockets(void) {
     signal(SIGPIPE, SIG_IGN);
     EQ(read(tcp, buffer, 0), 0);
     EQ(read(local, buffer, 0), 0);
+    FAILS(syscall(SYS_read, tcp, -1L, 0), EFAULT);
+    FAILS(syscall(SYS_mmap, 0, 4096, PROT_READ | PROT_EXEC, MAP_SHARED, tcp, 0), EPERM);
     // of the number 32 bits count
     FAILS(syscall(SYS_recvmsg, udp | 1L << 32, &messages[0].msg_hdr, MSG_DONTWAIT), EAGAIN);
     int link = (int)OK(socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE));
@@ -82,6 +102,13 @@ static void sockets(void) {
     close(link);
     struct iovec some = {buffer, 5};
     FAILS(pwritev2(tcp, &some, 1, -1, 0), EPIPE);
+    FAILS(pwritev2(tcp, &some, 1, -1, 0x800), EOPNOTSUPP);
+    FAILS(preadv2(tcp, &some, 1, -1, 0x800), EOPNOTSUPP);
+    FAILS(setsockopt(tcp, IPPROTO_TCP, 31 /* TCP_ULP */, "?", 1), ENOENT);
+    FAILS(setsockopt(tcp, IPPROTO_TCP, 31, "?", 0), EINVAL);
+    OK(getsockopt(tcp, IPPROTO_TCP, 31, buffer, &size));
+    EQ(size, 0);
+    size = 4;
     FAILS(preadv2(tcp, &some, 1, -1, 0), ENOTCONN);
     FAILS(pwritev2(local, &some, 1, -1, 0), ENOTCONN);
     FAILS(preadv2(local, &some, 1, -1, 0), EINVAL);
@@ -95,6 +122,31 @@ static void sockets(void) {
     FAILS(setsockopt(tcp, IPPROTO_IP, 3 /* IP_HDRINCL */, &one, 4), ENOPROTOOPT);
     FAILS(setsockopt(udp, IPPROTO_IP, 22 /* IP_NODEFRAG */, &one, 4), ENOPROTOOPT);
     FAILS(sendfile(local, udp, &at, 5), ESPIPE);
+    put_file("f", "12345");
+    int file = (int)OK(open("f", O_RDONLY));
+    EQ(sendfile(local, file, &at, 0), 0);
+    at = 5;
+    EQ(sendfile(local, file, &at, 5), 0);
+    at = -1;
+    FAILS(sendfile(local, file, &at, 5), EINVAL);
+    at = 0;
+    FAILS(sendfile(local, file, &at, 5), ENOTCONN);
+    close(file);
+    OK(socketpair(AF_UNIX, SOCK_DGRAM, 0, s));
+    EQ(pwritev2(s[0], &some, 1, -1, 0x20), 5); // RWF_NOAPPEND
+    EQ(preadv2(s[1], &some, 1, -1, 0x20), 5);
+    close(s[0]), close(s[1]);
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t length = sizeof to;
+    OK(bind(udp, (void *)&to, sizeof to));
+    OK(getsockname(udp, (void *)&to, &length));
+    OK(connect(udp, (void *)&to, sizeof to));
+    EQ(pwritev2(udp, &some, 1, -1, RWF_HIPRI), 5);
+    EQ(preadv2(udp, &some, 1, -1, 0), 5);
+    OK(fchmod(udp, 0600));
+    OK(fchmodat(AT_FDCWD, "f", 0600, 0));
+    if (syscall(452, udp, "", 0640, AT_EMPTY_PATH) < 0) // fchmodat2(2)
+        EQ(errno, ENOSYS);
     FAILS(sendfile(local, p[0], &at, 5), ESPIPE);
     FAILS(splice(p[0], &at, local, NULL, 5, 0), ESPIPE);
     FAILS(splice(local, NULL, p[1], &at, 5, 0), ESPIPE);
@@ -146,6 +198,23 @@ static void numbers(void) {
 }
 
 static void others(void) {
+    struct __user_cap_header_struct unknown = {7, 0};
+    FAILS(syscall(SYS_capset, &unknown, buffer), EINVAL);
+    EQ(unknown.version, _LINUX_CAPABILITY_VERSION_3);
+    unknown.version = 7;
+    FAILS(syscall(SYS_capget, &unknown, buffer), EINVAL);
+    EQ(unknown.version, _LINUX_CAPABILITY_VERSION_3);
+    FAILS(syscall(SYS_getrlimit, RLIMIT_NOFILE, NULL), EFAULT);
+    FAILS(syscall(SYS_getrlimit, RLIMIT_CORE, NULL), EFAULT);
+    struct timex clock = {.modes = 0xa001}; // ADJ_OFFSET_SS_READ
+    OK(adjtimex(&clock));
+    clock.modes = 0x8000;
+    FAILS(adjtimex(&clock), EINVAL);
+    int watches = (int)OK(inotify_init());
+    FAILS(inotify_add_watch(watches, "/dev/null", IN_ACCESS | 0x10000), EINVAL);
+    close(watches);
+    OK(prctl(PR_SET_MDWE, 0, 0, 0, 0));
+    EQ(prctl(PR_GET_MDWE, 0, 0, 0, 0), 0);
     static const char *const places[] = {"f", "d", ".", "l"};
     put_file("f", "");
     OK(mkdir("d", 0755));
@@ -154,6 +223,8 @@ static void others(void) {
         int fd = (int)OK(open(places[i], O_PATH | O_NOFOLLOW));
         FAILS(ioctl(fd, FIOCLEX), EBADF);
         FAILS(ioctl(fd, FIONCLEX), EBADF);
+        FAILS(fcntl(fd, F_SETOWN, 0), EBADF);
+        FAILS(fcntl(fd, F_SETOWN, getpid()), EBADF);
         close(fd);
         fd = (int)OK(open(i == 3 ? "/proc/self/stat" : places[i], O_RDONLY));
         OK(ioctl(fd, FIOCLEX));

@@ -50,6 +50,25 @@ static void sharing(void) {
     FAILS(shmctl(id, IPC_STAT, &ds), EINVAL);
 }
 
+static void identifiers(void) {
+    int first = (int)OK(shmget(IPC_PRIVATE, 1, 0600)), id = first;
+    struct shmid_ds ds;
+    if (geteuid()) {
+        FAILS((long)shmat(id, NULL, SHM_EXEC), EACCES);
+        FAILS((long)shmat(id, NULL, SHM_EXEC | SHM_RDONLY), EACCES);
+    }
+    for (int i = 0; i < 100; i++) { // the lowest bits are an index, the others say how often it was used
+        OK(shmctl(id, IPC_RMID, NULL));
+        int next = (int)OK(shmget(IPC_PRIVATE, 1, 0600));
+        CHECK((next & 0x7fff) > (id & 0x7fff) ? next >> 15 == id >> 15 : next >> 15 == (id >> 15) + 1);
+        id = next;
+    }
+    CHECK(id >> 15 > first >> 15);
+    EQ(shmctl(id & 0x7fff, SHM_STAT, &ds), id);
+    OK(shmctl(id, IPC_RMID, NULL));
+    FAILS(shmctl(id & 0x7fff, SHM_STAT, &ds), EINVAL);
+}
+
 static void keys(void) {
     key_t key = 0x52330000 | (getpid() & 0xffff);
     FAILS(shmget(key, 100, 0), ENOENT);
@@ -109,4 +128,4 @@ static void permissions(void) {
     OK(shmctl(id, IPC_RMID, NULL));
 }
 
-MAIN(CASE(sharing), CASE(keys), CASE(placing), CASE(permissions))
+MAIN(CASE(sharing), CASE(identifiers), CASE(keys), CASE(placing), CASE(permissions))
