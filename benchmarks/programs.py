@@ -3,9 +3,9 @@
 Layer: benchmarks. Touches child processes of its own and one temporary directory.
 
 A shell runs the program once or several times more; the difference, for one run, is what counts, so that nobody's own
-start-up does.  All samples of a program are interleaved, so that a machine that slows down slows all columns.  ring3
-is as it comes; "unlocked" is ring3 with `--lockdown=off`, for the price of the lock-down.  Everybody works on the same
-files of the host (ring3 copies on write).
+start-up does, nor what is done only the first time.  All samples of a program are interleaved, so that a machine that
+slows down slows all columns.  ring3 is as it comes; "unlocked" is ring3 with `--lockdown=off`, for the price of the
+lock-down.  Everybody works on the same files of the host (ring3 copies on write).
 """
 
 from __future__ import annotations
@@ -21,11 +21,17 @@ from pathlib import Path
 
 from .__main__ import under_ring3, unit, wall
 
+#: seconds that all runs of a sample should take, so that start-ups, which differ, do not count; and runs at most
+ENOUGH, MOST_TIMES = 0.6, 400
+
+#: column -> samples, in seconds
+Samples = dict[str, list[float]]
+
 
 @dataclass(frozen=True)
 class Program:
-    """`command` is run in the work directory by sh, `times` times in a sample; $i is its turn. `most`: the ratio
-    that is wanted."""
+    """`command` is run in the work directory by sh, at least `times` times in a sample; $i is its turn. `most`: the
+    ratio that is wanted."""
 
     name: str
     command: str
@@ -46,6 +52,7 @@ PROGRAMS = (
     Program("sqlite3, 10,000 transactions", "sqlite3 base$i.db <transactions.sql", 1, 1.3, "sqlite3"),
     Program("fork+exec of true", "/bin/true", 100, 2.0),
 )
+NOTHING = Program("nothing", ":", 1, 1)
 MAKEFILE = """
 OBJECTS = $(foreach n,$(shell seq 100),$(O)/f$(n).o)
 all: $(O)/all
@@ -98,16 +105,16 @@ def peers(cwd: Path) -> dict[str, list[str]]:
     return {**found, **{name: start for name, start in candidates.items() if shutil.which(start[0])}}
 
 
-def sample(start: list[str], program: Program, cwd: Path) -> float:
-    """Seconds for one run of the program."""
+def sample(start: list[str], program: Program, count: int, cwd: Path) -> tuple[float, float]:
+    """Seconds for one run of the program, of `count`; and for a shell that runs it once."""
     loop = f"i={{first}}; while [ $i -lt {{last}} ]; do {program.command} || exit 1; i=$((i+1)); done"
     times = []
-    for first, last in ((0, 1), (1, program.times + 2)):
+    for first, last in ((0, 1), (1, count + 2)):
         times.append(wall([*start, "/bin/sh", "-c", loop.format(first=first, last=last)], cwd))
         for name in ("out", "gone", "base", "one", "project/o"):
             for left in cwd.glob(f"{name}[0-9]*"):
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
-    return (times[1] - times[0]) / program.times
+    return (times[1] - times[0]) / count, times[0]
 
 
 def compare(samples: int, report: str | None, names: list[str]) -> int:
@@ -122,7 +129,7 @@ def compare(samples: int, report: str | None, names: list[str]) -> int:
             if program.needs and not shutil.which(program.needs):
                 print(f"{program.name:<30}{'-':>20}   there is no {program.needs} here")
                 continue
-            taken = measure(program, starts, samples, cwd)
+            taken, _ = measure(program, starts, samples, cwd)
             results[program.name] = {name: statistics.median(some) for name, some in taken.items()}
             print(line(program, results[program.name], list(starts)), flush=True)
     print("`-`: it could not run the program")
@@ -131,16 +138,25 @@ def compare(samples: int, report: str | None, names: list[str]) -> int:
     return 0
 
 
-def measure(program: Program, starts: dict[str, list[str]], samples: int, cwd: Path) -> dict[str, list[float]]:
-    """The samples of each column that can run the program; one more of each does not count."""
-    times: dict[str, list[float]] = {name: [] for name in starts}
-    for _ in range(samples + 1):
+def measure(program: Program, starts: dict[str, list[str]], samples: int, cwd: Path) -> tuple[Samples, Samples]:
+    """The samples of each column that can run the program: for one run, and for the first one with the start-up of all.
+    One more of each does not count, but says how many runs are long enough for the next ones."""
+    counts = dict.fromkeys(starts, program.times)
+    times: Samples = {name: [] for name in starts}
+    first: Samples = {name: [] for name in starts}
+    for turn in range(samples + 1):
         for name in list(times):
             try:
-                times[name].append(sample(starts[name], program, cwd))
+                one, whole = sample(starts[name], program, counts[name], cwd)
             except subprocess.CalledProcessError:
                 del times[name]
-    return {name: some[1:] for name, some in times.items()}
+                continue
+            if turn:
+                times[name].append(one)
+                first[name].append(whole)
+            else:
+                counts[name] = max(program.times, min(MOST_TIMES, int(ENOUGH / max(one, 1e-4))))
+    return times, {name: first[name] for name in times}
 
 
 def line(program: Program, result: dict[str, float], names: list[str]) -> str:

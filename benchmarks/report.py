@@ -26,6 +26,7 @@ from typing import Any
 
 from . import programs
 from .__main__ import HERE, REPO, cpu_name, said, unit
+from .programs import Samples
 
 #: name -> calls natively, in ring3, under a peer, and the ratio that is wanted
 CALLS = {
@@ -40,17 +41,15 @@ VERSIONS = {"bubblewrap": ["bwrap"], "proot": ["proot"], "gVisor": ["runsc"], "s
 DOCS = REPO / "docs"
 PEERS = ("native", "ring3", *VERSIONS)
 
-#: column -> samples, in seconds
-Samples = dict[str, list[float]]
-
-
 @dataclass
 class Row:
-    """One line of the tables: medians in seconds by column; `most`: the ratio that is wanted of ring3."""
+    """One line of the tables: medians in seconds by column; `most`: the ratio that is wanted of ring3; `first`: seconds
+    for the first run in a new sandbox, without the start-up."""
 
     most: float
     alike: bool
     seconds: dict[str, float]
+    first: float | None
 
     @property
     def ratios(self) -> dict[str, float]:
@@ -70,13 +69,13 @@ def is_noisy(some: list[float]) -> bool:
     return (high - low) / middle > NOISE
 
 
-def settled(measure: Callable[[], Samples]) -> tuple[Samples, bool]:
+def settled(measure: Callable[[], tuple[Samples, Samples]]) -> tuple[Samples, Samples, bool]:
     """Samples whose native ones are alike, and whether they are."""
     for _ in range(TRIES):
-        taken = measure()
+        taken, first = measure()
         if not is_noisy(taken["native"]):
-            return taken, True
-    return taken, False
+            return taken, first, True
+    return taken, first, False
 
 
 def calls(name: str, starts: dict[str, list[str]], program: str, samples: int, cwd: Path) -> Samples:
@@ -97,10 +96,10 @@ def take(samples: int, pinned: bool, columns: list[str]) -> dict[str, Row]:
     """Measure every row; `columns`: these alone, if there are any."""
     rows: dict[str, Row] = {}
 
-    def loop(name: str) -> Callable[[], Samples]:
-        return lambda: calls(name, starts, loops, samples, cwd)
+    def loop(name: str) -> Callable[[], tuple[Samples, Samples]]:
+        return lambda: (calls(name, starts, loops, samples, cwd), {})
 
-    def whole(program: programs.Program) -> Callable[[], Samples]:
+    def whole(program: programs.Program) -> Callable[[], tuple[Samples, Samples]]:
         return lambda: programs.measure(program, starts, samples, cwd)
 
     with tempfile.TemporaryDirectory(prefix="ring3-bench-") as folder:
@@ -115,9 +114,14 @@ def take(samples: int, pinned: bool, columns: list[str]) -> dict[str, Row]:
         wanted = [(name, CALLS[name][3], loop(name)) for name in CALLS]
         there = [one for one in programs.PROGRAMS if not one.needs or shutil.which(one.needs)]
         wanted += [(one.name, one.most, whole(one)) for one in there]
+        _, empty = programs.measure(programs.NOTHING, starts, samples, cwd)
         for name, most, measure in wanted:
-            taken, alike = settled(measure)
-            row = rows[name] = Row(most, alike, {column: statistics.median(some) for column, some in taken.items()})
+            taken, whole_first, alike = settled(measure)
+            medians = {column: statistics.median(some) for column, some in taken.items()}
+            first = None
+            if "ring3" in whole_first:
+                first = statistics.median(whole_first["ring3"]) - statistics.median(empty["ring3"])
+            row = rows[name] = Row(most, alike, medians, first)
             shown = "  ".join(f"{column} {ratio:.2f}x" for column, ratio in row.ratios.items())
             print(f"{name:<30} native {unit(row.seconds['native'])}  {shown}{'' if alike else '  (noisy)'}", flush=True)
     return rows
@@ -149,11 +153,14 @@ def machine() -> dict[str, Any]:
 def table(rows: dict[str, Row]) -> str:
     """A Markdown table of ratios."""
     columns = columns_of(rows)
-    lines = ["| | native | " + " | ".join(columns) + " | wanted |", "|---|" + "---|" * (len(columns) + 2)]
+    titles = ["", "native", *columns, "wanted", "ring3, the first time"]
+    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     for name, row in rows.items():
         cells = [f"{row.ratios[c]:.2f} x" if c in row.ratios else "-" for c in columns]
         mark = "" if row.alike else " ~"
-        lines.append(f"| {name}{mark} | {unit(row.seconds['native'])} | " + " | ".join(cells) + f" | {row.most} x |")
+        once = "-" if row.first is None else f"{row.first / row.seconds['native']:.1f} x"
+        cells = [name + mark, unit(row.seconds["native"]), *cells, f"{row.most} x", once]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -167,7 +174,9 @@ def page(found: dict[str, Any], free: str, pinned: str, plotted: bool) -> str:
 
 writes this page. Each figure is the ratio to native in the same run: medians of interleaved samples, the machine's own
 speed taken out. ring3 is as it comes, [locked down](lockdown.md); what it needs to start is not in a program's figure.
-`-`: could not run it. `~`: the native samples differed by more than {NOISE:.0%} (quartiles), twice in a row.
+What a sandbox learns in a program's first run (what is looked up, opened and rewritten) it has for all the next ones:
+the last column is that first run, without the start-up of ring3. `-`: could not run it. `~`: the native samples
+differed by more than {NOISE:.0%} (quartiles), twice in a row.
 
 {found["cpu"]}, {found["cpus"]} CPUs, Linux {found["kernel"]}, Python {found["python"]},
 load {found["load"]:.1f} at the start; {peers}; {found["when"]}.
