@@ -23,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..loader.rewrite import Rewrite
     from ..vfs.inode import Inode
+    from ..vfs.remembered import Known
     from .sandbox import Kernel
     from .sys_exec import PendingExec
     from .task import Process
@@ -48,14 +49,18 @@ class Gift:
     __slots__ = ("fd", "ident", "image", "inode", "rewritable", "wanted")
 
     def __init__(
-        self, wanted: Open, inode: Inode, fd: int, st: os.stat_result, rewritable: bool, image: Rewrite | None
+        self, wanted: Open, inode: Inode, fd: int, ident: tuple[int, int], rewritable: bool, image: Rewrite | None
     ) -> None:
         self.wanted = wanted
         self.inode = inode
         self.fd = fd
         self.rewritable = rewritable
         self.image = image
-        self.ident = st.st_dev, st.st_ino
+        self.ident = ident
+
+    def again(self, fd: int) -> Gift:
+        """The same, of another open file description."""
+        return Gift(self.wanted, self.inode, fd, self.ident, self.rewritable, self.image)
 
     def pack(self, file: int, image: int) -> bytes:
         """struct ring3_gift; `file` and `image` are indices into the plan's files."""
@@ -96,6 +101,7 @@ class Gifts:
         self._learned: dict[Inode, list[Open]] = {}
         self._no_program: dict[Open, tuple[int, ...]] = {}  # files with nothing to rewrite, and what they were then
         self._ready: dict[Inode, Ready] = {}  # the one that was made last at the end
+        self._made: dict[tuple[Open, int], tuple[Known, Gift, tuple[int, ...]]] = {}  # in this epoch, for a context
         self._epochs: dict[Inode, int] = {}  # in which a program was executed last
 
     def opened(self, task: Task, name: bytes, flags: int, start: int, inode: Inode) -> None:
@@ -138,7 +144,8 @@ class Gifts:
             self._ready.pop(next(iter(self._ready))).close()
 
     def drop(self) -> None:
-        """Close what nobody has asked for yet."""
+        """Close what nobody has asked for yet: a new epoch begins."""
+        self._made.clear()
         while self._ready:
             self._ready.popitem()[1].close()
 
@@ -147,10 +154,27 @@ class Gifts:
         wanted = self._learned.get(inode)
         if wanted is None or kernel.vfs.notify is not None:
             return Ready(context, kernel.answers.epoch, [])
-        gifts = [gift for gift in (self._make(task, one) for one in wanted) if gift is not None]
+        gifts = [gift for gift in (self._make(task, one, context) for one in wanted) if gift is not None]
         return Ready(context, kernel.answers.lasting(*(gift.inode for gift in gifts)), gifts)
 
-    def _make(self, task: Task, wanted: Open) -> Gift | None:
+    def _again(self, wanted: Open, context: int) -> Gift | None:
+        """What was opened before in this epoch, opened again: its name means the same, to the same."""
+        made = self._made.get((wanted, context))
+        if made is None:
+            return None
+        known, gift, identified = made
+        fd = self._kernel.vfs.mounts.walks.held.open(known, wanted[1])
+        if fd is None:
+            return None
+        if identity(os.fstat(fd)) == identified:
+            return gift.again(fd)
+        os.close(fd)
+        return None
+
+    def _make(self, task: Task, wanted: Open, context: int) -> Gift | None:
+        gift = self._again(wanted, context)
+        if gift is not None:
+            return gift
         kernel = self._kernel
         name, flags, number = wanted
         start = None
@@ -165,20 +189,32 @@ class Gifts:
             return None
         if not isinstance(opened, int):
             return None
-        fd = kernel.vfs.handle(path, opened)
-        if kernel.vfs.found is None or not _is_plain(path.inode):
+        fd, found = kernel.vfs.handle(path, opened), kernel.vfs.found
+        if found is None or not _is_plain(path.inode):
             os.close(fd)
             return None
-        st, images = os.fstat(fd), kernel.images
-        if self._no_program.get(wanted) == (known := identity(st)):
-            return Gift(wanted, path.inode, fd, st, False, None)
+        st = os.fstat(fd)
+        identified = identity(st)
+        gift = Gift(wanted, path.inode, fd, (st.st_dev, st.st_ino), *self._program(wanted, fd, st, identified))
+        if len(self._made) >= _MAX_KNOWN:
+            self._made.clear()
+        self._made[wanted, context] = found, gift.again(-1), identified
+        return gift
+
+    def _program(
+        self, wanted: Open, fd: int, st: os.stat_result, identified: tuple[int, ...]
+    ) -> tuple[bool, Rewrite | None]:
+        """May the file have text to rewrite, and its rewritten text."""
+        images = self._kernel.images
+        if self._no_program.get(wanted) == identified:
+            return False, None
         image = images.rewritten(fd) if images.is_rewritable(fd, st) else None
         rewritable = images.is_rewritable(fd, st)  # it may have been found that there is nothing to rewrite
         if not rewritable:
             if len(self._no_program) >= _MAX_KNOWN:
                 self._no_program.clear()
-            self._no_program[wanted] = known
-        return Gift(wanted, path.inode, fd, st, rewritable, image)
+            self._no_program[wanted] = identified
+        return rewritable, image
 
     def ended(self, process: Process) -> None:
         """A program ends, or executes another: what it opened first it is given when it runs again."""
@@ -191,8 +227,8 @@ class Gifts:
             del self._learned[next(iter(self._learned))]
         self._learned[exe.inode] = wanted = [*used, *asked][:MAX_GIFTS]
         ready = self._ready.get(exe.inode)
-        if ready is not None and [gift.wanted for gift in ready.gifts] != wanted:
-            del self._ready[exe.inode]
+        if ready is not None and len(set(wanted).difference(gift.wanted for gift in ready.gifts)) > len(wanted) // 8:
+            del self._ready[exe.inode]  # it has learned more since
             ready.close()
 
 
