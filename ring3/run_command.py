@@ -64,7 +64,15 @@ def run(options: argparse.Namespace) -> int:
     finally:
         if trace_file is not None and trace_file is not sys.stderr:
             trace_file.close()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signals_back(before)
+
+
+def signals_back(before: set[signal.Signals | int]) -> None:
+    """Unblock what was not blocked before. What still waits came too late for the program, which it was for: the
+    terminal's SIGQUIT, say, which had ended it before we got to take ours (a thread's own SIGCHLD is taken first)."""
+    while signal.sigtimedwait(_TAKEN, 0) is not None:
+        pass
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _status_of(e: ExecError) -> int:

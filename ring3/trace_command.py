@@ -133,7 +133,7 @@ def trace(options: argparse.Namespace) -> int:
         out.flush()
         if out is not sys.stderr:
             out.close()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        run.signals_back(before)
 
 
 def fill_defaults(options: argparse.Namespace) -> None:
