@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import signal
 import socket
 import stat
 import tempfile
@@ -73,6 +74,22 @@ def no_route() -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
         found = s.connect_ex(("192.0.2.1", 9))
     return "the host has no route to other machines" if found == errno.ENETUNREACH else ""
+
+
+def words_of_errors() -> str:
+    """strerror(3) of another libc (musl) says "Not a tty", where strace has glibc's words."""
+    same = os.strerror(errno.ENOTTY) == "Inappropriate ioctl for device"
+    return "" if same else "Python's libc has other words for errors than strace's"
+
+
+def no_python_xattrs() -> str:
+    """os.setxattr() and its like are there where Python was built for glibc."""
+    return "" if hasattr(os, "setxattr") else "this Python has no os.setxattr()"
+
+
+def hidden_signals() -> str:
+    """musl keeps signals 32 to 34 to itself, tells nobody, and leaves 34 ignored."""
+    return "" if signal.SIGRTMIN == 34 else "the host's libc hides signal 34, and ignores it"
 
 
 @lru_cache(maxsize=1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import threading
 import time
@@ -39,7 +40,8 @@ def test_who_waits_for_what() -> None:
     with ring3.Sandbox() as box:
         guest = box.popen([PYTHON, "-I", "-S", "-c", GUEST], stdin=ring3.PIPE, stdout=ring3.PIPE, text=True)
         assert guest.stdout is not None and guest.stdin is not None and guest.stdout.readline() == "ready\n"
-        until(lambda: {row.doing.partition("(")[0] for row in box.tasks()} == {"read", "ring3: openat"})
+        doing = ({"read", "ring3: openat"}, {"read", "ring3: open"})  # musl's open(3) is open(2)
+        until(lambda: {row.doing.partition("(")[0] for row in box.tasks()} in doing)
         by_pid = {row.pid: row for row in box.tasks()}
         assert by_pid[guest.pid].doing.startswith("read(0, 0x") and by_pid[guest.pid].state == "S"
         name = os.path.basename(PYTHON)[:15]
@@ -50,7 +52,7 @@ def test_who_waits_for_what() -> None:
         assert {row["pid"] for row in told if row["sandbox"] == os.getpid()} == set(by_pid)
         lines = ps().stdout.splitlines()
         assert lines[0].split() == ["SANDBOX", "PID", "TID", "STATE", "PROGRAM", "DOING"]
-        assert any("ring3: openat(-100, '/tmp/fifo', " in line for line in lines), lines
+        assert any(re.search(r"ring3: open(at)?\((-100, )?'/tmp/fifo', ", line) for line in lines), lines
         guest.stdin.close()
         assert guest.wait(TIME_LIMIT) == 0
         until(lambda: not box.tasks())

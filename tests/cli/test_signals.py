@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import hostfacts
 import pytest
 from harness import BASE_ENV, descendants, kill_tree, ring3_argv
 from ptydriver import PtySession
@@ -116,6 +117,8 @@ def wait_gone(pid: int) -> None:
 
 def test_ignored_signals_stay_ignored() -> None:
     """nohup: what the caller ignores, the guest ignores; but not SIGPIPE, which is Python's own doing."""
+    if reason := hostfacts.hidden_signals():
+        pytest.skip(reason)
     program = "import os, signal, sys; signal.signal(1, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
     command = ring3_argv(["grep", "-E", "Sig(Ign|Blk)", "/proc/self/status"])
     done = subprocess.run(

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hostfacts
 import pytest
 
 import ring3
@@ -70,6 +71,8 @@ def tree(tmp_path: Path) -> Iterator[Path]:
     (at / "nowhere").symlink_to("missing")
     os.link(at / "f2", at / "second-name")
     os.chmod(at / "f3", 0o600)
+    if reason := hostfacts.no_python_xattrs():
+        pytest.skip(reason)
     try:
         os.setxattr(at / "f4", "user.k", b"v")
     except OSError:

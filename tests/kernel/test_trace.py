@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import hostfacts
 import pytest
 from harness import ring3_argv
 
@@ -81,6 +82,8 @@ def test_the_same_calls_as_strace(program: list[str], workdir: Path) -> None:
     strace = shutil.which("strace")
     if strace is None:
         pytest.skip("strace is not installed")
+    if reason := hostfacts.words_of_errors():
+        pytest.skip(reason)
     file = workdir / "strace"
     done = subprocess.run([strace, "-f", "-o", str(file), *program], stdin=subprocess.DEVNULL,
                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENV, timeout=60)  # fmt: skip
@@ -283,6 +286,8 @@ def test_structures_and_flags_read_as_straces(workdir: Path) -> None:
     strace, gcc = shutil.which("strace"), shutil.which("gcc")
     if strace is None or gcc is None:
         pytest.skip("strace or gcc is not installed")
+    if reason := hostfacts.words_of_errors():
+        pytest.skip(reason)
     program = workdir / "structs"
     source = Path(__file__).parent / "programs" / "structs.c"
     subprocess.run([gcc, "-w", "-o", program, source], check=True, timeout=60)
