@@ -134,9 +134,12 @@ static int is_of(int fd, const struct ring3_live *file, struct kstat_ *now)
 	return fd >= 0 && !sys(NR_fstat, fd, now) && now->dev == file->dev && now->ino == file->ino;
 }
 
-/* A file was opened to be written to. */
+/* A file was opened to be written to.  One that is made and closed again and again has one place, not all. */
 void note_writer(struct proc *p, int fd)
 {
+	for (u32 i = 0; i < LIVE_FDS; i++)
+		if (__atomic_load_n(&p->live_fds[i], __ATOMIC_RELAXED) == fd + 1)
+			return;
 	u32 turn = __atomic_fetch_add(&p->live_turn, 1, __ATOMIC_RELAXED);
 	__atomic_store_n(&p->live_fds[turn % LIVE_FDS], fd + 1, __ATOMIC_RELAXED);
 }

@@ -31,9 +31,9 @@ import struct
 from ..vfs.hostwatch import LIFETIME
 from ..vfs.remembered import ident
 from . import kept
-from .ahead import CALLS, Ahead, Question
+from .ahead import CALLS, Ahead, Question, hash_of
 from .directories import Listings
-from .handlers import DirectoryOpened, Out
+from .handlers import DirectoryOpened, InstallFd, Out
 from .layout import (
     ANSWER_PLACES,
     ANSWERS,
@@ -109,9 +109,9 @@ class Shape:
         return keys[0], keys[1]
 
 
-def _live(request: Request, inode: Inode) -> bytes:
+def live(nr: int, inode: Inode) -> bytes:
     """struct ring3_live of a file that somebody may be writing to: where its size and times are to be had."""
-    found = inode.native_times() if request.nr in _STAT else None
+    found = inode.native_times() if nr in _STAT else None
     return _LIVE.pack(*found[:2], *divmod(found[2], 1_000_000_000)) if found is not None else b""
 
 
@@ -268,6 +268,8 @@ class Answers:
         if not name:
             self._served_by_fd(task, request, shape, args, result)
             return
+        if shape.opens and isinstance(result, InstallFd) and request.args[shape.keys[0]] & os.O_CREAT:
+            self._made(task, result.fd)
         found = self._kernel.vfs.found
         if found is None:
             return
@@ -277,7 +279,7 @@ class Answers:
             return
         data = extra = b""
         if shape.settled and path is not None and not (path.mount.settled and path.inode.is_settled()):
-            extra = _live(request, path.inode)
+            extra = live(request.nr, path.inode)
             if not extra:
                 return
         if request.nr == _EXECVE:
@@ -326,12 +328,30 @@ class Answers:
         if known is None:
             return
         extra = b""
-        if known.path.mount.settled and known.inode.is_settled() or (extra := _live(request, known.inode)):
+        if known.path.mount.settled and known.inode.is_settled() or (extra := live(request.nr, known.inode)):
             numbered = fd.dev == VDIR_DEV
             name, start = (b"", fd.ino) if numbered else (struct.pack("<2Q", fd.dev, fd.ino), 0)
             at = self._remember(task, request, shape, name, start, result.ret, result.writes[0][1] + extra)
             if at:
                 self._by_times.setdefault(ident(known.inode), set()).add(at)
+            if extra and task.process.made == (fd.dev, fd.ino):
+                task.process.looks_at = request.nr, shape.numbers(request)
+
+    def _made(self, task: Task, fd: int) -> None:
+        """A file was made, or opened to be.  Some programs look at each of these at once (stdio, sqlite, cp; tar does
+        not): they get the answer before."""
+        process, st = task.process, os.fstat(fd)
+        process.made = st.st_dev, st.st_ino
+        known = self._kernel.vfs.files.get(*process.made)
+        if process.looks_at is None or known is None:
+            return
+        nr, keys = process.looks_at
+        extra = live(nr, known.inode)
+        if extra:
+            name = struct.pack("<2Q", *process.made)
+            data = known.inode.getattr().pack() + extra
+            at = self._put(task, nr, keys, name, 0, 0, data, hash_of(nr, keys, name))
+            self._by_times.setdefault(ident(known.inode), set()).add(at)
 
     def _remember(
         self,

@@ -211,6 +211,9 @@ class Process:
         self.gifts: list[tuple[bytes, int, int]] = []
         self.first_opens: list[tuple[bytes, int, int]] | None = None
         self.opened: set[tuple[bytes, int]] = set()  # by name and flags: kept.py
+        # answers.py: the file that it made last, and by which call (and numbers) it looks at what it has made
+        self.made = (0, 0)
+        self.looks_at: tuple[int, tuple[int, int]] | None = None
         self.dumpable = 1
         self.no_new_privs = False  # has one of its threads said so (prctl(2)), or the process that it comes from?
         self.trapped: dict[int, Place] = {}  # sites that trapped, by their place in the core's table
