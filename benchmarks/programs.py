@@ -23,6 +23,8 @@ from .__main__ import under_ring3, unit, wall
 
 #: seconds that all runs of a sample should take, so that start-ups, which differ, do not count; and runs at most
 ENOUGH, MOST_TIMES = 0.6, 400
+#: seconds: who needs longer for a program is asked once
+PATIENCE = 20.0
 
 #: column -> samples, in seconds
 Samples = dict[str, list[float]]
@@ -140,18 +142,22 @@ def compare(samples: int, report: str | None, names: list[str]) -> int:
 
 def measure(program: Program, starts: dict[str, list[str]], samples: int, cwd: Path) -> tuple[Samples, Samples]:
     """The samples of each column that can run the program: for one run, and for the first one with the start-up of all.
-    One more of each does not count, but says how many runs are long enough for the next ones."""
+    One more of each does not count, but says how many runs are long enough for the next ones; who needs longer than
+    PATIENCE is not asked again."""
     counts = dict.fromkeys(starts, program.times)
     times: Samples = {name: [] for name in starts}
     first: Samples = {name: [] for name in starts}
+    slow: set[str] = set()
     for turn in range(samples + 1):
-        for name in list(times):
+        for name in [name for name in times if name not in slow]:
             try:
                 one, whole = sample(starts[name], program, counts[name], cwd)
             except subprocess.CalledProcessError:
                 del times[name]
                 continue
-            if turn:
+            if one * program.times > PATIENCE:
+                slow.add(name)
+            if turn or name in slow:
                 times[name].append(one)
                 first[name].append(whole)
             else:
