@@ -19,7 +19,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -134,7 +134,7 @@ def version(command: str) -> str:
     return next((word.lstrip("v") for word in words if word.lstrip("v")[:1].isdigit()), "?")
 
 
-def machine() -> dict[str, Any]:
+def machine(columns: Sequence[str]) -> dict[str, Any]:
     """What the figures are true of."""
     import ring3
 
@@ -146,7 +146,9 @@ def machine() -> dict[str, Any]:
         "ring3": ring3.__version__,
         "load": os.getloadavg()[0],
         "when": time.strftime("%Y-%m-%d", time.gmtime()),
-        "versions": {name: version(word) for name, (word,) in VERSIONS.items() if shutil.which(word)},
+        "versions": {
+            name: version(word) for name, (word,) in VERSIONS.items() if name in columns and shutil.which(word)
+        },
     }
 
 
@@ -224,7 +226,7 @@ def plot(rows: dict[str, Row], file: Path) -> bool:
 def report(samples: int, columns: list[str]) -> int:
     """Measure, and write the page, the plot and the numbers; of `columns` beside the native one, or of all peers."""
     wanted = ["native", *columns] if columns else []
-    found = machine()
+    found = machine(wanted or PEERS)
     free = take(samples, False, wanted)
     print("pinned to one CPU:")
     pinned = take(samples, True, wanted)
