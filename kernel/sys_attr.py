@@ -14,6 +14,7 @@ from ..vfs.attrops import UTIME_NOW, UTIME_OMIT
 from ..vfs.hostfs import give
 from ..vfs.inode import err
 from ..vfs.openfile import OpenPath
+from ..vfs.perm import CAP_SYS_ADMIN
 from ..vfs.stat import S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK
 from .filesize import check_size
 from .handlers import NATIVE, InstallFd, Out, syscall
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 _PAIR = struct.Struct("<qq")
 _QUAD = struct.Struct("<qqqq")
-_CAP_SYS_ADMIN = 21
 _XATTR_NAME_MAX = 255
 _XATTR_SIZE_MAX = 65536
 
@@ -304,7 +304,7 @@ def _unchangeable(t: Task, fd: FdRef, name: bytes) -> OSError:
     """What xattr_permission() says of an attribute of a pipe, a socket or a memfd. Else EOPNOTSUPP: the host is not
     asked, since whoever may read a file of its own might change it so."""
     _name(name)
-    if name.startswith((b"trusted.", b"security.")) and not t.creds.capable(_CAP_SYS_ADMIN):
+    if name.startswith((b"trusted.", b"security.")) and not t.creds.capable(CAP_SYS_ADMIN):
         return err(errno.EPERM)
     if name.startswith(b"user.") and fd.mode & S_IFMT != S_IFREG:
         return err(errno.EPERM)

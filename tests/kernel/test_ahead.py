@@ -106,16 +106,8 @@ def test_what_is_said(tree: Path, foreseen: list[bytes], monkeypatch: pytest.Mon
         assert seen(box, str(tree)) == ahead_of_time
 
 
-def test_the_core_finds_it(tree: Path, foreseen: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_core_finds_it(tree: Path, foreseen: list[bytes], asked: list[bytes]) -> None:
     """What was answered for ahead is not asked."""
-    asked: list[bytes] = []
-    served = Answers.served
-
-    def noted(self: Answers, task: Any, request: Any, args: tuple[Any, ...], result: Any) -> None:
-        asked.extend(arg for arg in args if isinstance(arg, bytes))
-        served(self, task, request, args, result)
-
-    monkeypatch.setattr(Answers, "served", noted)
     with ring3.Sandbox() as box:
         box.run(["ls", "-lU", str(tree)], check=True, stdout=ring3.DEVNULL)
     names = {os.fsencode(tree / f"f{n}") for n in range(40)}

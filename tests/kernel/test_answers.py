@@ -16,20 +16,6 @@ from ring3.kernel.answers import Answers
 ASKS = "for i in 1 2 3 4 5 6 7 8 9; do test -e /mem/here; test -e /mem/nowhere; done; true"
 
 
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The paths of the calls that came to the supervisor although an answer to them is remembered."""
-    paths: list[bytes] = []
-    served = Answers.served
-
-    def noted(self: Answers, task: Any, request: Any, args: tuple[Any, ...], result: Any) -> None:
-        paths.extend(arg for arg in args if isinstance(arg, bytes))
-        served(self, task, request, args, result)
-
-    monkeypatch.setattr(Answers, "served", noted)
-    return paths
-
-
 def test_asked_once(asked: list[bytes]) -> None:
     with ring3.Sandbox() as box:
         box.mount_tmpfs("/mem")
