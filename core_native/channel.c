@@ -151,7 +151,7 @@ static s64 receive_one(struct thread *t, struct ring3_fdmsg *msg, int *fds, u32 
 	struct iovec_ iov = {(u64)msg, sizeof *msg};
 	struct {
 		struct cmsghdr_ head;
-		int fd[6];
+		int fd[RING3_DRAFTS + 2];
 	} control;
 	struct msghdr_ hdr = {.iov = (u64)&iov, .iovlen = 1, .control = (u64)&control, .controllen = sizeof control};
 	memset(&control, 0, sizeof control);
@@ -185,12 +185,16 @@ s64 receive_fds(struct thread *t, int *fds, u32 want, u32 *flags)
 	lock(&t->proc->rx_lock);
 	while (!mine->full) {
 		struct ring3_fdmsg msg;
-		int got[4];
-		s64 n = receive_one(t, &msg, got, 4);
+		int got[RING3_DRAFTS];
+		s64 n = receive_one(t, &msg, got, COUNT(got));
+		if (msg.kind == FDS_DRAFTS) {
+			drafts_receive(t->proc, got, n < 0 ? 0 : n, msg.flags);
+			continue;
+		}
 		struct mailbox *box = &t->proc->mailboxes[msg.slot % RING3_SLOT_COUNT];
 		box->flags = msg.flags;
 		box->count = n < 0 ? 0xffffffff : (u32)n;
-		for (s64 i = 0; i < n; i++)
+		for (s64 i = 0; i < n && i < (s64)COUNT(box->fds); i++)
 			box->fds[i] = got[i];
 		box->full = 1;
 	}

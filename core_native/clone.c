@@ -241,6 +241,8 @@ static s64 clone_sharing(struct thread *t, struct call *c, struct clone_args *a,
 
 static s64 clone_thread(struct thread *t, struct call *c, struct clone_args *a)
 {
+	drafts_drop(t->proc);
+	t->proc->no_drafts = 1;
 	struct thread *nt = thread_new(t->proc);
 	if (!nt)
 		return -EAGAIN;

@@ -91,7 +91,7 @@ struct kept_key {
 };
 
 /* A descriptor that is kept when the guest has closed it. */
-enum { MAX_KEPT = 16, LIVE_FDS = 4 };
+enum { MAX_KEPT = 16, LIVE_FDS = 4, KEPT_NEVER = 1 << 30 /* in kept_stopped: for as long as the program runs */ };
 struct kept {
 	int fd;   /* the core's own; 0: an empty entry */
 	int lent; /* the guest's, -1: it has none */
@@ -99,6 +99,13 @@ struct kept {
 	u8 class;
 	struct kept_key key;
 	u8 path[256];
+};
+
+/* A file that the guest may make without asking (drafts.c). */
+struct draft {
+	int fd;   /* the core's own; 0: there is none */
+	int lent; /* the guest's, -1: it has none */
+	u32 used; /* its offset may be another than 0 */
 };
 
 /* An open file description of a directory that only the core knows of (vdir.c). */
@@ -126,6 +133,9 @@ struct proc {
 	u32 live_turn;
 	int live_fds[LIVE_FDS]; /* plus 1: that were opened for writing last (answers.c) */
 	struct kept kept[MAX_KEPT];
+	u32 ndrafts, no_drafts; /* how many there are; there must be none any more */
+	u32 drafts_serial;
+	struct draft drafts[RING3_DRAFTS];
 	u32 vdir_lock, vdir_stopped, vdir_turn, nvdirs;
 	struct vdir vdirs[RING3_VDIRS];
 	u8 vdir_at[RING3_VDIRS]; /* which of them is that of a descriptor in the page's table */
@@ -359,6 +369,15 @@ void kept_used(struct proc *p, const struct call *c, const u8 *kinds, u32 argc);
 int kept_close(struct proc *p, int fd, s64 *result);
 int kept_open(struct proc *p, const struct kept_key *key, s64 *result);
 void kept_note(struct proc *p, const struct kept_key *key, int fd, u32 epoch);
+
+/* drafts.c */
+void drafts_drop(struct proc *p);
+void drafts_settle(struct proc *p);
+int draft_owns(struct proc *p, int fd);
+void draft_leave(struct proc *p, int fd);
+void draft_closed(struct proc *p, int fd);
+void drafts_receive(struct proc *p, const int *fds, u32 count, u32 bits);
+int draft_call(struct thread *t, struct call *c, s64 *result);
 
 /* vdir.c */
 u32 vdir_number(struct proc *p, int fd);

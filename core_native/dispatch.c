@@ -22,7 +22,8 @@ int is_core_fd(struct thread *t, int fd)
 	if (fd < 0)
 		return 0;
 	return fd == p->sock || fd == p->exe ||
-	       (unlikely((p->ngifts || p->nkept) && fd >= (int)p->soft_nofile) && (gift_owns(p, fd) || kept_owns(p, fd)));
+	       (unlikely((p->ngifts || p->nkept || p->ndrafts) && fd >= (int)p->soft_nofile) &&
+		(gift_owns(p, fd) || kept_owns(p, fd) || draft_owns(p, fd)));
 }
 
 /* The call exactly as the guest made it; -ERESTARTSYS when a signal is recorded first. */
@@ -361,7 +362,9 @@ static inline s64 run_described(struct thread *t, struct call *c, const struct s
 	case LANE_CORE:
 		return functions[d->fn](t, c);
 	}
-	if (unlikely(t->proc->nkept))
+	if (unlikely(t->proc->ndrafts) && d->lane == LANE_SUP && draft_call(t, c, &result))
+		return result;
+	if (unlikely(t->proc->nkept || t->proc->ndrafts))
 		kept_used(t->proc, c, d->kind, d->argc);
 	if (d->lane == LANE_KERNEL)
 		return kernel_lane(t, c, d);

@@ -130,6 +130,7 @@ static s64 do_exec(struct thread *t, struct call *c, u32 path)
 	static const u8 kinds[1] = {K_PATH};
 	if (path == 0 && answer_known(t, c, kinds, 1, &r)) /* there is none: execvp(3) tries every directory */
 		return r;
+	drafts_drop(t->proc);
 	r = vdirs_real(t, 1);
 	if (!r)
 		r = put_path(t, c, path, &used);

@@ -118,9 +118,11 @@ s64 fn_dup3(struct thread *t, struct call *c) { return fn_dup2(t, c); }
 /* What is kept must not be in the way of what a fcntl(2) does. */
 static void make_way(struct proc *p, int fd, int command)
 {
-	if (command == F_SETLK || command == F_SETLKW)
+	if (command == F_SETLK || command == F_SETLKW) {
 		kept_never(p);
-	else if (command != F_GETFD && command != F_SETFD && command != F_GETFL)
+		draft_leave(p, fd);
+		drafts_settle(p);
+	} else if (command != F_GETFD && command != F_SETFD && command != F_GETFL)
 		kept_leave(p, fd);
 }
 

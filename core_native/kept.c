@@ -10,8 +10,6 @@
  */
 #include "core.h"
 
-enum { FOR_EVER = 1 << 30 };
-
 /* The guest's descriptor, if it has one, is like any other from now on. */
 static void drop(struct proc *p, struct kept *k)
 {
@@ -33,6 +31,7 @@ static void drop_all(struct proc *p)
 /* Nothing is kept any more. */
 void kept_drop(struct proc *p)
 {
+	drafts_drop(p);
 	if (!p->nkept)
 		return;
 	lock(&p->kept_lock);
@@ -51,14 +50,15 @@ static void stop(struct proc *p, u32 why)
 /* ... nor will be until kept_start(): another process is about to get the descriptions too. */
 void kept_stop(struct proc *p)
 {
+	drafts_drop(p);
 	stop(p, 1);
 }
 
 /* ... nor ever: the process gets locks that the close of any of the file's descriptors takes away (fcntl_locking(2)). */
 void kept_never(struct proc *p)
 {
-	if (!(p->kept_stopped & FOR_EVER))
-		stop(p, FOR_EVER);
+	if (!(p->kept_stopped & KEPT_NEVER))
+		stop(p, KEPT_NEVER);
 }
 
 void kept_start(struct proc *p)
@@ -98,6 +98,7 @@ void kept_leave(struct proc *p, int fd)
 	if (k)
 		drop(p, k);
 	unlock(&p->kept_lock);
+	draft_leave(p, fd);
 }
 
 /* Does a call leave an open file description as it was, but for the offset? */
@@ -105,7 +106,8 @@ static int is_harmless(s64 nr)
 {
 	switch (nr) {
 	case NR_read: case NR_pread64: case NR_readv: case NR_preadv: case NR_preadv2: case NR_lseek: case NR_sendfile:
-	case NR_readahead: case NR_fstat:
+	case NR_readahead: case NR_fstat: case NR_write: case NR_pwrite64: case NR_writev: case NR_pwritev: case NR_pwritev2:
+	case NR_ftruncate: case NR_fallocate: case NR_fsync: case NR_fdatasync:
 		return 1;
 	}
 	return 0;
@@ -128,6 +130,7 @@ int kept_close(struct proc *p, int fd, s64 *result)
 		return 0;
 	lock(&p->kept_lock);
 	struct kept *k = lender(p, fd);
+	draft_closed(p, fd);
 	p->fd_class[fd] = FD_UNKNOWN;
 	*result = sys(NR_close, fd);
 	if (k) {

@@ -71,6 +71,7 @@ s64 fn_mmap(struct thread *t, struct call *c)
 	if (!(c->a[3] & MAP_ANONYMOUS)) {
 		if (is_core_fd(t, fd))
 			return -EBADF;
+		draft_leave(t->proc, fd);
 		u32 class = fd_class(t, fd);
 		if (class == FD_PLACEHOLDER) {
 			s64 bad = check_map(c);

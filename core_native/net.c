@@ -420,7 +420,7 @@ s64 fn_sendmsg(struct thread *t, struct call *c)
 	struct msghdr_ hdr;
 	if (is_core_fd(t, fd))
 		return -EBADF;
-	s64 r = t->proc->nkept || t->proc->nvdirs ? before_message(t, c->a[1]) : 0;
+	s64 r = t->proc->nkept || t->proc->ndrafts || t->proc->nvdirs ? before_message(t, c->a[1]) : 0;
 	if (unlikely(r))
 		return r;
 	u32 bits = fd_bits(t, fd);

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..vfs.inode import Inode
+    from ..vfs.mount import Path
     from ..vfs.remembered import Where
     from .dispatch import Request
     from .sandbox import Kernel
@@ -140,6 +141,7 @@ class Answers:
         self._watched = -1  # the inotify descriptor that the loop looks at
         self._ageing = False
         self._last = 0
+        self._lent: tuple[int, int] | None = None  # the directory that is lent to a process: drafts.py
         names = kernel.vfs.mounts.walks
         names.cleared, names.opened = self.forget, self._opened
         names.named, names.changed, names.listed = self._named, self._changed, self._listed
@@ -159,6 +161,8 @@ class Answers:
 
     def forget(self) -> None:
         """Any name or attribute may have changed."""
+        if self._lent is not None:
+            self._kernel.drafts.end()
         if self._any:
             self._any = False
             self._kernel.gifts.drop()
@@ -206,6 +210,8 @@ class Answers:
 
     def _named(self, where: Where) -> None:
         """A name means something else.  That it was missing may be true again soon: lock files, journals."""
+        if self._lent is not None:
+            self._kernel.drafts.named(where)
         entries = self._by_name.pop(where, ())
         absent = [(at, self._taken[at]) for at in entries if self._missing.pop(at, None) == where and at in self._taken]
         if absent:
@@ -216,11 +222,26 @@ class Answers:
 
     def _removed(self, where: Where) -> None:
         """A name means nothing any more: what was said of it when it did not yet mean anything is true again."""
+        if self._lent is not None:
+            self._kernel.drafts.removed(where)
         for at, key in self._absent.pop(where, ()):
             if at not in self._taken:
                 self._taken[at], self._missing[at] = key, where
                 self._write(at, key[:_KEY] + _ABSENT, key[_KEY:], b"")
                 self._by_name.setdefault(where, set()).add(at)
+
+    def lend(self, directory: tuple[int, int] | None) -> None:
+        """This directory is lent to a process (None: none is any more): nothing is said of its entries and times, nor
+        of names that it lacks."""
+        self._lent = directory
+        if directory is not None:
+            self._drop(self._by_times.pop(directory, ()))
+            for where in {where for where in self._missing.values() if where[:2] == directory}:
+                for at in self._by_name.pop(where, ()):
+                    self._missing.pop(at, None)
+                    self._drop((at,))
+            for where in [where for where in self._absent if where[:2] == directory]:
+                del self._absent[where]
 
     def _drop(self, entries: Iterable[int]) -> None:
         self._count_change()
@@ -274,7 +295,9 @@ class Answers:
         if found is None:
             return
         path = found[0]
-        start = self._start(task, name, None if shape.dirfd < 0 else args[shape.dirfd])
+        if self._lent is not None and self._is_of_lent(path, found[3], shape):
+            return
+        start = self.start_of(task, name, None if shape.dirfd < 0 else args[shape.dirfd])
         if start is None:
             return
         data = extra = b""
@@ -317,6 +340,12 @@ class Answers:
                 question = Question(request, shape.numbers(request), self.put_place(task)[0], start, prefix, text)
                 self._ahead.asked(task, request, question, path, found[3], value)
 
+    def _is_of_lent(self, path: Path | None, where: Where | None, shape: Shape) -> bool:
+        """Would an answer tell of the directory that is lent?"""
+        if path is None:
+            return where is not None and where[:2] == self._lent
+        return shape.settled and ident(path.inode) == self._lent
+
     def _served_by_fd(
         self, task: Task, request: Request, shape: Shape, args: tuple[Any, ...], result: Any
     ) -> None:
@@ -325,7 +354,7 @@ class Answers:
         if fd is None or not isinstance(result, Out) or not shape.settled:
             return
         known = record(task, fd)
-        if known is None:
+        if known is None or ident(known.inode) == self._lent:
             return
         extra = b""
         if known.path.mount.settled and known.inode.is_settled() or (extra := live(request.nr, known.inode)):
@@ -368,7 +397,7 @@ class Answers:
             return 0
         return self._put(task, request.nr, shape.numbers(request), name, start, value, data, request.raw[-1])
 
-    def _start(self, task: Task, name: bytes, dirfd: FdRef | None) -> int | None:
+    def start_of(self, task: Task, name: bytes, dirfd: FdRef | None) -> int | None:
         """The number of the directory that a path is relative to, 0 for an absolute one; None for one without."""
         if name[0] == 47:
             return 0
@@ -380,6 +409,8 @@ class Answers:
         """All entries of a directory that the core has by its number were given to it."""
         record = self._kernel.vfs.files.get(fd.dev, fd.ino)
         if fd.dev != VDIR_DEV or record is None or not isinstance(result, Out) or self._view is None:
+            return
+        if ident(record.inode) == self._lent:
             return
         if self._kernel.vfs.mounts.walks.listing(record.inode) is None:
             return  # it may change without our being told

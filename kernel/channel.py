@@ -96,7 +96,7 @@ class Channel:
     The guest gets `memfd` and the other end of the socket; it cannot change the memory's size (it is sealed).
     """
 
-    __slots__ = ("_base", "_view", "also", "closed", "hot", "memfd", "received", "sock", "taken", "words")
+    __slots__ = ("_base", "also", "closed", "hot", "memfd", "received", "sock", "taken", "view", "words")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -111,8 +111,8 @@ class Channel:
             os.close(self.memfd)
             raise OSError(errno.ENOMEM, f"cannot map a channel: {os.strerror(ffi.errno)}")
         self._base = int(ffi.cast("unsigned long", base))
-        self._view = memoryview(ffi.buffer(base, CHANNEL_SIZE)).cast("B")
-        self.words = self._view.cast("I")
+        self.view = memoryview(ffi.buffer(base, CHANNEL_SIZE)).cast("B")
+        self.words = self.view.cast("I")
 
     def close(self) -> None:
         """Free everything; may be called twice."""
@@ -120,7 +120,7 @@ class Channel:
             return
         self.closed = True
         self.words.release()
-        self._view.release()
+        self.view.release()
         libc.munmap(ffi.cast("void *", self._base), CHANNEL_SIZE)
         os.close(self.memfd)
         self.sock.close()
@@ -133,7 +133,7 @@ class Channel:
             self.taken[slot] = words[at + _REP] = words[at]
         self.received = words[_PROC["posted"] // 4]
         at = _PROC["vdir_fd"]
-        self._view[at : at + 4 * VDIRS] = bytes(4 * VDIRS)
+        self.view[at : at + 4 * VDIRS] = bytes(4 * VDIRS)
 
     def set_place(self, slot: int, context: int, cwd: int) -> None:
         """Which of the answers the thread of `slot` may use: see kernel/answers.py."""
@@ -143,8 +143,8 @@ class Channel:
     def send_plan(self, plan: bytes, fds: list[int]) -> None:
         """Tell the fresh core of the process what to do (struct ring3_plan and what is behind it)."""
         at = PLAN_OFFSET if len(plan) <= SLOT_DATA_SIZE else LARGE_PLAN_OFFSET
-        self._view[at : at + len(plan)] = plan
-        self._view[_PROC["gifts_used"] : _PROC["gifts_used"] + 16] = bytes(16)
+        self.view[at : at + len(plan)] = plan
+        self.view[_PROC["gifts_used"] : _PROC["gifts_used"] + 16] = bytes(16)
         self.send_fds(0, fds, at)
 
     # -- what the core tells about the process
@@ -152,25 +152,25 @@ class Channel:
     def brk_range(self) -> tuple[int, int] | None:
         if self.closed:
             return None
-        start, end = struct.unpack_from("<QQ", self._view, _PROC["brk_start"])
+        start, end = struct.unpack_from("<QQ", self.view, _PROC["brk_start"])
         return start, end
 
     def gifts_used(self) -> int:
         """Which of the files that were opened ahead the program has opened: by bits, in their order."""
         at = _PROC["gifts_used"]
-        return 0 if self.closed else int.from_bytes(self._view[at : at + 16], "little")
+        return 0 if self.closed else int.from_bytes(self.view[at : at + 16], "little")
 
     def directories(self) -> dict[int, tuple[int, int]]:
         """The directories that the core has opened by itself, by descriptor: number (kernel/directories.py), flags."""
         if self.closed:
             return {}
-        columns = (_VDIRS.unpack_from(self._view, _PROC[name]) for name in ("vdir_fd", "vdir_number", "vdir_flags"))
+        columns = (_VDIRS.unpack_from(self.view, _PROC[name]) for name in ("vdir_fd", "vdir_number", "vdir_flags"))
         return {fd - 1: (number, flags) for fd, number, flags in zip(*columns, strict=True) if fd}
 
     def core_fds(self) -> tuple[int, int]:
         if self.closed:
             return -1, -1
-        first, second = struct.unpack_from("<ii", self._view, _PROC["core_fds"])
+        first, second = struct.unpack_from("<ii", self.view, _PROC["core_fds"])
         return first, second
 
     def counts(self) -> dict[str, tuple[int, ...]]:
@@ -178,26 +178,26 @@ class Channel:
         if self.closed:
             return {}
         sizes = {"clock_ticks": 2, "clock_ns": 2, "calls": 512, "errors": 512, "ticks": 512}
-        return {name: struct.unpack_from(f"<{n}Q", self._view, _PROC[name]) for name, n in sizes.items()}
+        return {name: struct.unpack_from(f"<{n}Q", self.view, _PROC[name]) for name, n in sizes.items()}
 
     def clear_counts(self) -> None:
         start, end = _PROC["clock_ticks"], _PROC["ticks"] + 8 * 512
-        self._view[start:end] = bytes(end - start)
+        self.view[start:end] = bytes(end - start)
 
     def take_traps(self) -> tuple[int, ...]:
         """How often each site trapped, by its place in the core's table (core_native/sites.c); set back to 0."""
         at, size = _PROC["trap_count"], 8 * TRAP_SITES
-        counts = struct.unpack_from(f"<{TRAP_SITES}Q", self._view, at)
-        self._view[at : at + size] = bytes(size)
+        counts = struct.unpack_from(f"<{TRAP_SITES}Q", self.view, at)
+        self.view[at : at + size] = bytes(size)
         return counts
 
     def closed_sockets(self) -> list[tuple[int, int]]:
         """The TCP sockets that were closed last: inode number, and when (see ring3_proc_page)."""
         at = _PROC["closed_count"]
-        if self.closed or not any(self._view[at : at + 8]):
+        if self.closed or not any(self.view[at : at + 8]):
             return []
         inodes, times = (
-            struct.unpack_from(f"<{CLOSED_SOCKETS}Q", self._view, _PROC[n]) for n in ("closed_ino", "closed_at")
+            struct.unpack_from(f"<{CLOSED_SOCKETS}Q", self.view, _PROC[n]) for n in ("closed_ino", "closed_at")
         )
         return [(ino, when) for ino, when in zip(inodes, times, strict=True) if ino]
 
@@ -224,19 +224,19 @@ class Channel:
         self._wake((slot + 1) * SLOT_SIZE)
 
     def tid(self, slot: int) -> int:
-        return int(_U32.unpack_from(self._view, (slot + 1) * SLOT_SIZE + 4)[0])
+        return int(_U32.unpack_from(self.view, (slot + 1) * SLOT_SIZE + 4)[0])
 
     def request(self, slot: int) -> tuple[int, ...]:
         """The request in a slot, read once: kind, nr, args[6], ip, sp, result, in_off[6], in_len[6], id_fd[2],
         id_mode[2], id_dev[2], id_ino[2], hash."""
-        return REQUEST.unpack_from(self._view, (slot + 1) * SLOT_SIZE + _REQUEST_AT)
+        return REQUEST.unpack_from(self.view, (slot + 1) * SLOT_SIZE + _REQUEST_AT)
 
     def data(self, slot: int, offset: int, length: int) -> bytes:
         """Input bytes of a request, bounded.  Raises EFAULT for a range outside the slot."""
         if offset > SLOT_DATA_SIZE or length > SLOT_DATA_SIZE - offset:
             raise OSError(errno.EFAULT, "outside the slot")
         at = (slot + 1) * SLOT_SIZE + SLOT_DATA + offset
-        return bytes(self._view[at : at + length])
+        return bytes(self.view[at : at + length])
 
     # -- replies
 
@@ -253,7 +253,7 @@ class Channel:
         """Answer request number `request` of `slot`, and wake the thread."""
         if self.closed:
             return
-        view, base = self._view, (slot + 1) * SLOT_SIZE
+        view, base = self.view, (slot + 1) * SLOT_SIZE
         at = 0
         if len(writes) > MAX_OUT or sum(len(data) for _, data in writes) > SLOT_DATA_SIZE:
             raise ValueError("a reply writes more than a slot holds")
@@ -278,11 +278,11 @@ class Channel:
     def reply_kill_list(self, slot: int, request: int, pids: list[int]) -> None:
         base = (slot + 1) * SLOT_SIZE
         pids = pids[: SLOT_DATA_SIZE // 4]
-        struct.pack_into(f"<{len(pids)}I", self._view, base + SLOT_DATA, *pids)
+        struct.pack_into(f"<{len(pids)}I", self.view, base + SLOT_DATA, *pids)
         self._publish(base, request, 0, ACT_KILL_LIST, len(pids))
 
     def _publish(self, base: int, request: int, result: int, action: int, count: int) -> None:
-        view = self._view
+        view = self.view
         _REPLY.pack_into(view, base + _REPLY_AT, result, action | self.also, count)
         words, at = self.words, base >> 2
         words[at + _REP] = request  # x86 keeps stores in order
@@ -293,10 +293,10 @@ class Channel:
     def _wake(self, base: int) -> None:
         libc.syscall(_SYS_FUTEX, ffi.cast("void *", self._base + base + _SLOT["rep"]), _FUTEX_WAKE, _ALL)
 
-    def send_fds(self, slot: int, fds: list[int], flags: int = 0) -> None:
-        """Send descriptors for the thread of `slot`; it takes them after its reply."""
+    def send_fds(self, slot: int, fds: list[int], flags: int = 0, kind: int = 0) -> None:
+        """Send descriptors for the thread of `slot`; it takes them after its reply.  `kind`: FDS_*."""
         self.sock.sendmsg(
-            [_FDMSG.pack(0, slot, flags, len(fds))],
+            [_FDMSG.pack(kind, slot, flags, len(fds))],
             [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))],
             socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL,
         )

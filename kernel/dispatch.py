@@ -47,9 +47,9 @@ REQ_CALL, REQ_ENTER, REQ_EXIT = CONSTANTS["REQ_CALL"], CONSTANTS["REQ_ENTER"], C
 REQ_CLASSIFY, REQ_FORK, REQ_THREAD = CONSTANTS["REQ_CLASSIFY"], CONSTANTS["REQ_FORK"], CONSTANTS["REQ_THREAD"]
 REQ_UID, REQ_SITE = CONSTANTS["REQ_UID"], CONSTANTS["REQ_SITE"]
 REQ_EXEC_ARGS, REQ_IMAGE, REQ_MAP = CONSTANTS["REQ_EXEC_ARGS"], CONSTANTS["REQ_IMAGE"], CONSTANTS["REQ_MAP"]
-REQ_DIR = CONSTANTS["REQ_DIR"]
+REQ_DIR, REQ_DRAFTS = CONSTANTS["REQ_DIR"], CONSTANTS["REQ_DRAFTS"]
 #: requests whose answer is no error number; 0 stands for "nothing special"
-_HARMLESS = (REQ_CLASSIFY, REQ_UID, REQ_SITE)
+_HARMLESS = (REQ_CLASSIFY, REQ_UID, REQ_SITE, REQ_DRAFTS)
 _CLONE_FS = 0x200
 _PATH_MAX = 4096
 _MAX_STRINGS = 8 << 20  # of argv or envp: more than MAX_TOTAL of core_native/exec.c
@@ -225,6 +225,7 @@ class Dispatcher:
         task.request = number
         self.kernel.current = task
         try:
+            self.kernel.drafts.before(process, request)
             self._serve(task, request)
         except OSError as e:  # what the request names is not there
             self.answer(task, request, 0 if request.kind in _HARMLESS else -(e.errno or errno.EIO))
@@ -271,6 +272,8 @@ class Dispatcher:
         elif kind == REQ_DIR:
             number, flags, ended = request.args[:3]
             self.answer(task, request, self.kernel.directories.make_real(number, flags, bool(ended)))
+        elif kind == REQ_DRAFTS:
+            self.answer(task, request, self.kernel.drafts.was_seen(task.process, request.args[0]))
         elif kind == REQ_SITE:
             self.kernel.traps.serve(task, request)
         elif kind == REQ_EXEC_ARGS:

@@ -16,6 +16,7 @@ CDEF = """
     int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
     int fstatfs(int fd, void *buffer);
     int fallocate(int fd, int mode, long offset, long length);
+    int futimens(int fd, const long *times);
     int inotify_init1(int flags);
     int inotify_add_watch(int fd, const char *path, unsigned mask);
     int inotify_rm_watch(int fd, int wd);

@@ -366,6 +366,7 @@ class Guests:
         if not process.alive:
             return
         process.alive = False
+        self._kernel.drafts.gone(process)
         self._say_sigsys(process)
         process.interrupt_all()
         self._kernel.traps.ended(process)

@@ -48,6 +48,11 @@ VDIRS = 32
 VDIR_DEV = (1 << 64) - 1
 #: files that are opened ahead for a program: kernel/gifts.py
 MAX_GIFTS = 80
+#: files that a process may make without asking (kernel/drafts.py), the longest name that such a file has, the length of
+#: what may stand before it, and bits, a prime number of them, that say which names there may be
+DRAFTS, DRAFT_NAME, DRAFT_PREFIX, DRAFT_BITS = 16, 128, 256, 32749
+#: where in a channel they are: behind the process's page
+DRAFTS_OFFSET = 24576
 #: descriptors that every guest process keeps for the core above its limit; what finds no room there is not opened ahead
 RESERVED_FDS = 128
 
@@ -85,6 +90,50 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("vdir_fd", "u32", VDIRS),
         ("vdir_number", "u32", VDIRS),
         ("vdir_flags", "u32", VDIRS),  # as F_GETFL gives them
+    ],
+    # The directory that is lent to a process (kernel/drafts.py), in its channel at DRAFTS_OFFSET.
+    "ring3_drafts": [
+        # written by the core: which of the files are made (by bits), when the directory was changed last (ns), a number
+        # for each file that is made
+        ("made", "u32", 1),
+        ("turn", "u32", 1),
+        ("changed", "s64", 1),
+        ("dropped", "u32", 1),  # it has closed all that it was given
+        ("pad0", "u8", 44),
+        # written by the supervisor
+        ("live", "u32", 1),  # 0: it is lent no more
+        ("taken", "u32", 1),  # which of the files it has made its own
+        ("context", "u32", 1),  # whose it is, and ...
+        ("cwd", "u32", 1),  # ... where names begin, as in ring3_slot; 0: at the root
+        ("flags", "u32", 1),  # open(2)'s access mode and status flags that the files are for
+        ("umask", "u32", 1),
+        ("uid", "u32", 1),  # of new files
+        ("gid", "u32", 1),
+        ("any_owner", "u32", 1),  # may they be given to others?
+        ("prefix_len", "u32", 1),
+        ("serial", "u32", 1),  # another one whenever new files were sent
+        ("pad1", "u32", 1),
+        ("dev", "u64", 1),
+        ("ino", "u64", DRAFTS),  # 0: there is no such file
+        ("prefix", "u8", DRAFT_PREFIX),  # what stands before a name
+        ("names", "u8", DRAFT_BITS // 8 + 1),  # names that there may be: bit (name as a big-endian number) % DRAFT_BITS
+        ("pad2", "u8", 6),
+    ],
+    # Behind it: what the core did with the files, DRAFTS times.
+    "ring3_draft": [
+        ("turn", "u32", 1),
+        ("mode", "u32", 1),
+        ("uid", "u32", 1),
+        ("gid", "u32", 1),
+        ("timed", "u32", 1),  # utimensat(2) has set atime and mtime, when the memfd's were base_atime and base_mtime
+        ("name_len", "u32", 1),
+        ("born", "s64", 1),  # times: ns
+        ("ctime", "s64", 1),
+        ("atime", "s64", 1),
+        ("mtime", "s64", 1),
+        ("base_atime", "s64", 1),
+        ("base_mtime", "s64", 1),
+        ("name", "u8", DRAFT_NAME),
     ],
     # One per thread.  Words are grouped by writer, one cache line apart.
     "ring3_slot": [
@@ -287,6 +336,11 @@ CONSTANTS: dict[str, int] = {
     "RING3_ANSWER_PLACES": ANSWER_PLACES,
     "RING3_MAX_GIFTS": MAX_GIFTS,
     "RING3_RESERVED_FDS": RESERVED_FDS,
+    "RING3_DRAFTS": DRAFTS,
+    "RING3_DRAFT_NAME": DRAFT_NAME,
+    "RING3_DRAFT_PREFIX": DRAFT_PREFIX,
+    "RING3_DRAFT_BITS": DRAFT_BITS,
+    "RING3_DRAFTS_OFFSET": DRAFTS_OFFSET,
     "RING3_STAT_SIZE": 144,  # struct stat
     "RING3_VDIRS": VDIRS,
     "RING3_VDIR_DEV": VDIR_DEV,
@@ -308,6 +362,7 @@ CONSTANTS: dict[str, int] = {
     "REQ_MAP": 11,  # file id[0], which Python serves, is mapped: args are those of mmap(2); a descriptor comes back
     "REQ_DIR": 12,  # directory number args[0], opened with the flags args[1] and, if args[2], read to its end, is to
     # have a descriptor of the supervisor's; it comes back
+    "REQ_DRAFTS": 13,  # the directory is lent no more: did the supervisor see file args[0] made?
     "RING3_DELIVER": 0x7FFFFFF3,  # not a call: a trap that only delivers a recorded signal (entry.S)
     # reply actions (low byte) and flags
     "ACT_RESULT": 0,
@@ -354,6 +409,9 @@ CONSTANTS: dict[str, int] = {
     "MSG_UNSUPPORTED": 8,  # the core refuses what a: UNSUPPORTED_*
     "UNSUPPORTED_LISTENER": 1,
     "MSG_SIGNAL": 7,
+    # kinds of a descriptor message
+    "FDS_ANSWER": 0,  # for the request of a slot
+    "FDS_DRAFTS": 1,  # files that may be made without asking; `flags` has their numbers, by bits
     # descriptor message flags
     "FD_CLOEXEC": 1,
     "FD_SUPERVISED": 2,
@@ -402,6 +460,9 @@ OFFSETS: dict[str, dict[str, int]] = {}
 SIZES: dict[str, int] = {}
 for _name, _fields in C_STRUCTS.items():
     OFFSETS[_name], SIZES[_name] = _offsets(_fields)
+
+assert SIZES["ring3_proc_page"] <= DRAFTS_OFFSET
+assert DRAFTS_OFFSET + SIZES["ring3_drafts"] + DRAFTS * SIZES["ring3_draft"] <= SLOT_SIZE
 
 #: where the listings begin behind the world page
 LISTINGS_OFFSET = ANSWERS_OFFSET + ANSWERS * SIZES["ring3_answer"]

@@ -35,7 +35,15 @@ setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr
 _ATTRIBUTES = """
 write pwrite64 writev pwritev pwritev2 sendfile splice tee copy_file_range mmap ftruncate fallocate
 """
+_BLIND = """
+poll ppoll select pselect6 kill tkill tgkill wait4 waitid getpgid getsid setpgid setsid getpriority setpriority
+sched_getaffinity sched_setaffinity sched_getscheduler sched_setscheduler sched_getparam sched_setparam
+getuid geteuid getgid getegid getresuid getresgid getgroups capget getsockname getpeername getsockopt setsockopt
+shutdown listen accept accept4 fsync fdatasync
+"""
 NOTHING, ATTRIBUTES, NAMES = range(3)
+#: calls that look at no name, nor at what a name means
+BLIND = frozenset(BY_NAME[name].nr for name in _BLIND.split())
 _CHANGES = {
     **{BY_NAME[name].nr: NOTHING for name in (_NOTHING + _TOLD).split()},
     **{BY_NAME[name].nr: ATTRIBUTES for name in _ATTRIBUTES.split()},

@@ -12,6 +12,7 @@ from ..netstack.network import Network
 from .answers import Answers
 from .directories import Directories
 from .dispatch import Dispatcher
+from .drafts import Drafts
 from .gifts import Gifts
 from .guests import Guests
 from .images import Images
@@ -24,6 +25,7 @@ from .task import Credentials, FsStruct, Task
 from .traps import Traps
 from .userlog import UserLog
 from .world import make_world, note_init, note_virtual_uid, use_page_zero, write_uts
+from .worldlock import WorldLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,8 +71,8 @@ class Kernel:
     ) -> None:
         self.vfs = vfs
         self.log = UserLog(log)
-        self.lock = threading.RLock()
-        self.loop = Loop(self.lock, self._loop_failed)
+        self.lock = WorldLock()
+        self.loop = Loop(self.lock.beneath, self._loop_failed)
         vfs.files.loop = self.loop
         self.current: Task | None = None
         uts = os.uname()
@@ -96,6 +98,7 @@ class Kernel:
         self.processes = self.guests.processes
         self.answers = Answers(self)
         self.directories = Directories(self)
+        self.drafts = Drafts(self)
         self.gifts = Gifts(self)
         self.images = Images(self, rewrite)
         self.traps = Traps(self, self.images)

@@ -100,9 +100,14 @@ async def _install_later(t: Task, place: Path, opened: Awaitable[Any], flags: in
     return _install(t, place, await opened, flags)
 
 
-def _open_quickly(t: Task, base: Path | None, path: bytes, flags: int, mode: int) -> Result:
-    """open(2) and openat(2): of a directory the core may make the descriptor."""
-    place, opened = t.sandbox.vfs.open(t, base, path, flags, mode)
+def _open_quickly(t: Task, dirfd: FdRef | None, path: bytes, flags: int, mode: int) -> Result:
+    """open(2) and openat(2): of a directory the core may make the descriptor, and in one that is lent to it files."""
+    vfs = t.sandbox.vfs
+    vfs.made_in = None
+    place, opened = vfs.open(t, at(t, dirfd, path), path, flags, mode)
+    if vfs.made_in is not None:
+        start = t.sandbox.answers.start_of(t, path, dirfd)
+        t.sandbox.drafts.created(t, vfs.made_in, path, start, flags)
     known = t.sandbox.directories.opened(place, opened, flags) if isinstance(opened, OpenFile) else None
     return install(t, place, opened, flags) if known is None else known
 
@@ -116,8 +121,7 @@ def sys_open(t: Task, path: bytes, flags: int, mode: int) -> Result:
 @syscall("openat")
 def sys_openat(t: Task, dirfd: FdRef | None, path: bytes, flags: int, mode: int) -> Result:
     """openat(2)"""
-    flags = check_flags(flags & _VALID)
-    return _open_quickly(t, at(t, dirfd, path), path, flags, mode)
+    return _open_quickly(t, dirfd, path, check_flags(flags & _VALID), mode)
 
 
 @syscall("creat")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..vfs.vfs import Vfs
     from .channel import Channel
     from .dnotify import Watcher
+    from .drafts import Grant, Habit
     from .loop import Running
     from .sandbox import Kernel
     from .traps import Place
@@ -214,6 +215,9 @@ class Process:
         # answers.py: the file that it made last, and by which call (and numbers) it looks at what it has made
         self.made = (0, 0)
         self.looks_at: tuple[int, tuple[int, int]] | None = None
+        # drafts.py: how it makes files, and what was lent to it last
+        self.habit: Habit | None = None
+        self.grant: Grant | None = None
         self.dumpable = 1
         self.no_new_privs = False  # has one of its threads said so (prctl(2)), or the process that it comes from?
         self.trapped: dict[int, Place] = {}  # sites that trapped, by their place in the core's table

@@ -94,6 +94,12 @@ class CowDir(CowNode, HostDir):
         self.own_attributes()
         self.mtime = self.ctime = now
 
+    def entry_count(self) -> int:
+        return len(self.readdir()) if self.lower else len(self.entries)
+
+    def changed_at(self, when: int) -> None:
+        self._changed(when)
+
     def _put(self, name: bytes, node: CowNode) -> CowNode:
         """`node` is `name` from now on."""
         self._changed(now_ns())

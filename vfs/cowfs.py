@@ -61,6 +61,10 @@ class CowFS(HostFS):
         self.read_only = False
         self._last_ino = _FIRST_INO
 
+    @property
+    def lends(self) -> bool:  # type: ignore[override]
+        return self.pool.shm is None
+
     def attached(self, vfs: Vfs) -> None:
         super().attached(vfs)
         self.pool = vfs.pool

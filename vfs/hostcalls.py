@@ -10,7 +10,13 @@ from __future__ import annotations
 
 import os
 
+TYPE_CHECKING = False  # the typing module costs start-up time
+if TYPE_CHECKING:
+    from typing import Any
+
 _SYS_SETXATTR, _SYS_GETXATTR, _SYS_LISTXATTR, _SYS_REMOVEXATTR, _SYS_RENAMEAT2 = 188, 191, 194, 197, 316
+_libc: Any = None
+_UTIME_OMIT = (1 << 30) - 2  # utimensat(2)
 _LARGEST = 65536  # XATTR_SIZE_MAX and XATTR_LIST_MAX (limits.h)
 
 
@@ -50,6 +56,22 @@ def setxattr(path: str, name: bytes, value: bytes, flags: int) -> None:
 
 def removexattr(path: str, name: bytes) -> None:
     syscall(_SYS_REMOVEXATTR, os.fsencode(path), name)
+
+
+def set_times(fd: int, atime: int | None, mtime: int | None) -> None:
+    """futimens(3), with times in ns; None: as it is."""
+    from ..kernel._libc import ffi
+
+    global _libc
+    if _libc is None:
+        _libc = ffi.dlopen(None)
+    times = ffi.new("long[4]", [*_timespec(atime), *_timespec(mtime)])
+    if _libc.futimens(fd, times) < 0:
+        raise OSError(ffi.errno, os.strerror(ffi.errno))
+
+
+def _timespec(time: int | None) -> tuple[int, int]:
+    return divmod(time, 1_000_000_000) if time is not None else (0, _UTIME_OMIT)
 
 
 def _sized(number: int, *arguments: bytes) -> bytes:

@@ -90,6 +90,8 @@ class SuperBlock:
     #: Do names and attributes in it change through its own inodes alone, with the vfs being told of each
     #: (Walks.rename(), alter())? Then a change concerns what it changed and nothing else.
     exact = False
+    #: May files be made in it without our hearing of it at once (kernel/drafts.py)?
+    lends = False
     #: The dentry of the root, which all mounts of it share (MountTable.create()).
     root_dentry: Dentry | None = None
 
@@ -323,6 +325,13 @@ class Inode:
         return not self.reads_show and self.is_settled()
 
     # -- directory operations --------------------------------------------------------------------------------
+
+    def entry_count(self) -> int:
+        """How many entries it has."""
+        return len(self.readdir())
+
+    def changed_at(self, when: int) -> None:
+        """Of a directory in memory: its entries changed, at this time (ns)."""
 
     def sync_directory(self) -> None:
         """fsync(2) of an open directory: its names are where they survive."""

@@ -15,6 +15,7 @@ import fcntl
 import os
 from _weakref import ref  # the module weakref costs start-up time
 
+from .hostcalls import set_times
 from .inode import err
 from .memfd import has_writer, is_idle, new_memfd, read_all, write_all
 
@@ -195,6 +196,22 @@ class MemData:
         if self._fd >= 0:
             self.stat()
         self.ctime = max(self.ctime, now)
+
+    def begun(self, born: int, ctime: int, timed: tuple[int, int, int, int] | None) -> None:
+        """The file was made at `born`, without us, and a guest may have it open; attributes changed last at `ctime`.
+        `timed`: the access time that was set then, and the memfd's at that moment; likewise the modification time."""
+        st = os.fstat(self._fd)
+        atime, mtime = max(born, st.st_atime_ns), None
+        if timed is not None:
+            atime = timed[0] if st.st_atime_ns == timed[1] else st.st_atime_ns
+            mtime = timed[2] if st.st_mtime_ns == timed[3] else None
+        set_times(self._fd, atime, mtime)
+        self.ctime = max(ctime, st.st_ctime_ns)
+        self._base_ctime = os.fstat(self._fd).st_ctime_ns
+
+    def discard(self) -> None:
+        """Nobody will open it again, whoever has it open now."""
+        self._drop()
 
     def _put_times(self, mark: bool = False) -> None:
         global _last_mark

@@ -64,6 +64,10 @@ class MemoryFS(SuperBlock):
         self._made_with = mode & 0o7777, uid, gid
         self.root = MemDir(self, mode, uid, gid)
 
+    @property
+    def lends(self) -> bool:  # type: ignore[override]
+        return self.shm is None and self.pool.shm is None and self.nr_inodes is None
+
     def attached(self, vfs: Vfs) -> None:
         self.pool = vfs.pool
 
@@ -298,6 +302,12 @@ class MemDir(MemInode):
 
     def readdir(self) -> list[tuple[bytes, int, int]]:
         return [(name, i.ino, i.mode & S_IFMT) for name, i in self.entries.items()]
+
+    def entry_count(self) -> int:
+        return len(self.entries)
+
+    def changed_at(self, when: int) -> None:
+        self.mtime = self.ctime = when
 
     def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
         return self._made(name, MemFile(self.sb, mode, uid, gid))

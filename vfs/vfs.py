@@ -111,6 +111,7 @@ class Vfs:
         self.protected = {S_IFREG: _sysctl("protected_regular"), S_IFIFO: _sysctl("protected_fifos")}
         self._anon: Mount | None = None
         self.found: Known | None = None  # the last lookup, if its result may be remembered
+        self.made_in: Path | None = None  # the directory of the file that an open made last
         self.proc: SuperBlock | None = None  # the world's /proc, which names mounts
         mount = self.mounts.create(root, flags)
         root.attached(self)
@@ -318,6 +319,7 @@ class Vfs:
         mode, uid, gid = owner_of_new(walk.creds, parent, mode)
         self.mounts.walks.rename(parent, walk.last, None)
         made = parent.create(walk.last, mode & 0o7777, uid, gid)
+        self.made_in = walk.path
         give(made, lists)
         return made
 

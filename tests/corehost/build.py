@@ -15,7 +15,7 @@ from ring3.core_native import gen
 
 HERE = Path(__file__).resolve().parent
 CORE = HERE.parents[1] / "core_native"
-FILES = "channel dispatch answers vdir gifts kept net fds seccomp hooked tcp misc pgrp sigwait".split()
+FILES = "channel dispatch answers vdir gifts kept drafts net fds seccomp hooked tcp misc pgrp sigwait".split()
 FLAGS = """-std=gnu11 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all -fno-builtin
     -fno-tree-loop-distribute-patterns -Wall -Wextra -Werror""".split()
 

@@ -250,7 +250,7 @@ __attribute__((weak)) void set_guest_mask(struct thread *x, struct ucontext_ *u,
 static struct proc *process(void)
 {
 	struct proc *p = calloc(1, sizeof *p);
-	p->chan = (u64)calloc(1, sizeof(struct ring3_proc_page));
+	p->chan = (u64)calloc(1, RING3_SLOT_SIZE);
 	p->sock = 1000;
 	p->exe = 1001;
 	p->pid = 7;
@@ -275,6 +275,29 @@ static void begin(void)
 		die("no place for the world page", 0);
 }
 
+/* Files that may be made without asking, on terms that the guest may hit. */
+static void lend(void)
+{
+	struct ring3_drafts *d = (void *)(t->proc->chan + RING3_DRAFTS_OFFSET);
+	int fds[RING3_DRAFTS];
+	for (int i = 0; i < RING3_DRAFTS; i++)
+		fds[i] = 200 + i;
+	if (!below(4))
+		drafts_receive(t->proc, fds, below(RING3_DRAFTS + 1), odd());
+	if (!below(4))
+		fill(d, below(2) ? sizeof *d : sizeof *d + RING3_DRAFTS * sizeof(struct ring3_draft));
+	d->live = !!below(4);
+	d->serial = below(8) ? t->proc->drafts_serial : odd();
+	d->context = t->slot->context = 1;
+	d->cwd = t->slot->cwd = below(3);
+	d->flags = below(2);
+	d->prefix_len = below(8) ? below(3) : odd();
+	if (below(2))
+		d->taken = 0;
+	if (below(2))
+		memset(d->names, 0, sizeof d->names);
+}
+
 static void one(void)
 {
 	struct call c = {.nr = below(40) ? (s64)below(NR_TABLE) : (s64)odd()};
@@ -291,6 +314,8 @@ static void one(void)
 	struct ring3_world *w = (void *)WORLD_ADDR;
 	w->epoch = below(3);
 	fill(guest + below(GUEST - 256), 256);
+	if (!below(8))
+		lend();
 	made++;
 	if (_setjmp(back)) {
 		gave_up++;

@@ -1,5 +1,6 @@
 /* Forged words in the channel: what the supervisor reads there and on the socket is data to it, whatever it says. */
 #include "forging.h"
+#include <dirent.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
 
@@ -478,6 +479,131 @@ CASE(lies_about_memory, "the channel's head lies about the break, the core's des
 		char text[512];
 		while (fd >= 0 && read(fd, text, sizeof text) > 0) { }
 		close(fd);
+	}
+	still_served();
+}
+
+/* -- directories that are lent -------------------------------------------------------------------------------- */
+
+static struct ring3_drafts *lent(const struct channel *c)
+{
+	return (void *)(c->base + RING3_DRAFTS_OFFSET);
+}
+
+static void make_file(const char *name)
+{
+	int fd = open(name, O_WRONLY | O_CREAT, 0600);
+	if (fd >= 0)
+		close(fd);
+}
+
+/* Make files until the process is lent the directory. */
+static void borrow(const struct channel *c)
+{
+	static char name[64] = "/tmp/lentXXXXXX";
+	if (*name == '/' && (!mkdtemp(name) || chdir(name) || mkdir("below", 0700)))
+		broken("no directory");
+	make_file("mine");
+	for (int i = 0; i < 4; i++) {
+		snprintf(name, sizeof name, "w%d", i);
+		unlink(name);
+		make_file(name);
+	}
+	if (!lent(c)->live)
+		skip("nothing is lent here");
+}
+
+/* All drafts are made, by these names. */
+static void claim_files(const struct channel *c, const char *const *some, u32 count, u32 length)
+{
+	struct ring3_draft *n = (void *)(lent(c) + 1);
+	for (u32 i = 0; i < RING3_DRAFTS; i++) {
+		const char *name = some[i % count];
+		n[i] = (struct ring3_draft){.turn = i, .mode = ~0U, .timed = 1, .born = -1, .ctime = 1L << 62, .atime = -5, .mtime = 1L << 62};
+		n[i].name_len = length ? length : strlen(name);
+		memcpy(n[i].name, name, strlen(name));
+	}
+	lent(c)->changed = -1;
+	__atomic_store_n(&lent(c)->made, ~0U, __ATOMIC_SEQ_CST);
+}
+
+/* What there is, is what there was. */
+static void nothing_new(void)
+{
+	struct stat st;
+	DIR *d = opendir(".");
+	int n = 0;
+	for (struct dirent *e; (e = readdir(d)); n++)
+		if (strchr(e->d_name, '/') || !*e->d_name || lstat(e->d_name, &st))
+			broken("there is a name %s", e->d_name);
+	closedir(d);
+	if (n > 8) /* mine, below, w0 to w3, "." and ".."; those that were not yet true are lost */
+		broken("there are %d entries", n);
+	if (!access("/tmp/escaped", F_OK) || !access("below/x", F_OK))
+		broken("a file elsewhere");
+	if (stat("mine", &st) || (st.st_mode & 07777) != 0600 || st.st_uid != getuid())
+		broken("another's attributes");
+}
+
+CASE(drafts_with_odd_names, "files that were made without asking, by names like ../escaped, a/b, . and none", "each name is looked at")
+{
+	static const char *const odd[] = {"../escaped", "below/x", ".", "..", "", "/tmp/escaped", "a\0b"};
+	struct channel c = own_channel();
+	borrow(&c);
+	claim_files(&c, odd, 6, 0);
+	access("/tmp/none", F_OK);
+	nothing_new();
+	borrow(&c);
+	claim_files(&c, odd + 6, 1, 3);
+	access("/tmp/none", F_OK);
+	borrow(&c);
+	claim_files(&c, odd, 6, ~0U);
+	access("/tmp/none", F_OK);
+	nothing_new();
+	still_served();
+}
+CASE(drafts_over_what_is_there, "files by the names of others", "who has the name keeps it")
+{
+	static const char *const there[] = {"mine", "below", "w1"};
+	struct channel c = own_channel();
+	borrow(&c);
+	claim_files(&c, there, 3, 0);
+	access("/tmp/none", F_OK);
+	nothing_new();
+	still_served();
+}
+CASE(drafts_of_somebody_else, "files with mode 07777, of another owner, and times that there are not", "a file's owner is who may make it, its mode has no set-id bits")
+{
+	static const char *const odd[] = {"x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "xa", "xb", "xc", "xd", "xe", "xf"};
+	struct channel c = own_channel();
+	struct stat st;
+	if (!getuid() && setresuid(65534, 65534, 65534))
+		broken("no other user");
+	borrow(&c);
+	claim_files(&c, odd, 16, 0);
+	for (u32 i = 0; i < RING3_DRAFTS; i++)
+		((struct ring3_draft *)(lent(&c) + 1))[i].uid = 1;
+	access("/tmp/none", F_OK);
+	for (int i = 0; i < 16; i++)
+		if (!stat(odd[i], &st) && (st.st_uid != getuid() || (st.st_mode & 07000) || st.st_ctim.tv_sec > time(NULL) + 1))
+			broken("%s belongs to %u, has mode %o", odd[i], st.st_uid, st.st_mode);
+	still_served();
+}
+CASE(drafts_that_change, "the page of the files is changed all the time", "what was made is read once")
+{
+	struct channel c = own_channel();
+	u64 state = 88172645463325252UL;
+	borrow(&c);
+	for (int i = 0; i < 400; i++) {
+		u64 *words = (u64 *)lent(&c), count = sizeof(struct ring3_drafts) / 8 + RING3_DRAFTS * sizeof(struct ring3_draft) / 8;
+		for (int k = 0; k < 40; k++)
+			words[random_word(&state) % count] = random_word(&state);
+		access("/tmp/none", F_OK);
+		char name[16];
+		snprintf(name, sizeof name, "y%d", i);
+		lent(&c)->made = 0;
+		make_file(name);
+		unlink(name);
 	}
 	still_served();
 }

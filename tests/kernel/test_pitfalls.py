@@ -184,6 +184,7 @@ nested = []
 for _ in range(40):
     signal.setitimer(signal.ITIMER_REAL, 0.0005)
     nested.append(umask(95, 0o22))
+signal.setitimer(signal.ITIMER_REAL, 0)
 assert seen, 'no handler ran'
 print(max(nested + seen))
 """

@@ -81,8 +81,8 @@ def channel(data: bytes) -> None:
             return
         slot = SLOT_COUNT - 1 - nr % 8
         at = (slot + 1) * SLOT_SIZE
-        known._view[at + _KIND : at + _KIND + len(head)] = head
-        known._view[at + SLOT_DATA : at + SLOT_DATA + len(rest)] = rest
+        known.view[at + _KIND : at + _KIND + len(head)] = head
+        known.view[at + SLOT_DATA : at + SLOT_DATA + len(rest)] = rest
         one.number += 1
         kernel.dispatcher.serve(one.process, slot, one.number)
         if one.process.channel is None:
@@ -90,7 +90,7 @@ def channel(data: bytes) -> None:
         task = one.process.tasks.get(slot)
         if task is not None and task.blocked is not None:
             kernel.dispatcher.interrupt(one.process, slot, one.number)
-        answered = struct.unpack_from("<I", known._view, at + OFFSETS["ring3_slot"]["rep"])[0]
+        answered = struct.unpack_from("<I", known.view, at + OFFSETS["ring3_slot"]["rep"])[0]
         assert answered == one.number or kind == CONSTANTS["REQ_EXIT"], f"request {kind} ({nr}) has no answer"
 
 
