@@ -27,6 +27,7 @@ from .inode import Inode, OpenContext, err
 from .inodeflags import INHERITED
 from .memattrs import MemoryAttributes, read_by_now, relatime
 from .memdata import MemfdPool
+from .memfs import symlink_blocks
 from .privileges import CAPABILITY
 from .stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, Stat, now_ns
 
@@ -192,6 +193,8 @@ class CowNode(MemoryAttributes, HostNode):
         size, blocks, atime, mtime, ctime = self.size, 0, self.atime, self.mtime, self.ctime
         if self.data is not None:
             size, blocks, atime, mtime, ctime = self.data.stat()
+        elif self.target:
+            blocks = symlink_blocks(size)
         elif self.lower:
             try:
                 st = self.host_stat()

@@ -143,6 +143,11 @@ def parse_size(text: int | str) -> int:
     return value
 
 
+def symlink_blocks(size: int) -> int:
+    """st_blocks of a symlink whose target has so many bytes, as tmpfs has it."""
+    return 0 if size < _SHORT_SYMLINK else 8
+
+
 def total_pages() -> int:
     """The machine's memory in pages of 4 KiB."""
     import os
@@ -274,7 +279,7 @@ class MemSymlink(MemInode):
 
     def getattr(self) -> Stat:
         st = super().getattr()
-        st.blocks = 0 if st.size < _SHORT_SYMLINK else 8
+        st.blocks = symlink_blocks(st.size)
         return st
 
     def readlink(self, task: Any = None) -> bytes:
