@@ -118,12 +118,12 @@ fn children() -> String {
 
 #[inline(never)]
 fn forever(n: u64) -> u64 {
-    let room = [n; 100];
-    unsafe { std::ptr::read_volatile(&room[0]) };
+    let room = std::hint::black_box([n; 100]);
     if n == u64::MAX {
         return 0;
     }
-    forever(n + 1) + room[(n % 100) as usize]
+    let deeper = forever(n + 1);
+    deeper + std::hint::black_box(&room)[(n % 100) as usize] // used behind the call: else a compiler makes a loop of it
 }
 
 fn main() {
