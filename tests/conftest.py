@@ -25,7 +25,11 @@ TIME_LIMIT = 120  # seconds for one test, unless it says otherwise by @pytest.ma
 
 def pytest_configure(config: pytest.Config) -> None:
     become_subreaper()
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup(1) has it ignored, and programs would inherit that
+    # nohup(1) has the first ignored, a script's "&" the others, and programs would inherit that.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
