@@ -282,9 +282,12 @@ def sys_socketpair(t: Task, family: int, kind: int, protocol: int, pair: int) ->
     except OSError as e:
         number = e.errno
     raw = kind & 15 == SOCK_RAW and family in (AF_INET, AF_INET6)
-    if number == errno.EOPNOTSUPP and (raw or kind & 15 == _SOCK_PACKET or family == AF_PACKET):
-        if not t.creds.capable(_CAP_NET_RAW):  # a socket of that kind is made before it is asked for its pair
-            number = errno.EPERM
+    capable = t.creds.capable(_CAP_NET_RAW)  # a socket of that kind is made before it is asked for its pair
+    if number == errno.EOPNOTSUPP and (raw or kind & 15 == _SOCK_PACKET or family == AF_PACKET) and not capable:
+        number = errno.EPERM
+    elif number == errno.EPERM and capable:  # who runs us may not
+        odd = family == AF_PACKET and kind & 15 not in (SOCK_RAW, SOCK_DGRAM, _SOCK_PACKET)
+        number = errno.ESOCKTNOSUPPORT if odd else errno.EOPNOTSUPP
     raise err(number or errno.EOPNOTSUPP)
 
 
