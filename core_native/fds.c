@@ -181,6 +181,15 @@ static int is_flags_request(u32 request)
 	return request == 0x80086601 || request == 0x40086602 || request == 0x801c581f || request == 0x401c5820;
 }
 
+/* FIGETBSZ: whatever has an inode has blocks. */
+static s64 block_size(int fd, u64 to)
+{
+	struct kstat_ st;
+	s64 r = sys(NR_fstat, fd, &st);
+	s32 size = (s32)st.blksize;
+	return r < 0 ? r : copy_out(to, &size, 4) ? -EFAULT : 0;
+}
+
 /*
  * ioctl(2) on a kernel object: terminals, pipes and sockets have theirs; everything else is ENOTTY, since a host
  * file that is open for reading must not be changed through one.
@@ -197,6 +206,8 @@ s64 fn_ioctl(struct thread *t, struct call *c)
 		kept_leave(t->proc, fd);
 	if (request == 0x541b && (fd_bits(t, fd) & CLASS_DATAGRAM)) /* FIONREAD */
 		return net_fionread(fd, c->a[2]);
+	if (request == 2 && (fd_class(t, fd) != FD_PLACEHOLDER || (fd_bits(t, fd) & CLASS_SOCKET)))
+		return block_size(fd, c->a[2]);
 	if (fd_class(t, fd) == FD_PLACEHOLDER || request >> 8 == 0x89 || is_flags_request(request))
 		return supervise(t, c, REQ_CALL);
 	if (request == 0x5412 || request == 0x541c) /* TIOCSTI, TIOCLINUX: typing into the caller's terminal */
@@ -240,7 +251,7 @@ int fd_to_top(struct proc *p, int fd)
 static void virtual_limit(struct thread *t, struct rlimit_ *lim)
 {
 	lim->cur = t->proc->soft_nofile;
-	lim->max = lim->max > RING3_RESERVED_FDS ? lim->max - RING3_RESERVED_FDS : lim->max;
+	lim->max = lim->max >= RING3_RESERVED_FDS ? lim->max - RING3_RESERVED_FDS : lim->max;
 	if (lim->cur > lim->max)
 		lim->cur = lim->max;
 }

@@ -11,7 +11,11 @@
 #define SOCK_NONBLOCK 04000
 #define SOCK_CLOEXEC 02000000
 #define MSG_ERRQUEUE 0x2000
+#define RWF_NOWAIT 8u
 #define MSG_WAITFORONE 0x10000
+#define MSG_CMSG_COMPAT 0x80000000u
+#define OPTMEM_MAX 131072 /* net.core.optmem_max, as /proc/sys shows it */
+#define ENOBUFS 105
 #define MAX_RW_COUNT 0x7ffff000UL
 
 struct mmsghdr_ {
@@ -77,12 +81,16 @@ static s64 describe_message(struct thread *t, struct call *c, struct message *m)
 	struct msghdr_ hdr;
 	memset(m, 0, sizeof *m);
 	switch (c->nr) {
+	case NR_preadv2:
+	case NR_pwritev2:
+		m->flags = c->a[5] & RWF_NOWAIT ? MSG_DONTWAIT : 0; /* sock_read_iter() */
+		return add_vectors(t, m, c->a[1], (u32)c->a[2]);
 	case NR_readv:
 	case NR_writev:
-		return add_vectors(t, m, c->a[1], c->a[2]);
+		return add_vectors(t, m, c->a[1], (u32)c->a[2]); /* import_iovec() takes 32 bits of it */
 	case NR_recvmsg:
 	case NR_sendmsg: {
-		s64 r = read_header(c->a[1], &hdr);
+		s64 r = (u32)c->a[2] & MSG_CMSG_COMPAT ? -EINVAL : read_header(c->a[1], &hdr);
 		if (r)
 			return r;
 		m->flags = c->a[2];
@@ -90,7 +98,10 @@ static s64 describe_message(struct thread *t, struct call *c, struct message *m)
 		m->name_size = c->nr == NR_recvmsg ? c->a[1] + __builtin_offsetof(struct msghdr_, namelen) : hdr.namelen;
 		m->control = hdr.control;
 		m->controllen = hdr.control ? hdr.controllen : 0;
-		return add_vectors(t, m, hdr.iov, hdr.iovlen);
+		r = add_vectors(t, m, hdr.iov, hdr.iovlen);
+		if (!r && c->nr == NR_sendmsg && hdr.controllen) /* ____sys_sendmsg(), before the socket is asked */
+			r = hdr.controllen > OPTMEM_MAX ? -ENOBUFS : hdr.control ? 0 : -EFAULT;
+		return r;
 	}
 	case NR_recvfrom:
 	case NR_sendto:
@@ -441,6 +452,8 @@ s64 fn_sendmmsg(struct thread *t, struct call *c)
 {
 	u32 count = (u32)c->a[2] < UIO_MAXIOV ? (u32)c->a[2] : UIO_MAXIOV;
 	int fd = (int)c->a[0];
+	if ((u32)c->a[3] & MSG_CMSG_COMPAT)
+		return -EINVAL;
 	if (!count) { /* then only the descriptor can be wrong */
 		struct kstat_ st;
 		if (is_core_fd(t, fd) || sys(NR_fstat, fd, &st))
@@ -466,6 +479,8 @@ static s64 receive_many(struct thread *t, struct call *c)
 {
 	u32 count = (u32)c->a[2] < UIO_MAXIOV ? (u32)c->a[2] : UIO_MAXIOV, flags = c->a[3];
 	s64 limit[2] = {0, 0}, now[2];
+	if (flags & MSG_CMSG_COMPAT)
+		return -EINVAL;
 	if (c->a[4]) {
 		if (copy_in(limit, c->a[4], sizeof limit))
 			return -EFAULT;
@@ -504,7 +519,7 @@ s64 net_fionread(int fd, u64 to)
 }
 
 /* Flags of preadv2(2) that change nothing for a socket: HIPRI, DSYNC, SYNC, APPEND, NOAPPEND. */
-#define RWF_OF_SOCKETS 0x37UL
+#define RWF_OF_SOCKETS 0x37u
 
 /* A call on a socket that is supervised. */
 s64 net_call(struct thread *t, struct call *c)
@@ -520,10 +535,13 @@ s64 net_call(struct thread *t, struct call *c)
 			return r; /* vfs_readv() asks no socket for nothing */
 	}
 	int datagram = c->a[0] < FD_TABLE && (t->proc->fd_class[c->a[0]] & CLASS_DATAGRAM);
-	if (datagram && c->a[3] == ~0UL && !(c->a[5] & ~RWF_OF_SOCKETS) &&
+	if (datagram && c->a[3] == ~0UL && !((u32)c->a[5] & ~(RWF_OF_SOCKETS | RWF_NOWAIT)) &&
 	    (c->nr == NR_preadv2 || c->nr == NR_pwritev2)) {
-		c->nr = c->nr == NR_preadv2 ? NR_readv : NR_writev;
-		return net_call(t, c);
+		struct message m;
+		s64 r = describe_message(t, c, &m);
+		if (r || !m.total)
+			return r;
+		return c->nr == NR_preadv2 ? receive(t, c) : send(t, c);
 	}
 	switch (c->nr) {
 	case NR_accept:

@@ -16,7 +16,7 @@ import struct
 from ..vfs.inode import err
 from ..vfs.notify import IN_ACCESS, IN_MODIFY
 from ..vfs.openfile import OpenPath
-from ..vfs.stat import S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK
+from ..vfs.stat import S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK
 from .filesize import room
 from .handlers import NATIVE, Out, syscall
 from .sys_pyfile import pyfile
@@ -130,9 +130,18 @@ def _offset(t: Task, address: int, end: End) -> int:
 
 
 def can_pread(t: Task, ref: FdRef) -> bool:
-    """FMODE_PREAD: not of pipes, sockets, event queues (whose type is none) and the like."""
+    """FMODE_PREAD: not of pipes, sockets, event queues (whose type is none), terminals and the like."""
     file = pyfile(t, ref)
-    return ref.mode & S_IFMT not in (0, S_IFIFO, S_IFSOCK) if file is None else file.has_pread
+    if file is not None:
+        return file.has_pread
+    kind = ref.mode & S_IFMT
+    if kind == S_IFCHR:
+        fd = t.host_fd(ref.fd)
+        try:
+            return not os.isatty(fd)
+        finally:
+            os.close(fd)
+    return kind not in (0, S_IFIFO, S_IFSOCK)
 
 
 def _finish(done: int, ends: list[tuple[End, int, int]]) -> Result:

@@ -15,10 +15,11 @@ import errno
 import os
 import struct
 
+from ..netstack.address import AF_UNIX
 from ..vfs.inode import err
 from ..vfs.mount import MNT_NOEXEC
 from ..vfs.openfile import OpenFile, OpenPath
-from ..vfs.perm import owner_or_capable
+from ..vfs.perm import MAY_WRITE, allowed, owner_or_capable
 from ..vfs.stat import S_IFDIR, S_IFMT, S_IFREG, S_IFSOCK
 from .filesize import check_size, room
 from .groups import FOREGROUND, foreground_ioctl
@@ -371,12 +372,15 @@ def sys_fadvise64(t: Task, fd: FdRef, offset: int, length: int, advice: int) -> 
 
 @syscall("cachestat")
 def sys_cachestat(t: Task, fd: FdRef, span: int, result: int, flags: int) -> Result:
-    """cachestat(2): nothing is cached."""
+    """cachestat(2): nothing is cached. Only who might write a file is told (can_do_cachestat())."""
     file = pyfile(t, fd)
     if file is None:
         return NATIVE
     if isinstance(file, OpenPath):
         raise err(errno.EBADF)
+    t.peek(span, 16)
+    if not file.writable and not owner_or_capable(t.creds, file.inode) and not allowed(t.creds, file.inode, MAY_WRITE):
+        raise err(errno.EPERM)
     if flags:
         raise err(errno.EINVAL)
     return Out(0, [(result, bytes(40))])
@@ -389,7 +393,9 @@ def map_file(t: Task, fd: FdRef, length: int, prot: int, flags: int, offset: int
     """mmap(2) of a file that Python serves, in the order of do_mmap(): the descriptor that is mapped in its place."""
     file = pyfile(t, fd)
     if file is None and fd.mode & S_IFMT == S_IFSOCK:
-        raise err(errno.EPERM if prot & _PROT_EXEC else errno.ENODEV)  # path_noexec()
+        sock = t.sandbox.net.get(fd.dev, fd.ino)
+        never = _PROT_EXEC | (_PROT_WRITE if sock is not None and sock.family != AF_UNIX and sock.connects else 0)
+        raise err(errno.EPERM if prot & never else errno.ENODEV)  # path_noexec(), tcp_mmap(); nothing to be read so
     if file is None or isinstance(file, OpenPath):
         raise err(errno.EBADF)
     if not file.readable:

@@ -88,13 +88,13 @@ _TCP: dict[int, Option] = {
     30: Option(0), 34: Option(0), 36: Option(0, INT, 0, 1), 37: Option(0, INT),  # FASTOPEN_CONNECT, NO_COOKIE, INQ
 }  # fmt: skip
 _IP: dict[int, Option] = {
-    1: Option(0, INT, 0, 255), 2: Option(64, INT, -1, 255), 3: Option(0), 6: Option(0), 7: Option(0), 8: Option(0),
-    10: Option(1, INT, 0, 5), 11: Option(0), 12: Option(0), 13: Option(0), 15: Option(0), 18: Option(0), 20: Option(0),
-    22: Option(0), 23: Option(0), 24: Option(0), 25: Option(0), 33: Option(1, INT, -1, 255), 34: Option(1),
+    1: Option(0, INT, 0, 255), 2: Option(64, INT, -1, 255), 3: Option(0), 5: Option(0, CONST), 6: Option(0),
+    7: Option(0), 8: Option(0), 10: Option(1, INT, 0, 5), 11: Option(0), 12: Option(0), 13: Option(0), 15: Option(0),
+    18: Option(0), 20: Option(0), 22: Option(0), 23: Option(0), 24: Option(0), 25: Option(0), 33: Option(1, INT, -1, 255), 34: Option(1),
     49: Option(1), 50: Option(0, INT), 51: Option(0, INT),
 }  # fmt: skip
 _IP_RAW = (3, 22)  # IP_HDRINCL, IP_NODEFRAG: of raw sockets, although others answer that they are off
-_IP_TTL, _IP_MULTICAST_TTL, _IP_MTU = 2, 33, 14
+_IP_TTL, _IP_MULTICAST_TTL, _IP_MTU, _IP_ROUTER_ALERT = 2, 33, 14, 5
 _IP6: dict[int, Option] = {
     IPV6_V6ONLY: Option(0), 16: Option(64, INT, -1, 255), 17: Option(0, INT, 0, 1), 18: Option(1, INT, -1, 255),
     19: Option(1), 23: Option(1, INT, 0, 5), 25: Option(0), 29: Option(1), 30: Option(1), 33: Option(0), 36: Option(0),
@@ -192,6 +192,8 @@ def set_option(t: Task, sock: Sock, level: int, name: int, data: bytes | None, l
 
 
 def _keep(t: Task, sock: Sock, level: int, name: int, option: Option, value: int) -> None:
+    if level == IPPROTO_IP and name == _IP_ROUTER_ALERT and sock.type != SOCK_RAW:
+        raise err(errno.EINVAL)  # ip_ra_control()
     if option.kind == CONST:
         raise err(errno.ENOPROTOOPT)
     if level == IPPROTO_IP and name in _IP_RAW and sock.type != SOCK_RAW:

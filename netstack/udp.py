@@ -116,8 +116,10 @@ class UdpSock(InetSock):
     def check_urgent(self, t: Task, raw: bytes | None) -> None:
         """udpv6_sendmsg() does not look at it, udp_sendmsg() does, also for IPv4 on an IPv6 socket."""
         self.autobind(t)
+        if self.family == AF_INET:  # whatever the address
+            raise err(errno.EOPNOTSUPP)
         where = self.peer if raw is None else self._meant(raw)
-        if self.family == AF_INET or (where is not None and len(where.host) == 4):
+        if where is not None and len(where.host) == 4:
             raise err(errno.EOPNOTSUPP)
 
     def _meant(self, raw: bytes) -> Endpoint:

@@ -261,7 +261,8 @@ def usable(text: str) -> bool:
 _ANONYMOUS = {9, 10, 12, 13, 14, 19}  # attributes of these are EOPNOTSUPP from Linux 6.17 on
 _PROC = {address for address, path in zip(MEMORY.strings, PATHS, strict=False) if path.startswith(b"/proc")}
 _EXCUSED: dict[str, Callable[[list[int]], bool]] = {
-    "setpriority": lambda a: a[0] & 0xFFFFFFFF in (1, 2), "ioprio_set": lambda a: a[0] & 0xFFFFFFFF in (2, 3) or a[1] & 0xFFFFFFFF != 0,
+    "setpriority": lambda a: a[0] & 0xFFFFFFFF in (1, 2) or 0 < a[1] & 0xFFFFFFFF <= 1 << 22,  # who else there is
+    "ioprio_set": lambda a: a[0] & 0xFFFFFFFF in (2, 3) or a[1] & 0xFFFFFFFF != 0,
     "ioprio_get": lambda a: a[0] & 0xFFFFFFFF in (2, 3) or a[1] & 0xFFFFFFFF != 0, "clone": lambda a: a[0] & 0xFF not in (0, 17),
     "unshare": lambda a: bool(a[0] & 0x7E020000), "arch_prctl": lambda a: a[0] & 0xFFFFFFFE == 0x1012,
     "rt_sigqueueinfo": lambda a: a[0] != 0, "rt_tgsigqueueinfo": lambda a: a[0] != 0,
@@ -271,8 +272,9 @@ _EXCUSED: dict[str, Callable[[list[int]], bool]] = {
     "getdents": lambda a: a[0] == 24, "getdents64": lambda a: a[0] == 24, "fdatasync": lambda a: a[0] == 24,
     "fsync": lambda a: a[0] == 24, "readv": lambda a: a[0] in (28, 31), "writev": lambda a: a[0] in (28, 31),
     "prctl": lambda a: a[0] & 0xFFFFFFFF in (24, 28, 67, 68),  # PR_SET_MEMORY_MERGE needs a kernel with KSM
-    # hints for generated files, and for what is the host's root's
-    "fcntl": lambda a: a[1] & 0xFFFFFFFF in (1036, 1038) and a[0] & 0xFFFFFFFF in (17, *_ANONYMOUS),
+    # hints for generated files, and for what is the host's root's; leases, which nobody is given
+    "fcntl": lambda a: (a[1] & 0xFFFFFFFF in (1036, 1038) and a[0] & 0xFFFFFFFF in (17, *_ANONYMOUS))
+    or (a[1] & 0xFFFFFFFF == 1024 and a[2] & 0xFFFFFFFF < 3),
     # options of packet filters (IPT_BASE_CTL and on) depend on the modules
     **{name: lambda a: a[1] & 0xFFFFFFFF in (0, 41) and 64 <= a[2] & 0xFFFFFFFF < 128 for name in
        ("getsockopt", "setsockopt")},
@@ -294,7 +296,8 @@ _EXCUSED: dict[str, Callable[[list[int]], bool]] = {
     "socket": lambda a: a[0] & 0xFFFFFFFF == 16 and a[2] & 0xFFFFFFFF not in (0, 4),
     "sendmsg": lambda a: a[0] & 0xFFFFFFFF == 32 or bool(a[2] & 0x20000000),
     "sendmmsg": lambda a: a[0] & 0xFFFFFFFF == 32 or bool(a[3] & 0x20000000),
-    "mmap": lambda a: a[4] & 0xFFFFFFFF in (29, 31),  # Linux maps what TCP has received
+    # Linux maps what TCP has received
+    "mmap": lambda a: a[4] & 0xFFFFFFFF in (28, 31) and not a[2] & 6,
     "bind": lambda a: a[0] & 0xFFFFFFFF in (7, 8),  # one of a pair stays nameless
     # FICLONE, FICLONERANGE: EOPNOTSUPP, where Linux may look first at what is to be shared; FIBMAP: of no use to
     # anybody but root

@@ -177,7 +177,7 @@ static void open_all(void) {
     NEED(open("/dev/zero", O_RDWR));
     NEED(syscall(SYS_pidfd_open, getpid(), 0));
     NEED(open("/dev/null", O_RDWR));
-    NEED(open("/dev/ptmx", O_RDWR | O_NOCTTY));
+    NEED(open("/dev/pts/ptmx", O_RDWR | O_NOCTTY));
     NEED(open("d/g", O_WRONLY | O_APPEND));
     NEED(open("link", O_PATH | O_NOFOLLOW));
     NEED(open("/proc", O_RDONLY | O_DIRECTORY));

@@ -4,6 +4,7 @@
 #include <linux/capability.h>
 #include <linux/netlink.h>
 #include <netinet/in.h>
+#include <sys/epoll.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -156,6 +157,44 @@ static void sockets(void) {
     close(udp), close(tcp), close(local), close(p[0]), close(p[1]);
 }
 
+// What a message, a vector and their flags are asked for before the socket is.
+static void messages(void) {
+    int udp = (int)OK(socket(AF_INET, SOCK_DGRAM, 0)), tcp = (int)OK(socket(AF_INET, SOCK_STREAM, 0)), s[2];
+    struct sockaddr strange = {.sa_family = 99};
+    struct iovec some = {buffer, 5}, none[1] = {{NULL, 0}};
+    struct msghdr large = {.msg_control = buffer, .msg_controllen = 1000000000}, to = {.msg_name = &strange, .msg_namelen = 16};
+    struct mmsghdr many[1] = {0};
+    FAILS(sendmsg(udp, &large, 0), ENOBUFS);
+    large.msg_control = NULL, large.msg_controllen = 24;
+    FAILS(sendmsg(udp, &large, 0), EFAULT);
+    FAILS(sendmsg(udp, &to, MSG_OOB), EOPNOTSUPP);
+    FAILS(sendmsg(udp, &to, 0), EAFNOSUPPORT);
+    FAILS(syscall(SYS_recvmmsg, udp, many, 0, 0x80000000u, NULL), EINVAL); // MSG_CMSG_COMPAT
+    FAILS(syscall(SYS_sendmmsg, udp, many, 0, 0x80000000u), EINVAL);
+    EQ(syscall(SYS_readv, udp, none, 0xdeadbeef00000001), 0); // of the number 32 bits count
+    OK(socketpair(AF_UNIX, SOCK_DGRAM, 0, s));
+    EQ(pwritev2(s[0], &some, 1, -1, RWF_NOWAIT), 5);
+    EQ(preadv2(s[1], &some, 1, -1, RWF_NOWAIT), 5);
+    FAILS(preadv2(s[1], &some, 1, -1, RWF_NOWAIT), EAGAIN);
+    FAILS(preadv2(udp, &some, 1, -1, RWF_NOWAIT), EAGAIN);
+    close(s[0]), close(s[1]);
+    FAILS(syscall(SYS_mmap, 0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, tcp, 0), EPERM); // tcp_mmap()
+    FAILS(syscall(SYS_mmap, 0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, udp, 0), ENODEV);
+    int one = 1, tty;
+    socklen_t size = 4;
+    if (getsockopt(udp, IPPROTO_IP, IP_ROUTER_ALERT, &one, &size) < 0)
+        EQ(errno, ENOPROTOOPT); // of an older kernel
+    else
+        EQ(one, 0);
+    FAILS(setsockopt(udp, IPPROTO_IP, IP_ROUTER_ALERT, &one, sizeof one), EINVAL);
+    if ((tty = open("/dev/ptmx", O_RDWR | O_NOCTTY)) >= 0) {
+        loff_t at = 0;
+        FAILS(sendfile(tcp, tty, &at, 5), ESPIPE);
+        close(tty);
+    }
+    close(udp), close(tcp);
+}
+
 static void attributes(void) {
     int p[2], s = (int)OK(socket(AF_UNIX, SOCK_STREAM, 0));
     OK(pipe(p));
@@ -249,6 +288,22 @@ static void others(void) {
     int fd = (int)OK(open("/dev/null", O_RDWR)), n;
     FAILS(ioctl(fd, FIONREAD, &n), ENOTTY);
     close(fd);
+    int kinds[] = {(int)OK(epoll_create1(0)), (int)OK(socket(AF_INET, SOCK_DGRAM, 0)), (int)OK(open("/", O_RDONLY))};
+    for (int i = 0; i < 3; i++) {
+        n = 0;
+        OK(ioctl(kinds[i], 2 /* FIGETBSZ */, &n));
+        CHECK(n > 0);
+        close(kinds[i]);
+    }
+    FAILS(open("/proc/self", O_TMPFILE | O_RDWR, 0600), EPERM); // its inode is immutable
+    FAILS(access("/proc/self", W_OK), EPERM);
+    if (!fork()) { // a hard limit of nothing stays one
+        struct rlimit nothing = {0, 0}, more = {10, 100};
+        int bad = setrlimit(RLIMIT_NOFILE, &nothing) || getrlimit(RLIMIT_NOFILE, &nothing) || nothing.rlim_max;
+        _exit(bad || (geteuid() && (!setrlimit(RLIMIT_NOFILE, &more) || errno != EPERM)));
+    }
+    OK(wait(&n));
+    EQ(n, 0);
 }
 
-MAIN(CASE(altstacks), CASE(queues), CASE(generated), CASE(sockets), CASE(attributes), CASE(numbers), CASE(others))
+MAIN(CASE(altstacks), CASE(queues), CASE(generated), CASE(sockets), CASE(messages), CASE(attributes), CASE(numbers), CASE(others))

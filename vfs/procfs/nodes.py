@@ -12,6 +12,7 @@ import errno
 import os
 
 from ..inode import Inode, OpenContext, err
+from ..inodeflags import FS_IMMUTABLE_FL
 from ..openfile import O_ACCMODE, OpenFile, SeqFile
 from ..stat import S_IFDIR, S_IFREG, Stat
 from . import host
@@ -208,9 +209,11 @@ class SubDir(ProcDir):
 
 
 class PidDir(ProcDir):
-    """/proc/PID (tid 0) or /proc/PID/task/TID."""
+    """/proc/PID (tid 0) or /proc/PID/task/TID. Immutable, which statx(2) does not tell: proc_pid_instantiate()."""
 
     __slots__ = ()
+
+    iflags = FS_IMMUTABLE_FL
 
     def find(self, name: bytes) -> Inode | None:
         if self.fs.living(self.pid) is None or not self.fs.has_thread(self.pid, self.tid):
