@@ -25,7 +25,6 @@ import os
 import struct
 import time
 
-from ..vfs.dentry import Dentry
 from ..vfs.mount import Path
 from ..vfs.remembered import ident
 from ..vfs.stat import S_IFREG, S_ISGID
@@ -262,18 +261,8 @@ class Drafts:
 
     def _draft(self, terms: Terms, creds: Credentials) -> tuple[Any, int]:
         """A file without a name, and a descriptor of it as the guest is to have it."""
-        place = terms.place
-        inode: Any = place.inode.tmpfile(0o600, creds.fsuid, creds.fsgid, True)
-        inode.data.atime = 0  # until it is read, or gets a name
-        fd: int = inode.data.open(terms.status)
-        try:
-            dentry = Dentry(b"#%d" % inode.ino, place.dentry, inode)
-            dentry.deleted = True
-            self._kernel.vfs.handle(Path(place.mount, dentry), fd)
-        except BaseException:
-            os.close(fd)
-            raise
-        return inode, fd
+        inode: Any = terms.place.inode.tmpfile(0o600, creds.fsuid, creds.fsgid, True)
+        return inode, inode.data.draft(terms.status)
 
     def _write(self, grant: Grant, creds: Credentials, moved: bool) -> None:
         """The terms, into the page."""
@@ -418,6 +407,6 @@ class Drafts:
         now = time.time_ns()  # not now_ns(), as files' times may be finer than its clock
         inode.btime = max(inode.btime, min(born, now))
         inode.data.begun(inode.btime, min(ctime, now), (atime, base_atime, mtime, base_mtime) if timed else None)
-        record = self._kernel.vfs.files.get(*inode.data.ident)
-        if record is not None:
-            record.path = Path(place.mount, place.dentry.child(name, inode))
+        path = Path(place.mount, place.dentry.child(name, inode))
+        dev, ino = inode.data.ident
+        self._kernel.vfs.files.add_native(dev, ino, path, inode, False)

@@ -50,9 +50,9 @@ VDIR_DEV = (1 << 64) - 1
 MAX_GIFTS = 80
 #: files that a process may make without asking (kernel/drafts.py), the longest name that such a file has, the length of
 #: what may stand before it, and bits, a prime number of them, that say which names there may be
-DRAFTS, DRAFT_NAME, DRAFT_PREFIX, DRAFT_BITS = 16, 128, 256, 32749
+DRAFTS, DRAFT_NAME, DRAFT_PREFIX, DRAFT_BITS = 28, 128, 256, 16381
 #: where in a channel they are: behind the process's page
-DRAFTS_OFFSET = 24576
+DRAFTS_OFFSET = 23040
 #: descriptors that every guest process keeps for the core above its limit; what finds no room there is not opened ahead
 RESERVED_FDS = 128
 
@@ -117,7 +117,7 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("ino", "u64", DRAFTS),  # 0: there is no such file
         ("prefix", "u8", DRAFT_PREFIX),  # what stands before a name
         ("names", "u8", DRAFT_BITS // 8 + 1),  # names that there may be: bit (name as a big-endian number) % DRAFT_BITS
-        ("pad2", "u8", 6),
+        ("pad2", "u8", 8 - (DRAFT_BITS // 8 + 1) % 8),
     ],
     # Behind it: what the core did with the files, DRAFTS times.
     "ring3_draft": [

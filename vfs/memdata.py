@@ -197,6 +197,21 @@ class MemData:
             self.stat()
         self.ctime = max(self.ctime, now)
 
+    def draft(self, flags: int) -> int:
+        """As open() with these flags, of a file that nobody has seen yet and that has no name; its times are those of
+        its memfd until begun()."""
+        fd = self._pool.make(self.create())
+        try:
+            fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NOATIME)
+            opened = self._pool.retry(lambda: os.open(f"/proc/self/fd/{fd}", flags | os.O_CLOEXEC | os.O_NOCTTY))
+        except BaseException:
+            os.close(fd)
+            raise
+        st = os.fstat(fd)
+        self._fd, self._ident = fd, (st.st_dev, st.st_ino)
+        self._pool.add(self)
+        return opened
+
     def begun(self, born: int, ctime: int, timed: tuple[int, int, int, int] | None) -> None:
         """The file was made at `born`, without us, and a guest may have it open; attributes changed last at `ctime`.
         `timed`: the access time that was set then, and the memfd's at that moment; likewise the modification time."""

@@ -504,8 +504,8 @@ static void borrow(const struct channel *c)
 	if (*name == '/' && (!mkdtemp(name) || chdir(name) || mkdir("below", 0700)))
 		broken("no directory");
 	make_file("mine");
-	for (int i = 0; i < 4; i++) {
-		snprintf(name, sizeof name, "w%d", i);
+	for (int i = 0; i < 4 || (i < 400 && !lent(c)->live); i++) { /* others have it taken back, too */
+		snprintf(name, sizeof name, "w%d", i % 4);
 		unlink(name);
 		make_file(name);
 	}
