@@ -90,8 +90,8 @@ _TCP: dict[int, Option] = {
 _IP: dict[int, Option] = {
     1: Option(0, INT, 0, 255), 2: Option(64, INT, -1, 255), 3: Option(0), 5: Option(0, CONST), 6: Option(0),
     7: Option(0), 8: Option(0), 10: Option(1, INT, 0, 5), 11: Option(0), 12: Option(0), 13: Option(0), 15: Option(0),
-    18: Option(0), 20: Option(0), 22: Option(0), 23: Option(0), 24: Option(0), 25: Option(0), 33: Option(1, INT, -1, 255),
-    34: Option(1), 49: Option(1), 50: Option(0, INT), 51: Option(0, INT),
+    18: Option(0), 20: Option(0), 22: Option(0), 23: Option(0), 24: Option(0), 25: Option(0),
+    33: Option(1, INT, -1, 255), 34: Option(1), 49: Option(1), 50: Option(0, INT), 51: Option(0, INT),
 }  # fmt: skip
 _IP_RAW = (3, 22)  # IP_HDRINCL, IP_NODEFRAG: of raw sockets, although others answer that they are off
 _IP_TTL, _IP_MULTICAST_TTL, _IP_MTU, _IP_ROUTER_ALERT = 2, 33, 14, 5
