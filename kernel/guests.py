@@ -238,10 +238,7 @@ class Guests:
         if kind == _RING:
             # It may come late, after its request was seen in the slot itself.  A further one there is not
             # its business: what the guest said before that one (of a fork, say) may stand behind this ring.
-            number = a & 0xFFFFFFFF
-            if valid_slot(slot) and channel.latest(slot) == number != channel.taken.get(slot):
-                self.serve(process, slot, number)
-                return True
+            return self._serve_latest(process, channel, slot, a & 0xFFFFFFFF)
         else:
             self._other_message(process, channel, kind, slot, (a, b, c, d))
         return False
@@ -255,6 +252,8 @@ class Guests:
             return
         channel.received = channel.received + 1 & 0xFFFFFFFF
         if kind == _CANCEL:
+            # It may overtake its request, which rings no bell where slots are looked at.
+            self._serve_latest(process, channel, slot, a & 0xFFFFFFFF)
             self._kernel.dispatcher.interrupt(process, slot, a & 0xFFFFFFFF)
         elif kind == _FORKED:
             self._forked(process, a, b)
@@ -271,6 +270,13 @@ class Guests:
         elif kind == _INT80:
             name = process.comm.decode("utf-8", "replace")
             self._kernel.log_once(f"{name}: calls by int 0x80 (the 32-bit interface) are not supported; ENOSYS")
+
+    def _serve_latest(self, process: Process, channel: Channel, slot: int, number: int) -> bool:
+        """Take request `number` unless that is done."""
+        if not valid_slot(slot) or not channel.latest(slot) == number != channel.taken.get(slot):
+            return False
+        self.serve(process, slot, number)
+        return True
 
     def serve(self, process: Process, slot: int, number: int) -> None:
         """Take request `number` of a slot."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
+import ring3
 from ring3.kernel.watch import _POSTED, _REQ, _WORDS, Watch
 
 THREADS = 8
@@ -78,3 +80,33 @@ def test_a_process_that_is_gone_is_not_looked_at() -> None:
     watch.forget(guest.channel)
     assert not watch.look()
     assert served == []
+
+
+INTERRUPTED = """
+import os, signal
+class Over(Exception): pass
+def over(*_): raise Over
+signal.signal(signal.SIGALRM, over)
+os.mkfifo('/tmp/fifo')
+for _ in range(100):
+    for _ in range(20): os.stat('/tmp/fifo')   # what asks often is looked at, and rings no bell
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+        os.open('/tmp/fifo', os.O_WRONLY)
+    except Over: pass
+"""
+
+
+def test_a_signal_before_its_call_was_seen() -> None:
+    """A busy supervisor hears that a call is interrupted before it has looked at the call, which ends all the same."""
+    args = ["/usr/bin/python3", "-S", "-c", INTERRUPTED]
+    with ring3.Sandbox(None, mounts={"/usr": "/usr", "/lib": "/lib", "/lib64": "/lib64"}) as box:
+        box.mount_tmpfs("/tmp")
+        with box.popen(args) as guest:
+            end = time.monotonic() + 30
+            while guest.poll() is None and time.monotonic() < end:
+                with box.lock:
+                    time.sleep(0.003)
+                time.sleep(0.001)
+            guest.kill()
+        assert guest.returncode == 0
