@@ -409,10 +409,10 @@ def test_limit_of_files_in_memory(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(bytes(range(256)) * (5 << 12))  # 5 MiB
     script = """
         fill() { head -c $1 /dev/zero > $2 && echo full; }
-        fill 3m /tmp/a && fill 3m /dev/shm/b
+        fill 3m /tmp/ring3-a && fill 3m /dev/shm/ring3-b
         echo more >> large; wc -c < large
-        fill 6m /tmp/c; wc -c < /tmp/c
-        rm /tmp/a /dev/shm/b /tmp/c; echo more >> large && tail -c 5 large && fill 2m /tmp/c
+        fill 6m /tmp/ring3-c; wc -c < /tmp/ring3-c
+        rm /tmp/ring3-a /dev/shm/ring3-b /tmp/ring3-c; echo more >> large && tail -c 5 large && fill 2m /tmp/ring3-c
         fill 16k /limited/d; wc -c < /limited/d
         """
     options = ["--tmpfs-size", "8m", "--tmpfs", "/limited:size=8k", "-w", str(tmp_path)]

@@ -55,7 +55,7 @@ def test_inotifywait() -> None:
 @needs("tail")
 def test_tail_follows() -> None:
     wait = "until grep -q one out; do :; done; echo two >>log; until grep -q two out; do :; done"
-    assert shell(f"echo one >log; tail -f log >out & p=$!; {wait}; kill $p; cat out") == "one\ntwo\n"
+    assert shell(f"echo one >log; : >out; tail -f log >out & p=$!; {wait}; kill $p; cat out") == "one\ntwo\n"
 
 
 WAIT_FOR_HOST = """
