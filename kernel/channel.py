@@ -96,14 +96,13 @@ class Channel:
     The guest gets `memfd` and the other end of the socket; it cannot change the memory's size (it is sealed).
     """
 
-    __slots__ = ("_base", "also", "cancelled", "closed", "hot", "memfd", "received", "sock", "taken", "view", "words")
+    __slots__ = ("_base", "also", "closed", "hot", "memfd", "received", "sock", "taken", "view", "words")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.closed = False
         self.also = 0  # flags that hooks add to the next reply's action
         self.taken: dict[int, int] = {}  # by slot: the number of the request that was served last
-        self.cancelled: dict[int, int] = {}  # by slot: a request that was interrupted before it was served
         self.hot: set[int] = set()  # slots that kernel/watch.py looks at
         self.received = 0  # messages that were no doorbells
         self.memfd = new_channel_memfd()

@@ -342,9 +342,6 @@ class Dispatcher:
             if running.waiting:
                 self._settle_names(task, request)
                 task.blocked = running
-                channel = task.process.channel
-                if channel is not None and channel.cancelled.pop(task.slot, None) == task.request:
-                    running.throw(Interrupted(errno.EINTR, "interrupted"))
             return
         self._settle_names(task, request)
         self._note_answer(task, request, call, args, result)
@@ -415,12 +412,9 @@ class Dispatcher:
 
     def interrupt(self, process: Process, slot: int, number: int) -> None:
         """A signal arrived for a thread that waits for us: a call that blocks gives up."""
-        task, channel = process.tasks.get(slot), process.channel
-        if task is not None and task.request == number:
-            if task.blocked is not None:
-                task.blocked.throw(Interrupted(errno.EINTR, "interrupted"))
-        elif channel is not None and ch.valid_slot(slot):
-            channel.cancelled[slot] = number  # whose request we have not looked at yet: this was said once
+        task = process.tasks.get(slot)
+        if task is not None and task.request == number and task.blocked is not None:
+            task.blocked.throw(Interrupted(errno.EINTR, "interrupted"))
 
     # -- answers
 
