@@ -5,6 +5,7 @@ Layer: the pretend kernel, on top.  May touch: host processes that it started, t
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 
@@ -337,6 +338,8 @@ class Kernel:
             task = Task(process, 0, 0, creds)
             try:
                 fs.cwd = self.vfs.lookup(task, None, cwd)
+                if not fs.cwd.inode.is_dir:
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
                 process.pending_exec = prepare_program(task, None, path, argv, env, 0)
                 theirs = self.guests.open_channel(process)
             except BaseException:

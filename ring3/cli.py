@@ -10,6 +10,7 @@ unless RING3_DEBUG is set.
 from __future__ import annotations
 
 import gc
+import io
 import os
 import sys
 
@@ -61,12 +62,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def entry() -> NoReturn:
     """The ``ring3`` script: main(), and out without the interpreter's own tidying, which costs 10 ms."""
     gc.disable()  # start-up makes no garbage, and looking for it costs 15 ms; run_command.py ends this
-    status = main()
+    # What was closed from the start is None: what is said there is for nobody.
+    sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()
+    try:
+        status = main()
+    except SystemExit as e:  # argparse's, after --help
+        status = e.code if isinstance(e.code, int) else 0
     for stream in (sys.stdout, sys.stderr):
         try:
-            if stream is not None:  # None if it was closed from the start
-                stream.flush()
-        except (OSError, ValueError):
+            stream.flush()
+        except (OSError, ValueError) as e:
+            if stream is sys.stdout and not isinstance(e, BrokenPipeError):
+                complain(f"cannot write: {e.strerror if isinstance(e, OSError) else e}")
             status = status or OWN_FAILURE
     build = sys.modules.get("ring3.core_native.build")
     if build is not None:

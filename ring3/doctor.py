@@ -8,6 +8,7 @@ status: 0 if ring3 can run here, 1 if not.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import mmap
@@ -61,7 +62,8 @@ def _libc() -> ctypes.CDLL:
 
 def in_child(job: Callable[[], int]) -> int:
     """Run ``job`` in a forked child; its result (an errno, 0 for success), or -N if signal N ended it."""
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):  # who cannot write is told at the end
+        sys.stdout.flush()
     pid = os.fork()
     if pid == 0:
         code = 255

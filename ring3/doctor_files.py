@@ -5,7 +5,9 @@ Part of: ring3 (the front door). May touch: the files (read only), the user's ca
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import sys
 
 TYPE_CHECKING = False
@@ -21,12 +23,14 @@ def main(paths: Sequence[str]) -> int:
     status = 0
     for path in paths:
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO is not waited for
         except OSError as e:
             print(f"ring3: {path}: {e.strerror}", file=sys.stderr)
             status = 1
             continue
         try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise OSError(errno.EINVAL, "no regular file")
             print(details(path, shared_cache().look(fd)[0]))
         except OSError as e:
             print(f"ring3: {path}: {e.strerror}", file=sys.stderr)

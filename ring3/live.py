@@ -58,9 +58,8 @@ def show(
                 told.append({"sandbox": pid, **row})
         text = "".join(json.dumps(row) + "\n" for row in told) if options.json else _table(lines)
         clear = "\033[H\033[J" if options.watch is not None and sys.stdout.isatty() else ""
-        sys.stdout.write(clear + text)
-        sys.stdout.flush()
-        sys.stderr.write(stuck)
+        print(clear + text, end="", flush=options.watch is not None)
+        print(stuck, end="", file=sys.stderr)
         if options.watch is None:
             return 1 if stuck else 0
         time.sleep(options.watch)

@@ -117,7 +117,10 @@ def _tmpfs(options: Options) -> SuperBlock:
     from .vfs.memfs import MemoryFS
 
     size, inodes = options.pop("size", None), options.pop("nr_inodes", None)
-    return MemoryFS(mode=int(options.pop("mode", "1777"), 8), size=size, nr_inodes=inodes)
+    mode = options.pop("mode", "1777")
+    if not mode or set(mode) - set("01234567"):
+        raise ValueError(f"mode={mode} is no octal number")
+    return MemoryFS(mode=int(mode, 8), size=size, nr_inodes=inodes)
 
 
 def _bind(options: Options) -> SuperBlock:

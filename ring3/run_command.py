@@ -10,7 +10,6 @@ one that a process sent, the sandbox's init tells whether the whole group got it
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
@@ -78,8 +77,8 @@ def signals_back(before: set[signal.Signals | int]) -> None:
 def _status_of(e: ExecError) -> int:
     if isinstance(e, ProgramNotFound):
         return NOT_FOUND
-    # A missing working directory is the caller's mistake, not the program's.
-    return OWN_FAILURE if e.errno == errno.ENOENT else NOT_EXECUTABLE
+    # A working directory that is none (in words of our own) is the caller's mistake, not the program's.
+    return NOT_EXECUTABLE if e.strerror in (os.strerror(e.errno or 0), "it is a directory") else OWN_FAILURE
 
 
 class _Afterwards:
@@ -134,10 +133,10 @@ def _tell(option: str, file: str, text: str) -> None:
         raise UsageError(f"{option} {file}: {e.strerror}") from None
 
 
-def check_command(command: list[str], options: argparse.Namespace) -> None:
+def check_command(command: list[str], options: argparse.Namespace, verb: str = "run") -> None:
     """UsageError unless there is something to run, in one world."""
     if not command and options.image is None:
-        raise UsageError("no program given (try: ring3 run --help)")
+        raise UsageError(f"no program given (try: ring3 {verb} --help)")
     if options.image is not None and options.root is not None:
         raise UsageError("--root and --image exclude each other")
     if options.entrypoint is not None and options.image is None:
@@ -227,10 +226,44 @@ def _volume(spec: str) -> tuple[str, str, str]:
     return parts[0], parts[1], mode
 
 
+class TraceFile:
+    """A trace's file. A full disk is told of at the end: meanwhile the program goes on."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._file = open(path, "w", encoding="utf-8", errors="surrogateescape")
+        self._failure: OSError | None = None
+
+    def write(self, text: str) -> None:
+        """Append; nothing, once that has failed."""
+        self._try(lambda: self._file.write(text))
+
+    def flush(self) -> None:
+        """Hand over what was written."""
+        self._try(self._file.flush)
+
+    def close(self) -> None:
+        """The end: complains of what could not be written."""
+        self.flush()
+        try:
+            self._file.close()
+        except OSError:
+            pass  # known
+        if self._failure is not None:
+            complain(f"cannot write the trace to {self.path}: {self._failure.strerror}")
+
+    def _try(self, job: Callable[[], object]) -> None:
+        if self._failure is None:
+            try:
+                job()
+            except OSError as e:
+                self._failure = e
+
+
 def _open_trace(options: argparse.Namespace) -> Any:
     if options.trace_file is not None:
         try:
-            return open(options.trace_file, "w", encoding="utf-8", errors="surrogateescape")
+            return TraceFile(options.trace_file)
         except OSError as e:
             raise UsageError(f"cannot write the trace to {options.trace_file}: {e.strerror}") from None
     return sys.stderr if options.trace else None

@@ -105,6 +105,8 @@ class Sandbox(Hooking):
     ) -> None:
         from .kernel.sandbox import Kernel
 
+        if hostname is not None and len(os.fsencode(hostname)) > 64:  # __NEW_UTS_LEN
+            raise UsageError(f"the hostname {hostname!r} is longer than 64 bytes")
         self._closed = self._started = False
         self._starting = threading.Lock()
         self._cwd = os.fspath(cwd) if cwd is not None else None
@@ -398,10 +400,9 @@ class Sandbox(Hooking):
     def _exec_error(self, program: bytes, directory: bytes, cause: OSError | None) -> ExecError:
         number = cause.errno if cause is not None and cause.errno else errno.ENOENT
         name = os.fsdecode(program)
-        if number == errno.ENOENT and not self.is_dir(os.fsdecode(directory)):
-            return ExecError(
-                errno.ENOENT, f"the working directory {os.fsdecode(directory)} does not exist", name
-            )
+        if number in (errno.ENOENT, errno.ENOTDIR) and not (directory and self.is_dir(directory)):
+            wrong = "is not a directory" if self.exists(directory) and directory else "does not exist"
+            return ExecError(number, f"the working directory {os.fsdecode(directory)!r} {wrong}", name)
         if number == errno.ENOENT:
             if b"/" in program and self.exists(os.path.join(os.fsdecode(directory), name)):
                 return ProgramNotFound(number, "the interpreter that it names was not found", name)

@@ -113,7 +113,7 @@ def trace(options: argparse.Namespace) -> int:
     command = options.command
     if command and command[0] == "--":
         command = command[1:]
-    run.check_command(command, options)
+    run.check_command(command, options, "trace")
     stdio = run._standard_streams()
     fill_defaults(options)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, run._TAKEN)
@@ -149,7 +149,9 @@ def _output(options: argparse.Namespace) -> Any:
     if options.output is None:
         return sys.stderr
     try:
-        return open(options.output, "w", encoding="utf-8", errors="surrogateescape")
+        from .run_command import TraceFile
+
+        return TraceFile(options.output)
     except OSError as e:
         raise UsageError(f"cannot write the trace to {options.output}: {e.strerror}") from None
 

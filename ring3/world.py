@@ -61,7 +61,12 @@ def make_vfs(root: Any, tmpfs_size: int | str | None) -> tuple[Vfs, Standard]:
             raise UsageError(f"tmpfs_size: {e}") from None
         except OSError as e:
             raise SandboxError(f"tmpfs_size: {e.strerror}") from None
-    return vfs, mount_standard(vfs)
+    try:
+        return vfs, mount_standard(vfs)
+    except OSError as e:
+        vfs.close()
+        where = f" {os.fspath(root)}" if isinstance(root, (str, os.PathLike)) else ""
+        raise SandboxError(f"the root{where}: {(e.strerror or str(e)).lower()}") from None
 
 
 def _root_filesystem(root: Any) -> SuperBlock:
@@ -98,6 +103,8 @@ def open_image(image: str | os.PathLike[str] | Image) -> Image:
     from .vfs.streams import BadArchive
 
     path = os.fspath(image)
+    if not path:
+        raise UsageError("the image has an empty name")
     name = None
     if not os.path.exists(path) and "#" in path:
         path, _, name = path.rpartition("#")

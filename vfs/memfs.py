@@ -134,11 +134,11 @@ def parse_size(text: int | str) -> int:
     if isinstance(text, int):
         value = text
     elif text.endswith("%"):
-        value = total_pages() * 4096 * int(text[:-1]) // 100
+        value = total_pages() * 4096 * _number(text[:-1], text) // 100
     else:
         shift = {"k": 10, "m": 20, "g": 30, "t": 40}.get(text[-1:].lower(), 0)
-        value = int(text[:-1] if shift else text, 0) << shift
-    if value <= 0:
+        value = _number(text[:-1] if shift else text, text) << shift
+    if not 0 < value < 1 << 63:
         raise ValueError(f"a limit of {text} makes no sense")
     return value
 
@@ -146,6 +146,13 @@ def parse_size(text: int | str) -> int:
 def symlink_blocks(size: int) -> int:
     """st_blocks of a symlink whose target has so many bytes, as tmpfs has it."""
     return 0 if size < _SHORT_SYMLINK else 8
+
+
+def _number(digits: str, text: str) -> int:
+    try:
+        return int(digits, 0)
+    except ValueError:
+        raise ValueError(f"{text!r} is no size (512k, 64m, 2g, 10%)") from None
 
 
 def total_pages() -> int:
