@@ -101,8 +101,13 @@ def test_where_it_is_lent(way: str, calls: list[str], monkeypatch: pytest.Monkey
         heard: list[Any] = []
         if way == "hook":
             box.hook("openat", before=heard.append)
-        elif way != "cow":
-            box.mount_tmpfs("/mem", **{way: 10000000})
+        elif way == "nr_inodes":
+            box.mount_tmpfs("/mem", nr_inodes=10000000)
+        elif way == "size":
+            try:
+                box.mount_tmpfs("/mem", size=10000000)
+            except ring3.SandboxError as e:
+                pytest.skip(str(e))  # who runs us may mount nothing to hold it
         with shell(box, MAKES, "20") as guest:
             assert guest.stdout.readline() == "made\n"
             assert len(list((box.root / "mem").iterdir())) == 20
