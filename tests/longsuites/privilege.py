@@ -15,6 +15,7 @@ import errno
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -104,7 +105,7 @@ def run(world: str, start: list[str], copy: Path, arguments: list[str]) -> tuple
         "HOME": str(home), "TMPDIR": str(home), "PATH": f"{copy.parent}/venv/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1",
     }  # fmt: skip
-    words = [*start, f"{copy.parent}/venv/bin/python", "-m", "pytest", "-q", "-rfE", "-p", "no:cacheprovider"]
+    words = [*start, f"{copy.parent}/venv/bin/python", "-m", "pytest", "-q", "-rfEs", "-p", "no:cacheprovider"]
     begun = time.monotonic()
     with log.open("wb") as out:
         done = subprocess.run([*words, *arguments], cwd=copy, env=environ, stdout=out, stderr=subprocess.STDOUT)
@@ -137,6 +138,7 @@ def main() -> int:
         options.logs.mkdir(exist_ok=True)
     chosen = options.world or [*WORLDS, *REFUSED]
     good = True
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was set is put back then, too
     with as_users_have_it() as folder:
         copy = prepare(folder)
         for world in chosen:
