@@ -207,6 +207,21 @@ s64 receive_fds(struct thread *t, int *fds, u32 want, u32 *flags)
 	return result;
 }
 
+/* Receive the plan of an exec that does not come about, and close what came with it. */
+void discard_plan(struct thread *t)
+{
+	struct ring3_fdmsg msg;
+	int got[RING3_DRAFTS];
+	s64 n;
+	lock(&t->proc->rx_lock);
+	do {
+		n = receive_one(t, &msg, got, COUNT(got));
+		for (s64 i = 0; i < n; i++)
+			sys(NR_close, got[i]);
+	} while (msg.kind != FDS_PLAN);
+	unlock(&t->proc->rx_lock);
+}
+
 /* A file was opened that may be kept open when the guest closes it. */
 static void note_kept(struct thread *t, const struct call *c, int fd)
 {

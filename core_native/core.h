@@ -318,6 +318,7 @@ u8 *slot_data(struct thread *t);
 s64 counted_call(struct thread *t, struct call *c);
 void note_signal(struct thread *t, const struct siginfo_ *info);
 s64 receive_fds(struct thread *t, int *fds, u32 want, u32 *flags);
+void discard_plan(struct thread *t);
 
 /* dispatch.c */
 s64 marshal(struct thread *t, struct call *c);

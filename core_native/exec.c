@@ -6,6 +6,7 @@
 #include "core.h"
 
 #define MAX_STRING (32 * PAGE)	   /* MAX_ARG_STRLEN, include/uapi/linux/binfmts.h */
+#define MAX_STACK_AHEAD (64UL << 30)
 #define MAX_TOTAL (6UL * 1024 * 1024) /* bprm_stack_limits(): three quarters of _STK_LIM, and then some */
 
 /* Strings flow through the slot's data area; a piece that is full is handed over and the area used anew. */
@@ -120,6 +121,29 @@ static void become_core(struct thread *t, u64 mask, u64 ignored)
 		sys(NR_close, filters);
 }
 
+/*
+ * May the plan be sent before the fresh core has said where its stack and its mappings are?  It then comes while the host
+ * kernel executes the core, relative to both (main.c).  They have to be where they usually are, and no other thread may
+ * be waiting at the socket, for which the plan would be lost.
+ */
+static int takes_plan_ahead(struct thread *t)
+{
+	struct rlimit_ stack;
+	u64 others = 0;
+	for (u32 i = 0; i < COUNT(t->proc->slots); i++)
+		others |= t->proc->slots[i] & ~(t->slot_nr / 64 == i ? 1UL << t->slot_nr % 64 : 0);
+	return !others && sys(NR_personality, 0xffffffff) == 0 &&
+	       sys(NR_prlimit64, 0, RLIMIT_STACK, NULL, &stack) == 0 && stack.cur <= MAX_STACK_AHEAD;
+}
+
+/* The exec does not come about; the plan, which was sent or will be, is of no use. */
+static s64 give_up(struct thread *t, int ahead, s64 why)
+{
+	if (ahead)
+		discard_plan(t);
+	return why;
+}
+
 static s64 do_exec(struct thread *t, struct call *c, u32 path)
 {
 	struct ring3_slot *s = t->slot;
@@ -154,8 +178,9 @@ static s64 do_exec(struct thread *t, struct call *c, u32 path)
 		s->in_len[path + 1] = s->in_len[path + 2] = RING3_NULL;
 	}
 	s->nr = c->nr;
-	for (int i = 0; i < 6; i++)
+	for (int i = 0; i < 5; i++)
 		s->args[i] = c->a[i];
+	s->args[5] = takes_plan_ahead(t);
 	s->id_fd[0] = s->id_fd[1] = -1;
 	if (path == 1) {
 		int fd = (int)c->a[0];
@@ -166,16 +191,17 @@ static s64 do_exec(struct thread *t, struct call *c, u32 path)
 	s64 action = ask(t, REQ_CALL);
 	if ((action & 0xff) != ACT_EXEC)
 		return ask_finish(t, c, action);
+	int ahead = s->r_result == 1;
 	block_all();
 	if (t->pending)
-		return -ERESTARTSYS;
+		return give_up(t, ahead, -ERESTARTSYS);
 	u64 ignored = 0;
 	static const int three[3] = {SIGBUS, SIGSEGV, SIGSYS};
 	for (int i = 0; i < 3; i++)
 		if (t->sighand->act[three[i]].handler == SIG_IGN)
 			ignored |= SIGBIT(three[i]);
 	become_core(t, guest_mask(t, c->uc), ignored);
-	return -ENOMEM;
+	return give_up(t, ahead, -ENOMEM);
 }
 
 s64 fn_execve(struct thread *t, struct call *c) { return do_exec(t, c, 0); }

@@ -54,6 +54,15 @@ enum {
 #define MREMAP_FIXED 2
 #define MREMAP_DONTUNMAP 4
 
+/* include/uapi/linux/auxvec.h */
+#define AT_PHDR 3
+#define AT_BASE 7
+#define AT_ENTRY 9
+#define AT_PLATFORM 15
+#define AT_RANDOM 25
+#define AT_EXECFN 31
+#define AT_SYSINFO_EHDR 33
+
 #define AT_FDCWD (-100)
 #define AT_EMPTY_PATH 0x1000
 #define O_CREAT 0100
@@ -123,6 +132,7 @@ enum {
 #define PR_SET_SYSCALL_USER_DISPATCH 59
 #define PR_SYS_DISPATCH_ON 1
 
+#define RLIMIT_STACK 3
 #define RLIMIT_NOFILE 7
 #define SOL_SOCKET 1
 #define AF_UNIX 1

@@ -34,10 +34,8 @@ static s64 receive_plan(int sock, struct msghdr_ *hdr)
 #define MAX_FDS (8 + 2 * RING3_MAX_GIFTS)
 
 /* Ask for the plan, which is in the channel: the descriptors are that, the world page and the files to map. */
-static u32 say_hello(struct proc *p, u64 stack_top, u64 vdso, int *fds, u32 *plan)
+static u32 say_hello(struct proc *p, const struct ring3_msg *hello, int *fds, u32 *plan)
 {
-	struct ring3_msg msg = {.kind = MSG_HELLO, .slot = sys(NR_personality, 0xffffffff), .a = stack_top,
-				.b = probe_mmap_top(), .c = p->pid, .d = vdso};
 	struct ring3_fdmsg reply;
 	struct iovec_ iov = {(u64)&reply, sizeof reply};
 	struct {
@@ -47,12 +45,21 @@ static u32 say_hello(struct proc *p, u64 stack_top, u64 vdso, int *fds, u32 *pla
 	struct msghdr_ hdr = {.iov = (u64)&iov, .iovlen = 1, .control = (u64)&control, .controllen = sizeof control};
 	/* A guest that starts with a full table still needs a few: they are closed before it runs. */
 	set_nofile(p->soft_nofile + RING3_RESERVED_FDS);
-	if (sys(NR_sendto, p->sock, &msg, sizeof msg, MSG_NOSIGNAL, NULL, 0) < 0)
+	if (sys(NR_sendto, p->sock, hello, sizeof *hello, MSG_NOSIGNAL, NULL, 0) < 0)
 		sys(NR_exit_group, 125);
-	s64 r = receive_plan(p->sock, &hdr);
-	if (r != sizeof reply)
-		sys(NR_exit_group, 125); /* the supervisor refused or is gone */
-	u32 n = (control.head.len - sizeof control.head) / sizeof(int);
+	u32 n;
+	for (;;) {
+		control.head.len = sizeof control.head;
+		hdr.controllen = sizeof control;
+		s64 r = receive_plan(p->sock, &hdr);
+		if (r != sizeof reply)
+			sys(NR_exit_group, 125); /* the supervisor refused or is gone */
+		n = (control.head.len - sizeof control.head) / sizeof(int);
+		if (reply.kind == FDS_PLAN && reply.count)
+			break;
+		for (u32 i = 0; i < n; i++) /* of the old program, or there was no plan before we asked */
+			sys(NR_close, control.fd[i]);
+	}
 	if (n < 2 || n > MAX_FDS || n != reply.count)
 		die("the plan came without its descriptors", n);
 	for (u32 i = 0; i < n; i++)
@@ -68,7 +75,7 @@ static u64 host_vdso(const u64 *stack)
 	while (*at++)
 		;
 	for (; at[0]; at += 2)
-		if (at[0] == 33)
+		if (at[0] == AT_SYSINFO_EHDR)
 			return at[1];
 	return 0;
 }
@@ -93,6 +100,57 @@ static void note_trampolines(const struct ring3_plan *plan, const struct ring3_s
 		end = s[i].addr + s[i].length > end ? s[i].addr + s[i].length : end;
 	}
 	tramp_add(seg->addr, seg->length, start, ALIGN_UP(end, PAGE));
+}
+
+/* An address of a plan: one that is negative counts from what the supervisor did not know when it made the plan. */
+static u64 placed(u64 address, u64 origin)
+{
+	return (s64)address < 0 ? address + origin : address;
+}
+
+/* Put the words of the initial stack where they belong: pointers to strings, and what the auxiliary vector says. */
+static void settle_stack(u64 *word, u64 stack_top, u64 mmap_top, u64 vdso)
+{
+	for (int vector = 0; vector < 2; vector++) {
+		while (*++word)
+			*word = placed(*word, stack_top);
+	}
+	for (word++; word[0]; word += 2) {
+		switch (word[0]) {
+		case AT_SYSINFO_EHDR:
+			word[1] = vdso;
+			break;
+		case AT_PHDR:
+		case AT_BASE:
+		case AT_ENTRY:
+			word[1] = placed(word[1], mmap_top);
+			break;
+		case AT_RANDOM:
+		case AT_EXECFN:
+		case AT_PLATFORM:
+			word[1] = placed(word[1], stack_top);
+			break;
+		}
+	}
+}
+
+/* A plan that was made before we said hello: see takes_plan_ahead() in exec.c. */
+static void settle(struct ring3_plan *plan, const struct ring3_msg *hello)
+{
+	u64 stack_top = hello->a, mmap_top = hello->b;
+	struct ring3_seg *seg = (struct ring3_seg *)(plan + 1);
+	u64 *on_stack[5] = {&plan->sp, &plan->auxv, &plan->arg_start, &plan->arg_end, &plan->env_end};
+	if ((s64)plan->sp >= 0)
+		return;
+	for (u32 i = 0; i < COUNT(on_stack); i++)
+		*on_stack[i] = placed(*on_stack[i], stack_top);
+	plan->entry = placed(plan->entry, mmap_top);
+	for (u32 i = 0; i < plan->nseg; i++, seg++)
+		seg->addr = placed(seg->addr, mmap_top);
+	struct ring3_zero *zero = (struct ring3_zero *)seg;
+	for (u32 i = 0; i < plan->nzero; i++, zero++)
+		zero->addr = placed(zero->addr, mmap_top);
+	settle_stack((u64 *)((u8 *)plan + plan->stack_off), stack_top, mmap_top, hello->d);
 }
 
 static void map_segments(const struct ring3_plan *plan, const struct ring3_seg *seg, const int *files)
@@ -172,11 +230,15 @@ void guest_main(int argc, char **argv, u64 stack_top)
 	struct proc *p = first_proc(parse_number(argv[2]), parse_number(argv[3]));
 	u64 mask = (u64)parse_number(argv[4]) | (u64)parse_number(argv[5]) << 63;
 	u64 ignored = parse_number(argv[6]);
-	u32 plan_at, n = say_hello(p, stack_top, map_vdso(p->exe, host_vdso((u64 *)stack_top)), fds, &plan_at);
+	u64 vdso = map_vdso(p->exe, host_vdso((u64 *)stack_top));
+	const struct ring3_msg hello = {.kind = MSG_HELLO, .slot = sys(NR_personality, 0xffffffff), .a = stack_top,
+					.b = probe_mmap_top(), .c = p->pid, .d = vdso};
+	u32 plan_at, n = say_hello(p, &hello, fds, &plan_at);
 	adopt_channel(p, fds[0]);
-	const struct ring3_plan *plan = (void *)(p->chan + plan_at);
+	struct ring3_plan *plan = (void *)(p->chan + plan_at);
 	if (plan->version != RING3_VERSION)
 		die("the supervisor speaks another version of the channel:", plan->version);
+	settle(plan, &hello);
 	map_at(WORLD_ADDR, WORLD_SIZE, PROT_READ, MAP_SHARED | MAP_FIXED, fds[1], 0);
 	mm.init_pid = ((struct ring3_world *)WORLD_ADDR)->init_pid;
 	mm.brk_start = mm.brk = plan->brk;

@@ -325,5 +325,6 @@ void tcp_exits(struct thread *t)
 s64 fn_exit_group(struct thread *t, struct call *c)
 {
 	tcp_exits(t);
+	((struct ring3_proc_page *)t->proc->chan)->ends = 1;
 	return native(t, c);
 }

@@ -58,6 +58,7 @@ _PROC = OFFSETS["ring3_proc_page"]
 MSG = struct.Struct("<IIQQQQ")
 assert MSG.size == SIZES["ring3_msg"]
 
+_FDS_PLAN = CONSTANTS["FDS_PLAN"]
 ACT_NATIVE, ACT_NATIVE_ARGS = CONSTANTS["ACT_NATIVE"], CONSTANTS["ACT_NATIVE_ARGS"]
 ACT_FD, ACT_KILL_LIST, ACT_EXEC = CONSTANTS["ACT_FD"], CONSTANTS["ACT_KILL_LIST"], CONSTANTS["ACT_EXEC"]
 ACT_DIR, ACT_REAL = CONSTANTS["ACT_DIR"], CONSTANTS["ACT_REAL"]
@@ -140,12 +141,20 @@ class Channel:
         at = (slot + 1) * SLOT_SIZE >> 2
         self.words[at + _CONTEXT], self.words[at + _CWD] = context, cwd
 
+    def takes_plan_ahead(self, slot: int) -> bool:
+        """Says the thread of `slot`, which asks for an exec, that the plan may come before the core is executed?"""
+        return int.from_bytes(self.view[(at := (slot + 1) * SLOT_SIZE + _SLOT["args"] + 40) : at + 8], "little") == 1
+
+    def send_no_plan(self) -> None:
+        """There is no plan yet: the core is to ask for it."""
+        self.send_fds(0, [], kind=_FDS_PLAN)
+
     def send_plan(self, plan: bytes, fds: list[int]) -> None:
         """Tell the fresh core of the process what to do (struct ring3_plan and what is behind it)."""
         at = PLAN_OFFSET if len(plan) <= SLOT_DATA_SIZE else LARGE_PLAN_OFFSET
         self.view[at : at + len(plan)] = plan
         self.view[_PROC["gifts_used"] : _PROC["gifts_used"] + 16] = bytes(16)
-        self.send_fds(0, fds, at)
+        self.send_fds(0, fds, at, _FDS_PLAN)
 
     # -- what the core tells about the process
 
@@ -159,6 +168,10 @@ class Channel:
         """Which of the files that were opened ahead the program has opened: by bits, in their order."""
         at = _PROC["gifts_used"]
         return 0 if self.closed else int.from_bytes(self.view[at : at + 16], "little")
+
+    def ends(self) -> bool:
+        """Has it ended by exit_group(2)?  If it says so."""
+        return not self.closed and bool(self.words[_PROC["ends"] // 4])
 
     def directories(self) -> dict[int, tuple[int, int]]:
         """The directories that the core has opened by itself, by descriptor: number (kernel/directories.py), flags."""
@@ -297,7 +310,7 @@ class Channel:
         """Send descriptors for the thread of `slot`; it takes them after its reply.  `kind`: FDS_*."""
         self.sock.sendmsg(
             [_FDMSG.pack(kind, slot, flags, len(fds))],
-            [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))],
+            [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else [],
             socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL,
         )
 

@@ -470,7 +470,7 @@ class Dispatcher:
         elif isinstance(result, KillList):
             channel.reply_kill_list(slot, number, result.pids)
         elif isinstance(result, Exec):
-            channel.reply(slot, number, 0, ch.ACT_EXEC)
+            channel.reply(slot, number, int(result.ahead), ch.ACT_EXEC)
         else:
             self.kernel.report(TypeError(f"a handler returned {result!r}"), f"call {request.nr}")
             channel.reply(slot, number, -errno.EIO)

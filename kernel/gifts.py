@@ -10,17 +10,23 @@ opened for reading: that they are open a little longer is seen by nobody.
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import struct
 
+from ..loader.prepare import load
+from ..vfs.inode import err
 from ..vfs.stat import S_IFMT, S_IFREG
+from .execfile import open_exec_path, opened_for_writing
 from .images import identity
 from .layout import MAX_GIFTS, OFFSETS, SIZES, VDIR_DEV
 from .task import Task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..loader.plan import Opened
+    from ..loader.prepare import Program
     from ..loader.rewrite import Rewrite
     from ..vfs.inode import Inode
     from ..vfs.remembered import Known
@@ -75,16 +81,23 @@ class Gift:
 
 
 class Ready:
-    """What was opened for a program that is not yet executed: good for one context, in one epoch of the answers."""
+    """What was opened for a program that is not yet executed: good for one context, in one epoch of the answers.
 
-    __slots__ = ("context", "epoch", "gifts")
+    `program`: itself and its interpreter, by `name`; then `identified` says what these files were when they were read.
+    """
+
+    __slots__ = ("context", "epoch", "gifts", "identified", "program")
 
     def __init__(self, context: int, epoch: int, gifts: list[Gift]) -> None:
         self.context, self.epoch = context, epoch
         self.gifts = gifts
+        self.program: Program | None = None
+        self.identified: list[tuple[int, ...]] = []
 
     def close(self) -> None:
         close(self.gifts)
+        if self.program is not None:
+            self.program.close()
 
 
 def close(gifts: list[Gift]) -> None:
@@ -103,6 +116,7 @@ class Gifts:
         self._ready: dict[Inode, Ready] = {}  # the one that was made last at the end
         self._made: dict[tuple[Open, int], tuple[Known, Gift, tuple[int, ...]]] = {}  # in this epoch, for a context
         self._epochs: dict[Inode, int] = {}  # in which a program was executed last
+        self._named: dict[bytes, Inode] = {}  # programs that are ready, by their absolute paths
 
     def opened(self, task: Task, name: bytes, flags: int, start: int, inode: Inode) -> None:
         """A program has opened a file, which we were asked for; `start`: as in Open."""
@@ -123,29 +137,75 @@ class Gifts:
             ready = None
         if ready is None:
             ready = self._open(task, context, pending.path.inode)
+        elif ready.program is not None:
+            ready.program.close()
         pending.gifts, pending.gifts_epoch = ready.gifts, ready.epoch
 
-    def executed(self, process: Process, inode: Inode) -> None:
-        """A program starts: have what it needs ready for the next time, if such things do not change all the time."""
+    def program(self, task: Task, name: bytes) -> Program | None:
+        """The program that `name` means to the task, if it is open already, which then is the caller's."""
+        inode = self._named.pop(name, None)
+        ready = self._ready.get(inode) if inode is not None else None
+        if ready is None or ready.program is None:
+            return None
+        program, ready.program = ready.program, None
+        now = ready.context, ready.epoch
+        opened = program.files()
+        if (
+            now == (self._kernel.answers.place(task.creds, task.fs)[0], self._kernel.answers.epoch)
+            and [identity(os.fstat(one.fd)) for one in opened] == ready.identified
+            and not any(opened_for_writing(one.fd) for one in opened)
+        ):
+            return program
+        program.close()
+        return None
+
+    def executed(self, process: Process, inode: Inode, name: bytes | None) -> None:
+        """A program starts, by `name` if that is an absolute path of its own: have what it needs ready for the next
+        time, if such things do not change all the time."""
         epoch = self._kernel.answers.epoch
         if len(self._epochs) >= _MAX_PROGRAMS:
             self._epochs.clear()
         if self._epochs.get(inode) == epoch:
             task = Task(process, process.pid, 0, process.main_creds)
-            self._kernel.loop.when_idle(lambda: self._make_ready(task, inode))
+            self._kernel.loop.when_idle(lambda: self._make_ready(task, inode, name))
         self._epochs[inode] = epoch
 
-    def _make_ready(self, task: Task, inode: Inode) -> None:
+    def _make_ready(self, task: Task, inode: Inode, name: bytes | None) -> None:
         if inode in self._ready or resource.getrlimit(resource.RLIMIT_NOFILE)[0] < _ENOUGH_FDS:
             return
         context, _ = self._kernel.answers.place(task.creds, task.fs)
-        self._ready[inode] = self._open(task, context, inode)
-        while sum(len(ready.gifts) for ready in self._ready.values()) > _MOST_READY:
+        self._ready[inode] = ready = self._open(task, context, inode)
+        if name is not None and self._kernel.vfs.notify is None:
+            self._load(task, ready, name)
+        while sum(2 + len(ready.gifts) for ready in self._ready.values()) > _MOST_READY:
             self._ready.pop(next(iter(self._ready))).close()
+
+    def _load(self, task: Task, ready: Ready, name: bytes) -> None:
+        """Open the program, too, and its interpreter, if their names mean them for as long as the epoch lasts."""
+        vfs = self._kernel.vfs
+        inodes: list[Inode] = []
+
+        def open_exec(path: bytes) -> Opened:
+            place = vfs.lookup(task, None, path)
+            if vfs.found is None or not _is_plain(place.inode):
+                raise err(errno.ENOENT)
+            inodes.append(place.inode)
+            return open_exec_path(task, place, path)
+
+        try:
+            ready.program = program = load(open_exec, open_exec(name))
+        except OSError:
+            return
+        ready.identified = [identity(os.fstat(one.fd)) for one in program.files()]
+        if not self._kernel.images.to_wait_for(program.files()):
+            program.find_rewrites(self._kernel.images.for_plan)
+        ready.epoch = self._kernel.answers.lasting(*inodes)
+        self._named[name] = inodes[0]
 
     def drop(self) -> None:
         """Close what nobody has asked for yet: a new epoch begins."""
         self._made.clear()
+        self._named.clear()
         while self._ready:
             self._ready.popitem()[1].close()
 

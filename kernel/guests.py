@@ -190,20 +190,17 @@ class Guests:
                 task.slot, task.request, -(errno.EAGAIN if e.errno == errno.EMFILE else e.errno or errno.EIO)
             )
             return
-        child.forked_by = parent
-        child.parent = parent.parent if flags & _CLONE_PARENT else parent
-        for name in ("exe", "comm", "cmdline", "environ", "auxv", "mm", "dumpable", "no_new_privs", "trapped"):
-            setattr(child, name, getattr(parent, name))
         assert child.channel is not None
         if not flags & _CLONE_FS:
             child.channel.set_place(0, *self._kernel.answers.place(child.main_creds, fs))
         try:
             channel.send_fds(task.slot, [theirs.fileno(), child.channel.memfd])
+            channel.reply(task.slot, task.request, child.token, CONSTANTS["ACT_FD"])
         except BrokenPipeError:
             return  # the parent was killed meanwhile; with `theirs` closed, the child's channel goes too
         finally:
             theirs.close()
-        channel.reply(task.slot, task.request, child.token, CONSTANTS["ACT_FD"])
+        child.born(parent, parent.parent if flags & _CLONE_PARENT else parent)
         self._kernel.loop.when_idle(self._keep_spare)
 
     # -- messages of guests ---------------------------------------------------------------------------------
@@ -280,9 +277,13 @@ class Guests:
 
     def serve(self, process: Process, slot: int, number: int) -> None:
         """Take request `number` of a slot."""
-        channel = process.channel
+        channel, pending = process.channel, process.pending_exec
         if channel is None:
             return  # it has ended; its channel is closed when nobody waits for an answer
+        if pending is not None and pending.plan is not None:
+            self._drain(process)  # the core has its plan already, and its program asks: its hello comes first
+            if process.channel is not channel or channel.taken.get(slot) == number:
+                return
         channel.taken[slot] = number
         if slot not in channel.hot and self.watch.has_room(channel):
             self.watch.add(process, channel, slot)
@@ -303,22 +304,24 @@ class Guests:
         self, process: Process, stack_top: int, mmap_top: int, pid: int, vdso: int, personality: int
     ) -> None:
         """A fresh core asks for its plan: this is where execve(2) takes effect."""
-        if process.channel is not None:
+        pending = process.pending_exec
+        sent = pending is not None and pending.plan is not None
+        if process.channel is not None and not sent:
             process.channel.fresh()
         self._claim(process, pid)
         if not process.pid:
             self.gone(process)
             return
-        self._kernel.traps.ended(process)
-        pending = process.pending_exec
+        if not sent:
+            self._kernel.traps.ended(process)
         lies = not 1 << 30 <= stack_top < _USER_END or max(mmap_top, vdso) >= _USER_END
         if pending is None or pending.asked or lies:
             self._kernel.log_once(f"process {process.pid} asked for a program out of turn; it was ended")
             self._kill(process)
             return
         pending.asked = True
-        prepared = None if pending.prepared.ready else pending.prepared
-        waiting = [] if prepared is None else self._kernel.images.to_wait_for((prepared.exe, prepared.interp))
+        prepared = pending.prepared
+        waiting = [] if sent or prepared.ready else self._kernel.images.to_wait_for(prepared.program.files())
         if waiting:
 
             async def later() -> None:
@@ -344,7 +347,7 @@ class Guests:
         try:
             if (hooks := self._kernel.installed_hooks) is not None:
                 hooks.executed(process)
-            commit_exec(process, stack_top, mmap_top, vdso, personality, self._kernel.world_fd)
+            commit_exec(process, stack_top, mmap_top, vdso, personality)
         except BrokenPipeError:
             self.gone(process)  # killed meanwhile
         except BaseException as e:
@@ -390,15 +393,15 @@ class Guests:
                 self._kernel.vfs.root, self._kernel.vfs.root, process.fs.umask
             )  # a zombie is in no namespace
             self._kernel.vfs.mounts.reap()
-        for other in list(self.processes.values()):
-            if other.parent is process:
-                other.parent = None
+        process.left_alone()
         if process.pid and process.pidfd >= 0 and self.processes.get(process.pid) is process:
             # Until it is waited for it has a pid, which may be signalled; then the pidfd says so.
             self._kernel.loop.call_later(1.0, lambda: self._reap_check(process, 1.0))
 
     def _say_sigsys(self, process: Process) -> None:
         """The lock-down's filter ends a process without a word: see kernel/lockdown.py."""
+        if process.channel is not None and process.channel.ends():
+            return
         status = wait_status(process) if process.pid else None
         if status is not None and status & 0x7F == _SIGSYS:
             name = process.comm.decode("utf-8", "replace")
@@ -436,6 +439,7 @@ class Guests:
 
     def free(self, process: Process) -> None:
         process.alive = False
+        process.forgotten()
         self._free_channel(process)
         if process.pidfd >= 0:
             self._kernel.loop.remove(process.pidfd)

@@ -137,9 +137,12 @@ class ToBeReal:
 
 
 class Exec:
-    """execve(2) may go on: the core executes itself and asks for the plan."""
+    """execve(2) may go on: the core executes itself and asks for the plan.  `ahead`: which is sent before that."""
 
-    __slots__ = ()
+    __slots__ = ("ahead",)
+
+    def __init__(self, ahead: bool) -> None:
+        self.ahead = ahead
 
 
 HANDLERS: dict[str, Callable[..., Any]] = {}

@@ -173,9 +173,9 @@ class Images:
             )
             return None
 
-    def to_wait_for(self, files: Iterable[Opened | None]) -> list[Analysis]:
+    def to_wait_for(self, files: Iterable[Opened]) -> list[Analysis]:
         """The analyses that a program waits for before it starts: of itself and of its interpreter."""
-        found = [self._analysis(opened.fd) for opened in files if opened is not None]
+        found = [self._analysis(opened.fd) for opened in files]
         return [analysis for analysis in found if analysis is not None]
 
     def close(self) -> None:

@@ -69,7 +69,7 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("brk_start", "u64", 1),
         ("brk_end", "u64", 1),
         ("core_fds", "s32", 2),
-        ("pad", "u32", 1),
+        ("ends", "u32", 1),  # it is about to call exit_group(2)
         ("posted", "u32", 1),  # messages sent that are no doorbells: they come before later requests
         ("gifts_used", "u64", 2),  # which of the gifts were opened, by bits
         # sums by number of the call, while HOOK_COUNT is set; two pairs of clocks to read the ticks by
@@ -412,6 +412,7 @@ CONSTANTS: dict[str, int] = {
     # kinds of a descriptor message
     "FDS_ANSWER": 0,  # for the request of a slot
     "FDS_DRAFTS": 1,  # files that may be made without asking; `flags` has their numbers, by bits
+    "FDS_PLAN": 2,  # of a program that starts; `flags`: where its plan is. Without any: ask for it
     # descriptor message flags
     "FD_CLOEXEC": 1,
     "FD_SUPERVISED": 2,

@@ -149,9 +149,9 @@ class Loop:
         self._calls.append(callback)
         os.eventfd_write(self._wake_fd, 1)
 
-    def when_idle(self, chore: Callable[[], None]) -> None:
-        """Call `chore()` in the loop's thread when nobody waits for an answer."""
-        self._chores.append(chore)
+    def when_idle(self, chore: Callable[[], None], first: bool = False) -> None:
+        """Call `chore()` in the loop's thread when nobody waits for an answer, `first` before all others."""
+        self._chores.insert(0 if first else len(self._chores), chore)
         if len(self._chores) > MOST_CHORES:
             self._shielded(self._chores.pop(0))
 

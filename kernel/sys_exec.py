@@ -11,12 +11,12 @@ import resource
 import struct
 
 from ..loader.plan import LayoutContext, Opened
-from ..loader.prepare import prepare
-from ..vfs.inode import OpenContext, err
+from ..loader.prepare import prepare, prepare_again
+from ..loader.stack import settle
+from ..vfs.inode import err
 from ..vfs.mount import MNT_NOSUID
-from ..vfs.perm import MAY_EXEC, check
-from ..vfs.stat import S_IFMT, S_IFREG
 from ..vfs.unmapped import is_unmapped
+from .execfile import open_exec_path
 from .gifts import close
 from .handlers import Exec, syscall
 from .layout import OFFSETS, SIZES, VERSION
@@ -27,46 +27,14 @@ if TYPE_CHECKING:
     from ..loader.plan import Plan
     from ..loader.prepare import Prepared
     from ..vfs.mount import Path
-    from .gifts import Gift
+    from .gifts import Gift, Open
     from .task import FdRef, Process
 
 AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH = 0x100, 0x1000
 _S_ISUID, _S_ISGID, _S_IXGRP = 0o4000, 0o2000, 0o010
+_WORD = (1 << 64) - 1
 _SEG = struct.Struct("<3Q2IiI")
 assert _SEG.size == SIZES["ring3_seg"]
-
-
-def open_exec_path(t: Task, path: Path, name: bytes) -> Opened:
-    """do_open_execat(): a regular file with execute permission, which nobody writes."""
-    inode = path.inode
-    if inode.mode & S_IFMT != S_IFREG or not t.sandbox.vfs.may_exec_mount(path):
-        raise err(errno.EACCES)
-    check(t.creds, inode, MAY_EXEC)
-    if not inode.mode & 0o111:
-        raise err(errno.EACCES)  # not even root executes what has no x bit at all
-    vfs = t.sandbox.vfs
-    if inode.reads_show:
-        vfs.mounts.walks.opened(inode)
-    opened = inode.open(OpenContext(vfs, path, os.O_RDONLY, t.creds, t))
-    if not isinstance(opened, int):
-        raise err(errno.EACCES)  # a file that Python serves cannot be mapped
-    if opened_for_writing(opened):
-        os.close(opened)
-        raise err(errno.ETXTBSY)
-    vfs.handle(path, opened)
-    return Opened(opened, name, path, inode.mode)
-
-
-def opened_for_writing(fd: int) -> bool:
-    """deny_write_access() would fail.  A read lease is given only on a file that nobody writes (fcntl(2))."""
-    import fcntl
-
-    try:
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-    except OSError as e:
-        return e.errno == errno.EAGAIN
-    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    return False
 
 
 def close_on_exec(t: Task, fd: int) -> bool:
@@ -84,7 +52,10 @@ def close_on_exec(t: Task, fd: int) -> bool:
 class PendingExec:
     """An exec that was granted and waits for the fresh core: the prepared program and the credentials it gets."""
 
-    __slots__ = ("asked", "creds", "gifts", "gifts_epoch", "path", "prepared", "secure", "task")
+    __slots__ = (
+        "ahead", "asked", "creds", "found", "gifts", "gifts_epoch", "given", "path", "plan", "prepared", "secure",
+        "task",
+    )  # fmt: skip
 
     def __init__(self, prepared: Prepared, task: Task, creds: Credentials, secure: bool, path: Path) -> None:
         self.prepared = prepared
@@ -92,9 +63,13 @@ class PendingExec:
         self.creds = creds
         self.secure = secure
         self.path = path
+        self.found = False  # what the plan needs
         self.gifts: list[Gift] = []
         self.gifts_epoch = 0
+        self.given: list[Open] = []  # what those that went with the plan are for
         self.asked = False  # the fresh core has said hello
+        self.ahead = False  # the plan is sent before that ...
+        self.plan: Plan | None = None  # ... and it was
 
     def close(self) -> None:
         self.prepared.close()
@@ -133,8 +108,10 @@ def prepare_program(
     if not name and opened is None:
         raise err(errno.ENOENT)
     limit = resource.getrlimit(resource.RLIMIT_STACK)[0]
-    prepared = prepare(
-        open_exec, filename, argv, envp, stack_rlimit=limit if limit >= 0 else -1, opened=opened,
+    limit = limit if limit >= 0 else -1
+    again = t.sandbox.gifts.program(t, name) if start is None and name.startswith(b"/") else None
+    prepared = prepare_again(name, argv, envp, again, limit) if again is not None else prepare(
+        open_exec, filename, argv, envp, stack_rlimit=limit, opened=opened,
         comm=None if opened is None or start is None else b"%d" % start.fd,
         path_inaccessible=start is not None and not name.startswith(b"/") and close_on_exec(t, start.fd),
     )  # fmt: skip
@@ -182,77 +159,126 @@ def _exec(
     t: Task, start: FdRef | None, path: bytes, argv: list[bytes], envp: list[bytes], flags: int
 ) -> Exec:
     pending = prepare_program(t, start, path, argv, envp, flags)
-    if t.process.pending_exec is not None:
-        t.process.pending_exec.close()
-    t.process.pending_exec = pending
-    t.sandbox.loop.when_idle(lambda: _prepare_more(t.process, pending))
-    return Exec()
+    process = t.process
+    if process.pending_exec is not None:
+        process.pending_exec.close()
+    process.pending_exec = pending
+    pending.ahead = _goes_ahead(t, pending)
+    t.sandbox.loop.when_idle(lambda: _prepare_more(process, pending), first=True)
+    return Exec(pending.ahead)
+
+
+def _goes_ahead(t: Task, pending: PendingExec) -> bool:
+    """May the plan be sent before the fresh core asks for it?  What the process may do meanwhile it still does as the
+    old program, so the credentials have to be the same; and whoever never executes it is sent no more than one."""
+    process, kernel = t.process, t.sandbox
+    channel, creds = process.channel, pending.creds
+    return (
+        channel is not None
+        and not process.sent_plan
+        and channel.takes_plan_ahead(t.slot)
+        and kernel.installed_hooks is None
+        and kernel.native_hook is None
+        and not process.stop_at_start
+        and pending.prepared.is_ordinary
+        and creds.sees_as(t.creds)
+        and (pending.prepared.ready or not kernel.images.to_wait_for(pending.prepared.program.files()))
+    )
 
 
 def _prepare_more(process: Process, pending: PendingExec) -> None:
-    """While the host kernel executes the core: what the plan needs that does not depend on the fresh address space."""
-    images, prepared = process.sandbox.images, pending.prepared
-    if process.pending_exec is pending and not images.to_wait_for((prepared.exe, prepared.interp)):
+    """While the host kernel executes the core: send the plan, or prepare what does not depend on the address space."""
+    if process.pending_exec is not pending or pending.asked:
+        return
+    if pending.ahead:
+        _send_ahead(process, pending)
+    elif not process.sandbox.images.to_wait_for(pending.prepared.program.files()):
         _find_files(process, pending)
+
+
+def _send_ahead(process: Process, pending: PendingExec) -> None:
+    channel = process.channel
+    assert channel is not None
+    try:
+        process.sandbox.traps.ended(process)
+        channel.fresh()
+        pending.plan = make_plan(process, pending, 0, 0, 0, 0)
+        process.sent_plan = True
+    except OSError as e:  # it will be made when the core asks
+        process.sandbox.log_once(f"a plan could not be sent ahead: {os.strerror(e.errno or errno.EIO)}")
+        channel.send_no_plan()
 
 
 def _find_files(process: Process, pending: PendingExec) -> None:
     """Unless that was done: the rewritten text of the program, and what it will open."""
-    if not pending.prepared.ready:
-        pending.prepared.find_rewrites(process.sandbox.images.for_plan)
+    if not pending.found:
+        pending.prepared.program.find_rewrites(process.sandbox.images.for_plan)
         process.sandbox.gifts.prepare(process, pending)
+        pending.found = True
 
 
 # -- the point of no return -----------------------------------------------------------------------------------
 
 
-def commit_exec(
-    process: Process, stack_top: int, mmap_top: int, vdso: int, personality: int, world_fd: int
-) -> None:
-    """The fresh core of `process` gets its plan, and the process becomes the new program."""
+def commit_exec(process: Process, stack_top: int, mmap_top: int, vdso: int, personality: int) -> None:
+    """The fresh core of `process` has asked for its plan: it gets it, if it has not, and the process becomes the new
+    program."""
     pending, process.pending_exec = process.pending_exec, None
     if pending is None:
         raise RuntimeError("a core asked for a plan that nobody made")
-    _find_files(process, pending)  # where the loop had other things to do; each that is missing would be asked for
-    creds = pending.creds
-    plan = pending.prepared.layout(
-        LayoutContext(
-            stack_top,
-            mmap_top,
-            uid=creds.uid,
-            euid=creds.euid,
-            gid=creds.gid,
-            egid=creds.egid,
-            secure=pending.secure,
-            personality=personality,
-            sysinfo_ehdr=vdso,
-        ),
-        process.sandbox.images.for_plan,
-    )
-    hook = process.sandbox.native_hook
-    if hook is not None and hook.is_for(os.fsdecode(process.sandbox.vfs.path_name(pending.path))):
-        hook.add_to(plan)
-    if plan.fatal is not None:
-        process.sandbox.log(f"{os.fsdecode(pending.prepared.filename)}: {plan.fatal}")
-    channel = process.channel
-    assert channel is not None
-    process.sandbox.gifts.ended(process)
-    if pending.gifts_epoch != process.sandbox.answers.epoch:
-        pending.close_gifts()  # something has changed meanwhile
-    files, gifts = _with_gifts(plan.files, pending.gifts)
-    packed = pack_plan(plan, creds, process, gifts, pending.gifts_epoch)
+    plan = pending.plan
+    process.sent_plan = False
+    if plan is not None:
+        settle(plan, stack_top, mmap_top, vdso)
+    else:
+        plan = make_plan(process, pending, stack_top, mmap_top, vdso, personality)
     process.stop_at_start = False
     _become(process, pending, plan)
+    name = pending.prepared.filename if pending.prepared.exe.path == pending.prepared.filename else b""
+    process.sandbox.gifts.executed(process, pending.path.inode, name if name.startswith(b"/") else None)
+
+
+def make_plan(
+    process: Process, pending: PendingExec, stack_top: int, mmap_top: int, vdso: int, personality: int
+) -> Plan:
+    """Make the plan and send it; the first two numbers may be 0: see LayoutContext.  Raises OSError."""
+    _find_files(process, pending)  # where the loop had other things to do; each that is missing would be asked for
+    kernel, creds, channel = process.sandbox, pending.creds, process.channel
+    assert channel is not None
+    context = LayoutContext(
+        stack_top,
+        mmap_top,
+        uid=creds.uid,
+        euid=creds.euid,
+        gid=creds.gid,
+        egid=creds.egid,
+        secure=pending.secure,
+        personality=personality,
+        sysinfo_ehdr=vdso,
+    )
+    plan = pending.prepared.layout(context, kernel.images.for_plan)
+    hook = kernel.native_hook
+    if hook is not None and hook.is_for(os.fsdecode(kernel.vfs.path_name(pending.path))):
+        hook.add_to(plan)
+    if plan.fatal is not None:
+        kernel.log(f"{os.fsdecode(pending.prepared.filename)}: {plan.fatal}")
+    kernel.gifts.ended(process)
+    if pending.gifts_epoch != kernel.answers.epoch:
+        pending.close_gifts()  # something has changed meanwhile
+    pending.given = [gift.wanted for gift in pending.gifts]
+    files, gifts = _with_gifts(plan.files, pending.gifts)
+    packed = pack_plan(plan, creds, process, gifts, pending.gifts_epoch)
+    channel.set_place(0, *kernel.answers.place(creds, pending.task.own_fs or process.fs))
     try:
-        channel.send_plan(packed, [channel.memfd, world_fd, *files])
+        channel.send_plan(packed, [channel.memfd, kernel.world_fd, *files])
     finally:
         plan.close()
         pending.close_gifts()
-    process.sandbox.gifts.executed(process, pending.path.inode)
+    return plan
 
 
 def _become(process: Process, pending: PendingExec, plan: Plan) -> None:
-    process.gifts, process.first_opens = [gift.wanted for gift in pending.gifts], []
+    process.gifts, process.first_opens = pending.given, []
     process.exe = pending.path
     process.comm = plan.comm
     process.cmdline = b"".join(a + b"\0" for a in plan.argv)
@@ -266,8 +292,6 @@ def _become(process: Process, pending: PendingExec, plan: Plan) -> None:
     process.interrupt_all()  # calls of threads that the exec has ended
     process.tasks.clear()
     process.tasks[0] = Task(process, process.pid, 0, pending.creds)
-    assert process.channel is not None
-    process.channel.set_place(0, *process.sandbox.answers.place(pending.creds, process.fs))
 
 
 def _with_gifts(files: list[int], gifts: list[Gift]) -> tuple[list[int], list[bytes]]:
@@ -293,19 +317,20 @@ def pack_plan(
     gifts_off = len(head) + _SEG.size * len(plan.segments) + 16 * len(plan.zero)
     stack_off = gifts_off + sum(len(gift) for gift in gifts)
     struct.pack_into("<3I", head, at["ngifts"], len(gifts), gifts_off, gifts_epoch)
-    struct.pack_into("<5Q", head, at["entry"], plan.entry, plan.sp, plan.brk, stack_off, len(plan.stack))
+    struct.pack_into("<5Q", head, at["entry"], plan.entry, plan.sp & _WORD, plan.brk, stack_off, len(plan.stack))
     head[at["comm"] : at["comm"] + 16] = plan.comm[:15].ljust(16, b"\0")
     struct.pack_into("<5I", head, at["creds"], creds.uid, creds.euid, creds.gid, creds.egid, process.initial)
     flags = plan.native_hook, process.no_new_privs, process.stop_at_start
     struct.pack_into("<3I", head, at["native_hook"], *flags)
     if plan.auxv:
         auxv = plan.sp + 8 * (len(plan.argv) + len(plan.envp) + 3)  # behind argc and both vectors with their NULLs
-        struct.pack_into("<5Q", head, at["auxv"], auxv, len(plan.auxv), plan.arg_start, plan.arg_end, plan.env_end)
+        ends = auxv & _WORD, len(plan.auxv), plan.arg_start & _WORD, plan.arg_end & _WORD, plan.env_end & _WORD
+        struct.pack_into("<5Q", head, at["auxv"], *ends)
     parts = [bytes(head)]
     parts += [
-        _SEG.pack(s.addr, s.length, s.offset, s.prot, s.flags, s.file, s.trampolines) for s in plan.segments
+        _SEG.pack(s.addr & _WORD, s.length, s.offset, s.prot, s.flags, s.file, s.trampolines) for s in plan.segments
     ]
-    parts += [struct.pack("<QQ", addr, length) for addr, length in plan.zero]
+    parts += [struct.pack("<QQ", addr & _WORD, length) for addr, length in plan.zero]
     parts += gifts
     parts.append(plan.stack)
     return b"".join(parts)

@@ -48,6 +48,9 @@ class FdRef:
         return f"<fd {self.fd} {self.dev:x}:{self.ino}>"
 
 
+_DECIDE_ON_FILES = "fsuid", "fsgid", "uid", "gid", "groups", "caps"
+
+
 class Credentials:
     """credentials(7): virtual ids of a task.  Replaced, never changed in place, as Linux's struct cred."""
 
@@ -68,6 +71,10 @@ class Credentials:
         for name in Credentials.__slots__:
             setattr(new, name, getattr(self, name))
         return new
+
+    def sees_as(self, other: Credentials) -> bool:
+        """Does whoever has these find files as who has the others does?"""
+        return all(getattr(self, name) == getattr(other, name) for name in _DECIDE_ON_FILES)
 
     def capable(self, cap: int) -> bool:
         """Is capability number `cap` in the effective set (capabilities(7))?"""
@@ -192,6 +199,7 @@ class Process:
         self.token = token
         self.pid = self.host_pid = 0
         self.parent: Process | None = None
+        self._children: set[Process] = set()
         self.forked_by: Process | None = None  # who made it, and may say what became of it
         self.pidfd = -1
         self.channel: Channel | None = None
@@ -208,6 +216,7 @@ class Process:
         self.main_creds = creds
         self.tasks: dict[int, Task] = {}  # by slot
         self.pending_exec: Any = None
+        self.sent_plan = False  # one was sent ahead (sys_exec.py), and the core that it is for has not said hello
         # gifts.py: what was opened ahead for its program, and what it asked for itself
         self.gifts: list[tuple[bytes, int, int]] = []
         self.first_opens: list[tuple[bytes, int, int]] | None = None
@@ -233,6 +242,26 @@ class Process:
         if self.initial:
             return 0
         return self.parent.pid if self.parent is not None and self.parent.alive else 1
+
+    def born(self, by: Process, parent: Process | None) -> None:
+        """`by` forks it, whose image it has; `parent` becomes its parent."""
+        self.forked_by, self.parent = by, parent
+        if parent is not None:
+            parent._children.add(self)
+        self.exe, self.mm, self.comm, self.auxv = by.exe, by.mm, by.comm, by.auxv
+        self.cmdline, self.environ = by.cmdline, by.environ
+        self.dumpable, self.no_new_privs, self.trapped = by.dumpable, by.no_new_privs, by.trapped
+
+    def left_alone(self) -> None:
+        """It has ended: its children are nobody's any more, and it is nobody's child when it is forgotten."""
+        for child in self._children:
+            child.parent = None
+        self._children.clear()
+
+    def forgotten(self) -> None:
+        """It is waited for."""
+        if self.parent is not None:
+            self.parent._children.discard(self)
 
     def directories(self) -> dict[int, tuple[int, int]]:
         """The directories that its core has opened by itself, by descriptor: number and flags."""

@@ -112,6 +112,8 @@ class Mapping:
     def clash(self, bias: int, others: list[Range]) -> str | None:
         """Why it cannot lie there: outside of user space, in the core's range, or in the others'."""
         start, end = self.start + bias, self.end + bias
+        if bias < 0 and end <= 0:
+            return None  # it counts from where mappings are, far from all the others
         if start < 0 or end > TASK_SIZE:
             return f"{start:#x}-{end:#x} is outside of user space"
         if not overlap(start, end, [CORE, *others]):
@@ -159,7 +161,10 @@ def put(plan: Plan, image: ElfImage, rewritten: Rewrite | None, file: int, bias:
 
 
 def below(top: int, size: int, taken: list[Range]) -> int:
-    """The highest page-aligned address below ``top`` where ``size`` bytes are free, as mmap(2) chooses."""
+    """The highest page-aligned address below ``top`` where ``size`` bytes are free, as mmap(2) chooses; a negative one
+    if ``top`` is 0, which stands for an address that is not known yet."""
+    if not top:
+        return -size & -PAGE
     end = top & -PAGE
     for s, e in sorted([*taken, CORE], reverse=True):
         if end - size >= e:

@@ -83,7 +83,8 @@ class LayoutContext:
     """What the layout depends on and the kernel side alone knows.
 
     Arguments: ``stack_top`` the address below which the stack image ends (the strings of argv lie there);
-    ``mmap_top`` the address below which the interpreter or a static PIE goes; ``uid`` ... ``egid`` for the
+    ``mmap_top`` the address below which the interpreter or a static PIE goes (both 0: they are not known yet, and the
+    plan is relative to them); ``uid`` ... ``egid`` for the
     auxiliary vector; ``secure`` AT_SECURE; ``personality`` as of personality(2); ``sysinfo_ehdr`` the address
     of a vDSO or 0 for none; ``random`` gives n random bytes (os.urandom; a test passes its own).
     """
@@ -123,6 +124,11 @@ class LayoutContext:
         self.sysinfo_ehdr = sysinfo_ehdr
         self.random = random
 
+    @property
+    def relative(self) -> bool:
+        """Are the places of the stack and of the mappings not known yet?"""
+        return not self.stack_top
+
 
 class Plan:
     """Everything that the core does to start a program, in this order.
@@ -135,6 +141,10 @@ class Plan:
     ``exe`` the file behind /proc/PID/exe, the other numbers are those of /proc/PID/stat.
 
     ``native_hook`` says that one is among the segments.
+
+    A plan that was made without knowing where the stack and the mappings are has negative addresses (modulo 2**64 where
+    they are packed) that count from there; stack.settle() makes the numbers right, but for the stack image and the
+    segments, which the core moves.
 
     ``files`` are host fds, owned by the plan; ``close`` when the core has them. ``fatal`` is None, or says
     why this program cannot be mapped: such a plan maps nothing and starts at address 0, so that the process

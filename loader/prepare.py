@@ -28,6 +28,8 @@ MMAP_RND_BITS = 28
 _WORD = (1 << 64) - 1
 _HEAD = 1024
 """Bytes read at first: a script's line, or an ELF header and usually the program headers."""
+_ORDINARY = 1 << 32
+"""An address that real programs' own segments lie below."""
 BRK_RND = 1 << 30
 """How far above its bss a program's break may start (arch_randomize_brk)."""
 
@@ -76,25 +78,44 @@ def prepare(
             depth += 1
             if depth > script.MAX_DEPTH:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-        image = elf.parse(files[0].fd, head)
-        if image.e_type not in (elf.ET_EXEC, elf.ET_DYN):
-            raise OSError(errno.ENOEXEC, f"ELF type {image.e_type} is no program")
-        interp_image = None
-        if image.interp is not None:
-            files.append(_open_interpreter(open_exec, elf.interpreter_path(files[0].fd, image.interp)))
-            head = os.pread(files[1].fd, _HEAD, 0)
-            if len(head) < elf.EHDR_SIZE:
-                raise OSError(errno.EIO, "the interpreter is truncated")
-            interp_image = elf.parse(files[1].fd, head, errno.ELIBBAD)
     except BaseException:
         for f in files:
             f.close()
         raise
-    prepared = Prepared(path, final, list(envp), files[0], image)
-    prepared.comm = (comm if comm is not None else path.rsplit(b"/", 1)[-1])[:15]
-    if interp_image is not None:
-        prepared.interp, prepared.interp_image = files[1], interp_image
-    return prepared
+    return Prepared(path, final, envp, load(open_exec, files[0], head), comm)
+
+
+def load(open_exec: Callable[[bytes], Opened], exe: Opened, head: bytes | None = None) -> Program:
+    """Read the headers of an opened program, whose first bytes may be known, and of its interpreter, which is opened.
+
+    Raises OSError as prepare() does; the files are then closed.
+    """
+    program = Program(exe)
+    try:
+        program.image = elf.parse(exe.fd, head if head is not None else os.pread(exe.fd, _HEAD, 0))
+        if program.image.e_type not in (elf.ET_EXEC, elf.ET_DYN):
+            raise OSError(errno.ENOEXEC, f"ELF type {program.image.e_type} is no program")
+        if program.image.interp is not None:
+            program.interp = _open_interpreter(open_exec, elf.interpreter_path(exe.fd, program.image.interp))
+            head = os.pread(program.interp.fd, _HEAD, 0)
+            if len(head) < elf.EHDR_SIZE:
+                raise OSError(errno.EIO, "the interpreter is truncated")
+            program.interp_image = elf.parse(program.interp.fd, head, errno.ELIBBAD)
+    except BaseException:
+        program.close()
+        raise
+    return program
+
+
+def prepare_again(path: bytes, argv: list[bytes], envp: list[bytes], program: Program, stack_rlimit: int) -> Prepared:
+    """As prepare(), of a program that is no script and was loaded before.  Raises OSError E2BIG; the program is then
+    closed."""
+    try:
+        stack.check_limits(path, argv, envp, stack_rlimit, [])
+    except BaseException:
+        program.close()
+        raise
+    return Prepared(path, list(argv) or [b""], envp, program)
 
 
 def _open_interpreter(open_exec: Callable[[bytes], Opened], path: bytes) -> Opened:
@@ -104,6 +125,36 @@ def _open_interpreter(open_exec: Callable[[bytes], Opened], path: bytes) -> Open
     return open_exec(path)
 
 
+class Program:
+    """An opened program and its opened interpreter, if it has one, with their headers.  ``close`` drops them.
+
+    ``rewrites``: the rewritten text of each, when ``find_rewrites`` has asked for it.
+    """
+
+    __slots__ = ("exe", "image", "interp", "interp_image", "rewrites")
+    image: ElfImage
+
+    def __init__(self, exe: Opened) -> None:
+        self.exe = exe
+        self.interp: Opened | None = None
+        self.interp_image: ElfImage | None = None
+        self.rewrites: list[Rewrite | None] = []
+
+    def find_rewrites(self, rewriter: Callable[[Opened], Rewrite | None]) -> None:
+        """Ask for the rewritten text of the files, unless it is known."""
+        if not self.rewrites:
+            self.rewrites = [rewriter(one) for one in self.files()]
+
+    def files(self) -> list[Opened]:
+        """The one, or both."""
+        return [self.exe] if self.interp is None else [self.exe, self.interp]
+
+    def close(self) -> None:
+        """Close them; may be called twice."""
+        for one in self.files():
+            one.close()
+
+
 class Prepared:
     """A program that execve(2) will not refuse any more; ``layout`` turns it into a plan, once.
 
@@ -111,36 +162,38 @@ class Prepared:
     decide about set-user-ID. ``close`` drops it unused.
     """
 
-    __slots__ = ("_rewrites", "argv", "comm", "envp", "exe", "filename", "image", "interp", "interp_image")
+    __slots__ = ("argv", "comm", "envp", "exe", "filename", "image", "interp", "interp_image", "program")
 
     def __init__(
-        self, filename: bytes, argv: list[bytes], envp: list[bytes], exe: Opened, image: ElfImage
+        self, filename: bytes, argv: list[bytes], envp: list[bytes], program: Program, comm: bytes | None = None
     ) -> None:
         self.filename = filename
         self.argv = argv
-        self.envp = envp
-        self.exe = exe
-        self.image = image
-        self.interp: Opened | None = None
-        self.interp_image: ElfImage | None = None
-        self.comm = b""
-        self._rewrites: list[Rewrite | None] = []
+        self.envp = list(envp)
+        self.program = program
+        self.exe, self.image = program.exe, program.image
+        self.interp, self.interp_image = program.interp, program.interp_image
+        self.comm = (comm if comm is not None else filename.rsplit(b"/", 1)[-1])[:15]
 
     @property
     def ready(self) -> bool:
         """Is the rewritten text found?"""
-        return bool(self._rewrites)
-
-    def find_rewrites(self, rewriter: Callable[[Opened], Rewrite | None]) -> None:
-        """Ask for the rewritten text of the files, as ``layout`` does, which then need not."""
-        if not self._rewrites:
-            self._rewrites = [rewriter(self.exe), rewriter(self.interp) if self.interp is not None else None]
+        return bool(self.program.rewrites)
 
     def close(self) -> None:
         """Close the files, for a program that is not to run after all."""
-        self.exe.close()
-        if self.interp is not None:
-            self.interp.close()
+        self.program.close()
+
+    @property
+    def is_ordinary(self) -> bool:
+        """May all that has no addresses of its own lie at the top of the mappings, wherever that is?  Not where the
+        program or its interpreter is larger, or wants to be higher, than any real one, or to be aligned there."""
+        images = [image for image in (self.image, self.interp_image) if image is not None]
+        if any(not i.loads or not i.loads[0].p_filesz or i.loads[-1].p_vaddr > _ORDINARY for i in images):
+            return False
+        if self.interp_image is not None:
+            return self.interp_image.e_type == elf.ET_DYN
+        return self.image.e_type == elf.ET_EXEC or self.image.maximum_alignment() == PAGE
 
     def layout(self, ctx: LayoutContext, rewriter: Callable[[Opened], Rewrite | None] = lambda _: None) -> Plan:
         """Choose all addresses. Does not fail: see Plan.fatal. The plan owns the files from here on.
@@ -148,7 +201,7 @@ class Prepared:
         ``rewriter(file)`` gives the rewritten text of a file, which stays the rewriter's, or None.
         """
         plan = Plan()
-        self.find_rewrites(rewriter)
+        self.program.find_rewrites(rewriter)
         plan.argv, plan.envp, plan.comm = self.argv, self.envp, self.comm
         plan.exe, plan.interp = self.exe, self.interp
         plan.exec_stack = self.image.exec_stack
@@ -165,7 +218,7 @@ class Prepared:
     def _map(self, plan: Plan, at: stack.Addresses, ctx: LayoutContext) -> None:
         image = self.image
         bias = self._program_bias(ctx)
-        program = put(plan, image, self._rewrites[0], 0, bias)
+        program = put(plan, image, self.program.rewrites[0], 0, bias)
         at.phdr = image.phdr_address() + bias & _WORD
         at.entry = image.e_entry + bias & _WORD
         if program.code != (0, 0):
@@ -174,7 +227,7 @@ class Prepared:
         if self.interp_image is not None:
             at.base = self._load_interpreter(plan, self.interp_image, program, bias, ctx) & _WORD
             plan.entry = at.base + self.interp_image.e_entry & _WORD
-        if plan.entry >= TASK_SIZE:
+        if plan.entry >= TASK_SIZE and not (ctx.relative and plan.entry >> 63):
             raise Unmappable(f"the entry point {plan.entry:#x} is outside of user space")
         plan.brk = self._initial_break(program.end + bias, ctx)
 
@@ -183,7 +236,7 @@ class Prepared:
         image = self.image
         if image.e_type == elf.ET_EXEC or not image.loads:
             return 0
-        size = mapping(image, self._rewrites[0]).size
+        size = mapping(image, self.program.rewrites[0]).size
         if not 0 < size <= TASK_SIZE:
             raise Unmappable(f"the program spans {size:#x} bytes")
         alignment = image.maximum_alignment()
@@ -208,7 +261,7 @@ class Prepared:
         """Map the program's interpreter; return what AT_BASE says."""
         if image.e_type not in (elf.ET_EXEC, elf.ET_DYN):
             raise Unmappable(f"the interpreter has ELF type {image.e_type}")
-        rewritten = self._rewrites[1]
+        rewritten = self.program.rewrites[1]
         size = mapping(image, rewritten).size
         if not 0 < size <= TASK_SIZE:
             raise Unmappable(f"the interpreter spans {size:#x} bytes")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+from itertools import accumulate
 
 from .plan import ADDR_NO_RANDOMIZE, LayoutContext, Plan
 
@@ -26,6 +27,9 @@ AT_SECURE, AT_RANDOM, AT_HWCAP2, AT_RSEQ_FEATURE_SIZE, AT_RSEQ_ALIGN = 23, 25, 2
 AT_HWCAP3, AT_HWCAP4, AT_EXECFN, AT_SYSINFO_EHDR, AT_MINSIGSTKSZ = 29, 30, 31, 33, 51
 
 PLATFORM = b"x86_64\0"
+
+_ON_STACK, _MAPPED = (AT_RANDOM, AT_EXECFN, AT_PLATFORM), (AT_PHDR, AT_BASE, AT_ENTRY)
+_WORD = (1 << 64) - 1
 
 _host: dict[int, int] = {}
 
@@ -63,6 +67,23 @@ def check_limits(
                 raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
 
 
+def settle(plan: Plan, stack_top: int, mmap_top: int, vdso: int) -> None:
+    """A plan that was made without these three is told of them: see LayoutContext and Plan."""
+    for name in ("sp", "arg_start", "arg_end", "env_start", "env_end"):
+        setattr(plan, name, getattr(plan, name) + stack_top)
+    if plan.start_code < 0:
+        plan.start_code += mmap_top
+        plan.end_code += mmap_top
+    words = list(struct.unpack(f"<{len(plan.auxv) // 8}Q", plan.auxv))
+    for i in range(0, len(words), 2):
+        key, value = words[i], words[i + 1]
+        if key == AT_SYSINFO_EHDR:
+            words[i + 1] = vdso
+        elif value >> 63 and (key in _ON_STACK or key in _MAPPED):
+            words[i + 1] = value + (stack_top if key in _ON_STACK else mmap_top) & _WORD
+    plan.auxv = struct.pack(f"<{len(words)}Q", *words)
+
+
 class Addresses:
     """What the auxiliary vector says about the mapped program."""
 
@@ -84,19 +105,10 @@ def build(plan: Plan, filename: bytes, at: Addresses, ctx: LayoutContext) -> Non
     first = top - 8 - len(strings)
 
     # Addresses of the strings, in order.
-    words = [len(argv)]
-    address = first
-    plan.arg_start = first
-    for s in argv:
-        words.append(address)
-        address += len(s) + 1
-    words.append(0)
-    plan.arg_end = plan.env_start = address
-    for s in envp:
-        words.append(address)
-        address += len(s) + 1
-    words.append(0)
-    plan.env_end = address
+    places = list(accumulate([len(s) + 1 for s in argv + envp], initial=first))
+    plan.arg_start, plan.env_end = first, places.pop()
+    plan.arg_end = plan.env_start = places[len(argv)] if envp else plan.env_end
+    words = [len(argv), *places[: len(argv)], 0, *places[len(argv) :], 0]
 
     # arch_align_stack (arch/x86/kernel/process.c): up to 8 KiB, so that siblings share no cache sets.
     low = first
@@ -106,11 +118,11 @@ def build(plan: Plan, filename: bytes, at: Addresses, ctx: LayoutContext) -> Non
     platform = low - len(PLATFORM)
     seed = platform - 16
     auxv = _auxv(at, execfn, platform, seed, ctx)
-    plan.auxv = struct.pack(f"<{len(auxv)}Q", *auxv)
     words += auxv
     plan.sp = seed - 8 * len(words) & -16
     image = bytearray(top - plan.sp)
-    struct.pack_into(f"<{len(words)}Q", image, 0, *words)
+    struct.pack_into(f"<{len(words)}Q", image, 0, *([w & _WORD for w in words] if ctx.relative else words))
+    plan.auxv = bytes(image[8 * (len(words) - len(auxv)) : 8 * len(words)])
     image[seed - plan.sp : low - plan.sp] = ctx.random(16) + PLATFORM
     image[first - plan.sp : top - 8 - plan.sp] = strings
     plan.stack = bytes(image)
@@ -120,7 +132,7 @@ def _auxv(at: Addresses, execfn: int, platform: int, seed: int, ctx: LayoutConte
     """The vector in Linux's order. What describes the machine is the host's own."""
     host = host_auxv()
     entries: list[int] = []
-    if ctx.sysinfo_ehdr:
+    if ctx.sysinfo_ehdr or ctx.relative:
         entries += (AT_SYSINFO_EHDR, ctx.sysinfo_ehdr)
     for key in (AT_MINSIGSTKSZ, AT_HWCAP, AT_PAGESZ, AT_CLKTCK):
         if key in host:
