@@ -137,6 +137,50 @@ CASE(hello_with_strange_numbers, "an exec whose fresh core lies about its addres
 		apart(says_hello_in_an_exec, numbers[i]);
 	still_served();
 }
+static void takes_no_plan(void *unused)
+{
+	(void)unused;
+	struct channel c = own_channel();
+	struct ring3_fdmsg msg;
+	int plans = 0;
+	for (int i = 0; i < 500; i++) {
+		put_path(&c, 0, "/bin/true", 9);
+		slot_of(&c, SLOT)->in_len[1] = slot_of(&c, SLOT)->in_len[2] = 0;
+		slot_of(&c, SLOT)->args[5] = 1;
+		make_request(&c, SLOT, REQ_CALL, SYS_execve);
+	}
+	while (gate(SYS_recvfrom, c.sock, &msg, sizeof msg, MSG_DONTWAIT, NULL, NULL) == sizeof msg)
+		plans += msg.kind == FDS_PLAN;
+	if (plans != 1)
+		broken("%d plans were sent", plans);
+}
+CASE(plans_that_nobody_takes, "execs with the plan sent ahead, one after the other, of which none is made", "one plan is in flight")
+{
+	apart(takes_no_plan, NULL);
+	still_served();
+}
+static void lies_about_its_plan(void *numbers)
+{
+	u64 *n = numbers;
+	struct channel c = own_channel();
+	put_path(&c, 0, "/bin/true", 9);
+	slot_of(&c, SLOT)->in_len[1] = slot_of(&c, SLOT)->in_len[2] = 0;
+	slot_of(&c, SLOT)->args[5] = 1;
+	make_request(&c, SLOT, REQ_CALL, SYS_execve);
+	for (int i = 0; i < 3; i++) {
+		post(&c, MSG_HELLO, (u32)n[3], n[0], n[1], getpid(), n[2]);
+		hand_over(&c, SLOT, REQ_CALL);
+	}
+	is_closed(&c);
+}
+CASE(hello_after_the_plan, "a core that has its plan lies about its address space, again and again", "wrong numbers in its own /proc, or its end")
+{
+	static u64 numbers[][4] = {{0, 0, 0, 0}, {-1UL, -1UL, -1UL, -1U}, {1UL << 40, 2, 3, 4}, {0x7fff00000000, 0x7f0000000000, 0, 0},
+				   {(1UL << 47) - 4097, 0, (1UL << 47) - 4097, 0x40000}};
+	for (int i = 0; i < 5; i++)
+		apart(lies_about_its_plan, numbers[i]);
+	still_served();
+}
 CASE(hooks_that_are_not_there, "REQ_ENTER, REQ_EXIT, REQ_SITE and kinds that do not exist", "EIO")
 {
 	struct channel c = own_channel();
