@@ -279,6 +279,7 @@ s64 ask_finish(struct thread *t, struct call *c, s64 action)
 		return action;
 	if (action & ACT_CREDS) {
 		t->proc->split = 1;
+		t->is_as_executed = 0;
 		for (int i = 0; i < 4; i++)
 			t->creds[i] = s->r_creds[i];
 	}

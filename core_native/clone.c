@@ -180,6 +180,7 @@ static void inherit(struct thread *nt, struct thread *t, u64 flags)
 	nt->vmask = t->vmask;
 	filters_inherit(nt, t);
 	nt->no_new_privs = t->no_new_privs;
+	nt->is_as_executed = t->is_as_executed;
 	for (int i = 0; i < 4; i++)
 		nt->creds[i] = t->creds[i];
 	if (flags & CLONE_VFORK)

@@ -167,6 +167,7 @@ struct thread {
 	u32 cancelled;
 	u16 spin_vain, spin_skip;
 	u32 creds[4];
+	u32 is_as_executed; /* of its ids, none was changed since the exec: saved and file system's are the effective */
 	u32 guarded;    /* it has seccomp filters or is in strict mode (seccomp.c) */
 	u32 strict;
 	u32 no_new_privs; /* prctl(PR_SET_NO_NEW_PRIVS) */

@@ -250,6 +250,7 @@ void guest_main(int argc, char **argv, u64 stack_top)
 		die("no memory for the first thread", 0);
 	t->tid = p->pid;
 	t->vmask = mask & NEVER_BLOCKED;
+	t->is_as_executed = 1;
 	for (int i = 0; i < 4; i++)
 		t->creds[i] = plan->creds[i];
 	for (int sig = 1; sig <= 64; sig++)

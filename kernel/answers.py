@@ -87,6 +87,7 @@ _STAT = frozenset(BY_NAME[name].nr for name in ("stat", "lstat", "fstat", "newfs
 STAT_SIZE = CONSTANTS["RING3_STAT_SIZE"]
 #: seconds for which an answer is good that no host has a part in: relatime looks at whole days (fs/inode.c)
 _LONG = 3600.0
+_MAX_LOOKS, _MAX_LIVE = 512, 8
 
 
 class Shape:
@@ -141,6 +142,8 @@ class Answers:
         self._watched = -1  # the inotify descriptor that the loop looks at
         self._ageing = False
         self._last = 0
+        # by program, and whether it makes the file: by which call (and numbers) it looks at what it has opened
+        self._looks: dict[tuple[tuple[int, int], bool], tuple[int, tuple[int, int]]] = {}
         self._lent: tuple[int, int] | None = None  # the directory that is lent to a process: drafts.py
         names = kernel.vfs.mounts.walks
         names.cleared, names.opened = self.forget, self._opened
@@ -289,9 +292,11 @@ class Answers:
         if not name:
             self._served_by_fd(task, request, shape, args, result)
             return
-        if shape.opens and isinstance(result, InstallFd) and request.args[shape.keys[0]] & os.O_CREAT:
-            self._made(task, result.fd)
         found = self._kernel.vfs.found
+        if shape.opens and isinstance(result, InstallFd):
+            makes = bool(request.args[shape.keys[0]] & os.O_CREAT)
+            if makes or (found is not None and found[0] is not None and not found[0].inode.is_settled()):
+                self._has_opened(task, result.fd, makes)
         if found is None:
             return
         path = found[0]
@@ -363,23 +368,28 @@ class Answers:
             at = self._remember(task, request, shape, name, start, result.ret, result.writes[0][1] + extra)
             if at:
                 self._by_times.setdefault(ident(known.inode), set()).add(at)
-            if extra and task.process.made == (fd.dev, fd.ino):
-                task.process.looks_at = request.nr, shape.numbers(request)
+            exe, which = task.process.exe, task.process.live_files.get((fd.dev, fd.ino))
+            if extra and exe is not None and which is not None:
+                if len(self._looks) >= _MAX_LOOKS:
+                    self._looks.clear()
+                self._looks[ident(exe.inode), which] = request.nr, shape.numbers(request)
 
-    def _made(self, task: Task, fd: int) -> None:
-        """A file was made, or opened to be.  Some programs look at each of these at once (stdio, sqlite, cp; tar does
-        not): they get the answer before."""
+    def _has_opened(self, task: Task, fd: int, makes: bool) -> None:
+        """A file was opened that changes, or it was made. Some programs look at each of these at once (stdio, sqlite,
+        cp; tar does not): they get the answer before, and so do others that run the same program."""
         process, st = task.process, os.fstat(fd)
-        process.made = st.st_dev, st.st_ino
-        known = self._kernel.vfs.files.get(*process.made)
-        if process.looks_at is None or known is None:
+        if len(process.live_files) >= _MAX_LIVE:
+            process.live_files.clear()
+        process.live_files[st.st_dev, st.st_ino] = makes
+        known = self._kernel.vfs.files.get(st.st_dev, st.st_ino)
+        if process.exe is None or known is None:
             return
-        nr, keys = process.looks_at
-        extra = live(nr, known.inode)
-        if extra:
-            name = struct.pack("<2Q", *process.made)
+        looks = self._looks.get((ident(process.exe.inode), makes))
+        extra = live(looks[0], known.inode) if looks is not None else b""
+        if looks is not None and extra:
+            name = struct.pack("<2Q", st.st_dev, st.st_ino)
             data = known.inode.getattr().pack() + extra
-            at = self._put(task, nr, keys, name, 0, 0, data, hash_of(nr, keys, name))
+            at = self._put(task, *looks, name, 0, 0, data, hash_of(*looks, name))
             self._by_times.setdefault(ident(known.inode), set()).add(at)
 
     def _remember(

@@ -221,9 +221,8 @@ class Process:
         self.gifts: list[tuple[bytes, int, int]] = []
         self.first_opens: list[tuple[bytes, int, int]] | None = None
         self.opened: set[tuple[bytes, int]] = set()  # by name and flags: kept.py
-        # answers.py: the file that it made last, and by which call (and numbers) it looks at what it has made
-        self.made = (0, 0)
-        self.looks_at: tuple[int, tuple[int, int]] | None = None
+        # answers.py: files that change which it has opened (st_dev, st_ino), and whether it made them
+        self.live_files: dict[tuple[int, int], bool] = {}
         # drafts.py: how it makes files, and what was lent to it last
         self.habit: Habit | None = None
         self.grant: Grant | None = None

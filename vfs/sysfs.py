@@ -35,6 +35,7 @@ class _Dir(Inode):
     """A directory that exists by declaration."""
 
     __slots__ = ("entries",)
+    steady = True
 
     def __init__(self, fs: SysFS, ino: int) -> None:
         super().__init__(fs, ino, S_IFDIR | 0o555, nlink=2)

@@ -1,4 +1,4 @@
-"""A plan that is made before it is known where the stack and the mappings are: moved there, it is the one made after."""
+"""A plan that is made before it is known where the stack and the mappings are, and is moved there."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def placed(address: int, origin: int) -> int:
 
 
 def settled_stack(image: bytes) -> list[int]:
-    """The words of a stack image up to the end of the auxiliary vector, as settle_stack() in core_native/main.c does."""
+    """The words up to the end of the auxiliary vector, as settle_stack() in core_native/main.c leaves them."""
     words = list(struct.unpack(f"<{len(image) // 8}Q", image[: len(image) & -8]))
     at = 1
     for _ in range(2):
