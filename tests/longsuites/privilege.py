@@ -103,7 +103,7 @@ def run(world: str, start: list[str], copy: Path, arguments: list[str]) -> tuple
     log = home.with_suffix(".log")
     environ = {
         "HOME": str(home), "TMPDIR": str(home), "PATH": f"{copy.parent}/venv/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1",
+        "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1", "HYPOTHESIS_STORAGE_DIRECTORY": str(home / ".hypothesis"),
     }  # fmt: skip
     words = [*start, f"{copy.parent}/venv/bin/python", "-m", "pytest", "-q", "-rfEs", "-p", "no:cacheprovider"]
     begun = time.monotonic()

@@ -49,7 +49,7 @@ def base_env() -> dict[str, str]:
 
 
 def copy_of_the_sources(to: Path, source: Path = REPO) -> Path:
-    ignored = shutil.ignore_patterns(".git", "__pycache__", ".venv", "*_cache", "dist", "build")
+    ignored = shutil.ignore_patterns(".git", "__pycache__", ".venv", "*_cache", ".hypothesis", "dist", "build")
     return Path(shutil.copytree(source, to, symlinks=True, ignore=ignored))
 
 
