@@ -375,6 +375,8 @@ class Guests:
         if not process.alive:
             return
         process.alive = False
+        if self._kernel.usage is not None:
+            self._kernel.usage.gone(process)
         self._kernel.drafts.gone(process)
         self._say_sigsys(process)
         process.interrupt_all()

@@ -3,7 +3,7 @@
 Layer: the pretend kernel, beneath sandbox.  May touch: the limits of init, which its children inherit (getrlimit(2)).
 
 The host kernel enforces what can be said of one process, and nobody can raise it: guests have no capability. How many
-processes there are the supervisor counts (guests.py).
+processes there are the supervisor counts (guests.py), and what they use together it looks at (usage.py).
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ _PIDS, _FDS_EACH = 4096, 4
 
 class Limits:
     """`pids`: processes at once; and of each process: `memory` bytes that it alone may write (RLIMIT_DATA), `nofile`
-    descriptors, `cpu_time` seconds of processor time. None: no limit; of pids, what the supervisor has room for."""
+    descriptors, `cpu_time` seconds of processor time. All together may have no more memory and processor time than one.
+    None: no limit; of pids, what the supervisor has room for."""
 
     __slots__ = ("cpu_time", "memory", "nofile", "pids")
 

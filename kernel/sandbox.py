@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .native_hook import NativeHook
     from .sys_shm import SharedMemory
     from .telling import Teller
+    from .usage import Usage
     from .watchdog import Watchdog
 
 
@@ -107,6 +108,7 @@ class Kernel:
         self._hooks: Hooks | None = None
         self._dog: Watchdog | None = None
         self._teller: Teller | None = None
+        self.usage: Usage | None = None
         self.native_hook: NativeHook | None = None
 
     @property
@@ -196,6 +198,13 @@ class Kernel:
         note_init(self.world, self.init_pid)
         self._init.watch(self.loop)
         self.loop.when_idle(self._be_told)
+        if self._limits.cpu_time is not None or self._limits.memory is not None:
+            self.loop.call_soon_threadsafe(self._watch_usage)
+
+    def _watch_usage(self) -> None:
+        from .usage import Usage
+
+        self.usage = Usage(self, self._init.pid, self._limits.cpu_time, self._limits.memory)
 
     def _check_level(self, bits: int) -> None:
         """Raises SandboxError where the host gives less than is required."""

@@ -190,10 +190,10 @@ def add_limits(parser: argparse.ArgumentParser, brief: bool = False) -> None:
     """What the sandbox's programs may use."""
     for option, metavar, kind, text in (
         ("--pids", "N", count, "at most so many processes at once; more are EAGAIN (default: 4096)"),
-        ("--memory", "SIZE", size, "bytes that each process alone may write: 512m, 2g; more are ENOMEM"),
+        ("--memory", "SIZE", size, "bytes that each process may write, and all together have in memory: 512m, 2g"),
         ("--tmpfs-size", "SIZE", size, "bytes that all files in memory may take together; more are ENOSPC"),
         ("--nofile", "N", count, "descriptors that each process may have"),
-        ("--cpu-time", "SECONDS", seconds, "processor time that each process may take; then SIGXCPU, and SIGKILL"),
+        ("--cpu-time", "SECONDS", seconds, "processor time that all processes may take; then SIGXCPU, and SIGKILL"),
     ):
         parser.add_argument(option, metavar=metavar, type=kind, help="as ring3 run" if brief else text)
 

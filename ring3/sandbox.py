@@ -70,9 +70,11 @@ class Sandbox(Hooking):
             program starts and the host gives less.
         pids: how many processes there may be at once; fork(2) beyond that is EAGAIN. None: 4096, or fewer where the
             caller may have few descriptors.
-        memory: bytes that each process alone may write (RLIMIT_DATA), or "512m"; ENOMEM beyond that.
+        memory: bytes that each process alone may write (RLIMIT_DATA), or "512m"; ENOMEM beyond that. And what all have
+            in memory together; when it is more, the process with the most is killed.
         nofile: descriptors that each process may have.
-        cpu_time: seconds of processor time that each process may take; then it gets SIGXCPU, and SIGKILL.
+        cpu_time: seconds of processor time that each process may take, and all together; then they get SIGXCPU, and
+            SIGKILL.
         tmpfs_size: bytes, or "64m", that all files in memory may take together; a filesystem with a size of its own
             does not count. ENOSPC beyond that.
         trace: a writable text file that gets one line for each system call, or a callable that gets the line.

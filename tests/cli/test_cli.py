@@ -457,3 +457,19 @@ def test_limits_of_each_process() -> None:
     assert done.status == 128 + signal.SIGXCPU, done.describe()
     for wrong in ("--memory", "x"), ("--nofile", "0"), ("--cpu-time", "-1"):
         assert ring3("run", *wrong, "--", "true").status == 125
+
+
+def test_limits_of_all_processes() -> None:
+    """--memory and --cpu-time: what processes use together is bounded, too."""
+    busy = "for i in 1 2 3 4; do (while :; do :; done) & done; wait; echo over"
+    done = ring3("run", "--cpu-time", "1", "--", "sh", "-c", busy)
+    assert done.status == 128 + signal.SIGXCPU, done.describe()
+    assert b"processor time" in done.err and not done.out, done.describe()
+    short = "while :; do (i=0; while [ $i -lt 2000 ]; do i=$((i+1)); done); done"  # none is there for long
+    done = ring3("run", "--cpu-time", "1", "--", "sh", "-c", short)
+    assert done.status == 128 + signal.SIGXCPU, done.describe()
+    holds = "import sys, time; x = b'x' * (int(sys.argv[1]) << 20); time.sleep(3); print(sys.argv[1])"
+    three = f"for i in 20 30 150; do python3 -c {shlex.quote(holds)} $i & done; wait; echo over"
+    done = ring3("run", "--memory", "180m", "--", "sh", "-c", three)
+    assert (done.status, sorted(done.out.split())) == (0, [b"20", b"30", b"over"]), done.describe()
+    assert b"was killed" in done.err, done.describe()
