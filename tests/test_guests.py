@@ -33,6 +33,7 @@ CHECKED = frozenset("files_matrix files_names files_open files_perms files_rules
 #: what a program takes for granted natively: where one of these is so (a container), it is run under ring3 alone
 ORACLE_LACKS: dict[str, tuple[Callable[[], str], ...]] = {
     "attack": (hostfacts.own_init,),
+    "drafts": (hostfacts.few_users,),
     "files_fds": (hostfacts.few_users,),
     "files_matrix": (hostfacts.filtered, hostfacts.shows_as_own),
     "filters": (hostfacts.filtered, hostfacts.no_new_privs),
