@@ -143,6 +143,7 @@ class Gifts:
 
     def program(self, task: Task, name: bytes) -> Program | None:
         """The program that `name` means to the task, if it is open already, which then is the caller's."""
+        self._kernel.vfs.mounts.watch.settle()
         inode = self._named.pop(name, None)
         ready = self._ready.get(inode) if inode is not None else None
         if ready is None or ready.program is None:
@@ -174,9 +175,13 @@ class Gifts:
         if inode in self._ready or resource.getrlimit(resource.RLIMIT_NOFILE)[0] < _ENOUGH_FDS:
             return
         context, _ = self._kernel.answers.place(task.creds, task.fs)
-        self._ready[inode] = ready = self._open(task, context, inode)
+        ready = self._open(task, context, inode)
         if name is not None and self._kernel.vfs.notify is None:
             self._load(task, ready, name)
+        if ready.epoch != self._kernel.answers.epoch:  # we have heard of a change meanwhile
+            ready.close()
+            return
+        self._ready[inode] = ready
         while sum(2 + len(ready.gifts) for ready in self._ready.values()) > _MOST_READY:
             self._ready.pop(next(iter(self._ready))).close()
 
@@ -199,7 +204,7 @@ class Gifts:
         ready.identified = [identity(os.fstat(one.fd)) for one in program.files()]
         if not self._kernel.images.to_wait_for(program.files()):
             program.find_rewrites(self._kernel.images.for_plan)
-        ready.epoch = self._kernel.answers.lasting(*inodes)
+        self._kernel.answers.lasting(*inodes)
         self._named[name] = inodes[0]
 
     def drop(self) -> None:

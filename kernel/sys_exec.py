@@ -5,6 +5,7 @@ Layer: the pretend kernel, a family of system calls.  May touch: files of the tr
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -109,7 +110,7 @@ def prepare_program(
         raise err(errno.ENOENT)
     limit = resource.getrlimit(resource.RLIMIT_STACK)[0]
     limit = limit if limit >= 0 else -1
-    again = t.sandbox.gifts.program(t, name) if start is None and name.startswith(b"/") else None
+    again = t.sandbox.gifts.program(t, name) if start is None and not flags and name.startswith(b"/") else None
     prepared = prepare_again(name, argv, envp, again, limit) if again is not None else prepare(
         open_exec, filename, argv, envp, stack_rlimit=limit, opened=opened,
         comm=None if opened is None or start is None else b"%d" % start.fd,
@@ -197,16 +198,18 @@ def _prepare_more(process: Process, pending: PendingExec) -> None:
 
 
 def _send_ahead(process: Process, pending: PendingExec) -> None:
-    channel = process.channel
+    kernel, channel = process.sandbox, process.channel
     assert channel is not None
     try:
-        process.sandbox.traps.ended(process)
+        kernel.traps.ended(process)
         channel.fresh()
         pending.plan = make_plan(process, pending, 0, 0, 0, 0)
         process.sent_plan = True
-    except OSError as e:  # it will be made when the core asks
-        process.sandbox.log_once(f"a plan could not be sent ahead: {os.strerror(e.errno or errno.EIO)}")
-        channel.send_no_plan()
+    except Exception as e:  # it will be made when the core asks
+        if not isinstance(e, OSError):
+            kernel.report(e, f"while a program was prepared for process {process.pid}")
+        with contextlib.suppress(OSError):
+            channel.send_no_plan()
 
 
 def _find_files(process: Process, pending: PendingExec) -> None:
@@ -231,7 +234,11 @@ def commit_exec(process: Process, stack_top: int, mmap_top: int, vdso: int, pers
     if plan is not None:
         settle(plan, stack_top, mmap_top, vdso)
     else:
-        plan = make_plan(process, pending, stack_top, mmap_top, vdso, personality)
+        try:
+            plan = make_plan(process, pending, stack_top, mmap_top, vdso, personality)
+        except BaseException:
+            pending.close()
+            raise
     process.stop_at_start = False
     _become(process, pending, plan)
     name = pending.prepared.filename if pending.prepared.exe.path == pending.prepared.filename else b""
@@ -241,7 +248,8 @@ def commit_exec(process: Process, stack_top: int, mmap_top: int, vdso: int, pers
 def make_plan(
     process: Process, pending: PendingExec, stack_top: int, mmap_top: int, vdso: int, personality: int
 ) -> Plan:
-    """Make the plan and send it; the first two numbers may be 0: see LayoutContext.  Raises OSError."""
+    """Make the plan, send it, and close what went with it.  The first two numbers may be 0: see LayoutContext.
+    Raises OSError where it could not be sent; nothing is closed then."""
     _find_files(process, pending)  # where the loop had other things to do; each that is missing would be asked for
     kernel, creds, channel = process.sandbox, pending.creds, process.channel
     assert channel is not None
@@ -269,11 +277,9 @@ def make_plan(
     files, gifts = _with_gifts(plan.files, pending.gifts)
     packed = pack_plan(plan, creds, process, gifts, pending.gifts_epoch)
     channel.set_place(0, *kernel.answers.place(creds, pending.task.own_fs or process.fs))
-    try:
-        channel.send_plan(packed, [channel.memfd, kernel.world_fd, *files])
-    finally:
-        plan.close()
-        pending.close_gifts()
+    channel.send_plan(packed, [channel.memfd, kernel.world_fd, *files])
+    plan.close()
+    pending.close_gifts()
     return plan
 
 

@@ -124,6 +124,22 @@ static void interrupted_often(void) {
     }
 }
 
+/* /bin/sh is a symlink, which was followed many times. */
+static void no_follow(void) {
+    struct stat st;
+    char *argv[] = {"sh", "-c", "exit 50", NULL}, *envp[] = {NULL};
+    if (lstat("/bin/sh", &st) || !S_ISLNK(st.st_mode)) return;
+    for (int i = 0; i < 6; i++) {
+        pid_t pid = fork();
+        if (!pid) {
+            if (i < 5) execve("/bin/sh", argv, envp);
+            else syscall(SYS_execveat, AT_FDCWD, "/bin/sh", argv, envp, AT_SYMLINK_NOFOLLOW);
+            _exit(errno);
+        }
+        EXITED(pid, i < 5 ? 50 : ELOOP);
+    }
+}
+
 int main(int argc, char **argv) {
     if (!realpath("/proc/self/exe", self)) return 97;
     if (argc > 1 && !strcmp(argv[1], "child-auxv")) return child_auxv(argv);
@@ -135,6 +151,7 @@ int main(int argc, char **argv) {
     }
     syscall(SYS_close_range, 3, ~0U, 0);
     static const struct check_case cases[] = {
-        CASE(auxiliary_vector), CASE(descriptors), CASE(chain), CASE(interrupted), CASE(interrupted_often)};
+        CASE(auxiliary_vector), CASE(descriptors), CASE(chain), CASE(interrupted), CASE(interrupted_often),
+        CASE(no_follow)};
     return check_main(cases, sizeof cases / sizeof *cases, argc, argv);
 }
