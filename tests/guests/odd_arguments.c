@@ -24,6 +24,9 @@
 
 static char buffer[8192];
 
+/* What failed is of a newer kernel than the native one; ring3 has it on every kernel. */
+static int older(void) { return errno == ENOSYS && !under_ring3(); }
+
 static void altstacks(void) {
     stack_t none = {0}, old;
     OK(sigaltstack(&none, &old)); // as small as it is: nothing changes
@@ -146,8 +149,7 @@ static void sockets(void) {
     EQ(preadv2(udp, &some, 1, -1, 0), 5);
     OK(fchmod(udp, 0600));
     OK(fchmodat(AT_FDCWD, "f", 0600, 0));
-    if (syscall(452, udp, "", 0640, AT_EMPTY_PATH) < 0) // fchmodat2(2)
-        EQ(errno, ENOSYS);
+    CHECK(!syscall(452, udp, "", 0640, AT_EMPTY_PATH) || older()); // fchmodat2(2)
     FAILS(sendfile(local, p[0], &at, 5), ESPIPE);
     FAILS(splice(p[0], &at, local, NULL, 5, 0), ESPIPE);
     FAILS(splice(local, NULL, p[1], &at, 5, 0), ESPIPE);
@@ -281,7 +283,8 @@ static void others(void) {
     struct __user_cap_data_struct want[2] = {{0, 0, 0x1a4}};
     if (geteuid())
         FAILS(syscall(SYS_capset, &head, want), EPERM);
-    FAILS(syscall(467, AT_FDCWD, "/dev/null/x", 0, buffer, 32), ENOTDIR); // open_tree_attr(2): the path comes first
+    // open_tree_attr(2): the path comes first
+    CHECK(syscall(467, AT_FDCWD, "/dev/null/x", 0, buffer, 32) == -1 && (errno == ENOTDIR || older()));
     FAILS(open("..", O_RDONLY | O_DIRECT), EINVAL);
     FAILS(open("/", O_RDONLY | O_DIRECT), EINVAL);
     FAILS(open("/proc/self/stat", O_RDONLY | O_DIRECT), EINVAL);
