@@ -5,7 +5,8 @@
 with the loopback interface (net.py); `python -m benchmarks fairness` a quiet guest with one beside a noisy one;
 `python -m benchmarks programs` whole programs with every peer that is installed (programs.py);
 `python -m benchmarks report` the same, pinned to one CPU too, with a noise gate, as docs/benchmarks.md (report.py);
-`python -m benchmarks growth` costs as files, processes and sandboxes become many (growth.py).
+`python -m benchmarks growth` costs as files, processes and sandboxes become many, `growth page` as docs/growth.md
+(growth.py).
 
 Layer: benchmarks. Native and guest runs are interleaved within one run, so that a machine which slows down
 slows both; what is printed are medians, their ratio, and the spread (the quartiles) of the guest's.
@@ -196,10 +197,10 @@ def main() -> int:
         from . import report
 
         return report.report(samples, options.names[1:])
-    if options.names == ["growth"]:
+    if options.names in (["growth"], ["growth", "page"]):
         from . import growth
 
-        return growth.compare(samples, options.json)
+        return growth.compare(samples, options.json, "page" in options.names)
     if options.names == ["net"]:
         from . import net
 

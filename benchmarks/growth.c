@@ -1,10 +1,11 @@
-/* growth.c: `growth NAME DIRECTORY COUNT CALLS` makes CALLS calls, each on one of the files f0 to f(COUNT - 1) in an order
- * without neighbours, and prints the nanoseconds that one took.
+/* growth.c: `growth NAME DIRECTORY COUNT CALLS [OPEN]` makes CALLS calls, each on one of the files f0 to f(COUNT - 1) in an
+ * order without neighbours, with OPEN more descriptors open, and prints the nanoseconds that one took.
  */
 #define _GNU_SOURCE
 #include "measure.h"
 #include <fcntl.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -28,9 +29,20 @@ static void one(const char *name, const char *dir, long i) {
     }
 }
 
+/* So many more descriptors, each an open file of its own. */
+static void open_more(const char *dir, long more) {
+    char path[4096];
+    struct rlimit limit = {(rlim_t)more + 64, (rlim_t)more + 64};
+    if (setrlimit(RLIMIT_NOFILE, &limit)) die("setrlimit");
+    snprintf(path, sizeof path, "%s/f0", dir);
+    for (long i = 0; i < more; i++)
+        if (open(path, O_RDONLY | O_CLOEXEC) < 0) die(path);
+}
+
 int main(int argc, char **argv) {
-    if (argc != 5) return 2;
+    if (argc != 5 && argc != 6) return 2;
     long count = atol(argv[3]), calls = atol(argv[4]);
+    if (argc == 6) open_more(argv[2], atol(argv[5]));
     double begun = now();
     for (long i = 0; i < calls; i++) one(argv[1], argv[2], i * 7919 % count);
     printf("%.1f\n", (now() - begun) / (double)calls);

@@ -195,7 +195,7 @@ better off here, and whatever works in parallel is not.
 
 {pinned}
 
-`python -m benchmarks growth` shows what becomes of a call as files, processes and sandboxes grow in number.
+[growth.md](growth.md) shows what becomes of a call as files, descriptors, processes, mounts and sandboxes become many.
 """
 
 

@@ -5,7 +5,6 @@ Layer: the pretend kernel, a family of system calls.  May touch: files of the tr
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import resource
@@ -208,8 +207,10 @@ def _send_ahead(process: Process, pending: PendingExec) -> None:
     except Exception as e:  # it will be made when the core asks
         if not isinstance(e, OSError):
             kernel.report(e, f"while a program was prepared for process {process.pid}")
-        with contextlib.suppress(OSError):
+        try:
             channel.send_no_plan()
+        except OSError:
+            pass  # it is gone: its end is heard of
 
 
 def _find_files(process: Process, pending: PendingExec) -> None:
