@@ -300,6 +300,10 @@ def remove_xattr(t: Task, where: Path, name: bytes) -> Result:
     return 0
 
 
+#: classes of attributes that a tmpfs keeps (shmem_xattr_handlers of mm/shmem.c)
+_KEPT = (b"trusted.", b"security.", b"user.")
+
+
 def _unchangeable(t: Task, fd: FdRef, name: bytes) -> OSError:
     """What xattr_permission() says of an attribute of a pipe, a socket or a memfd. Else EOPNOTSUPP: the host is not
     asked, since whoever may read a file of its own might change it so."""
@@ -391,7 +395,8 @@ def sys_fremovexattr(t: Task, fd: FdRef, name: bytes) -> Result:
     """fremovexattr(2)"""
     where = _fd_place(t, fd)
     if where is None:
-        if fd.mode & S_IFMT == S_IFREG and name.startswith(b"user."):
+        refusal = _unchangeable(t, fd, name)
+        if refusal.errno == errno.EOPNOTSUPP and fd.mode & S_IFMT == S_IFREG and name.startswith(_KEPT):
             raise err(errno.ENODATA)  # a memfd has none here, since nobody can set any
-        raise _unchangeable(t, fd, name)
+        raise refusal
     return remove_xattr(t, where, name)

@@ -237,4 +237,18 @@ static void classes(void) {
     OK(unlink("ff")); OK(unlink("f"));
 }
 
-MAIN(CASE(acl), CASE(inherited), CASE(invalid), CASE(at_calls), CASE(classes))
+static void of_memfds(void) {
+    char buf[10];
+    int fd = OK(memfd_create("m", 0));
+    FAILS(fgetxattr(fd, "trusted.t", buf, sizeof buf), ENODATA);
+    FAILS(fremovexattr(fd, "trusted.t"), ENODATA);
+    FAILS(fremovexattr(fd, "bogus.x"), EOPNOTSUPP);
+    FAILS(fsetxattr(fd, "bogus.x", "x", 1, 0), EOPNOTSUPP);
+    IN_CHILD({
+        OK(setresuid(1000, 1000, 1000));
+        FAILS(fremovexattr(fd, "trusted.t"), EPERM);
+    });
+    close(fd);
+}
+
+MAIN(CASE(acl), CASE(inherited), CASE(invalid), CASE(at_calls), CASE(classes), CASE(of_memfds))
