@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _KEEP_SIZE = 1 << 20  # idle files above this stay memfds unless descriptors run out
 _SMALL = 2048  # blocks of 512 bytes
+_MOST_LIVE = 8192  # memfds of one world; each costs some 6 KiB of kernel memory, and making bytes of it 25 us
 _last_mark = 1  # ns after the epoch: see MemData.watch_writes()
 
 
@@ -385,7 +386,7 @@ class MemfdPool:
             import resource
 
             soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-            limit = max(64, min(2048, soft // 3))
+            limit = max(64, min(_MOST_LIVE, soft // 3))
         self.registry = registry
         self.limit = limit
         self._threshold = limit
