@@ -195,7 +195,8 @@ better off here, and whatever works in parallel is not.
 
 {pinned}
 
-[growth.md](growth.md) shows what becomes of a call as files, descriptors, processes, mounts and sandboxes become many.
+What becomes of a call as files, descriptors, processes, mounts and sandboxes become many: `python -m benchmarks growth`
+(with `page`, as growth.md beside this page).
 """
 
 
