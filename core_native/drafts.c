@@ -151,12 +151,13 @@ struct wanted {
 	int absent; /* there is certainly no such file */
 };
 
-static int may_be(const struct ring3_drafts *d, const u8 *name, u32 length)
+static int may_be(const struct proc *p, const u8 *name, u32 length)
 {
+	const u8 *names = (const u8 *)(p->chan + RING3_DRAFT_NAMES_OFFSET);
 	u32 h = 0;
 	for (u32 i = 0; i < length; i++)
 		h = (h << 8 | name[i]) % RING3_DRAFT_BITS;
-	return d->names[h / 8] >> h % 8 & 1;
+	return names[h / 8] >> h % 8 & 1;
 }
 
 /* Is it a name in the directory that is lent?  The path goes into the slot. */
@@ -183,7 +184,7 @@ static int look(struct thread *t, u64 path, int dirfd, struct wanted *w)
 	for (u32 i = 0, made = made_by(p); i < RING3_DRAFTS; i++)
 		if (made >> i & 1 && notes_of(p)[i].name_len == w->length && same_bytes(notes_of(p)[i].name, w->name, w->length))
 			w->found = i;
-	w->absent = w->found < 0 && !may_be(d, w->name, w->length);
+	w->absent = w->found < 0 && !may_be(p, w->name, w->length);
 	return 1;
 }
 

@@ -29,9 +29,12 @@ from ..vfs.mount import Path
 from ..vfs.remembered import ident
 from ..vfs.stat import S_IFREG, S_ISGID
 from .layout import (
+    CHANNEL_SIZE,
     CONSTANTS,
     DRAFT_BITS,
     DRAFT_NAME,
+    DRAFT_NAMES_OFFSET,
+    DRAFT_NAMES_SIZE,
     DRAFT_PREFIX,
     DRAFTS,
     DRAFTS_OFFSET,
@@ -65,7 +68,6 @@ assert _AT["context"] + _HEAD.size == _AT["serial"]
 _INOS = struct.Struct(f"<{DRAFTS + 1}Q")  # dev, ino
 assert _AT["dev"] + _INOS.size == _AT["prefix"]
 _ALL = (1 << DRAFTS) - 1
-_NAMES_SIZE = DRAFT_BITS // 8 + 1
 #: of open(2)'s flags, what says nothing of the open file description; 0o100000 is O_LARGEFILE, which every open gets
 _FOR_OPENING = os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW | 0o100000
 _ODD = os.O_PATH | os.O_DIRECTORY | os.O_DIRECT | os.O_TMPFILE | os.O_NOATIME
@@ -77,6 +79,8 @@ _WORTHWHILE = 4
 _FEW = 4
 #: entries that a directory may have: with more of them, too few names are certainly missing
 _MOST_ENTRIES = DRAFT_BITS // 4
+#: so many entries are found out in the time that a file which is made without us saves
+_ENTRIES_EACH = 512
 #: of so many it is found out whether a name that is removed was the only one with its bit
 _FEW_ENTRIES = 128
 _CALL, _FORK, _THREAD = (CONSTANTS[f"REQ_{name}"] for name in ("CALL", "FORK", "THREAD"))
@@ -184,7 +188,13 @@ class Drafts:
         if len(prefix) > DRAFT_PREFIX or not self._leads_to(task, prefix, start, place):
             return
         context, _ = self._kernel.answers.put_place(task)
-        self._lend(task, channel, Terms(place, prefix, start, status, context, task.fs.umask))
+        terms = Terms(place, prefix, start, status, context, task.fs.umask)
+        grant = self._grant
+        if grant is None or grant.process is not process or not grant.terms.names_as(terms):
+            if habit.count < place.inode.entry_count() // _ENTRIES_EACH:
+                return
+            habit.count = habit.patience
+        self._lend(task, channel, terms)
 
     def _may_lend(self, task: Task, place: Path, flags: int) -> bool:
         kernel, directory, process = self._kernel, place.inode, task.process
@@ -282,18 +292,18 @@ class Drafts:
         _INOS.pack_into(view, _AT["dev"], dev, *inos)
         if moved:
             view[_AT["prefix"] : _AT["prefix"] + len(prefix)] = prefix
-            names = bytearray(_NAMES_SIZE)
+            names = bytearray(DRAFT_NAMES_SIZE)
             for entry in grant.directory.readdir():
                 bit = _bit(entry[0])
                 names[bit >> 3] |= 1 << (bit & 7)
-            view[_AT["names"] : _AT["names"] + _NAMES_SIZE] = names
+            view[DRAFT_NAMES_OFFSET:CHANNEL_SIZE] = names
 
     def named(self, where: Where) -> None:
         """A name is about to mean something else: from now on there may be one."""
         grant = self._grant
         if grant is not None and ident(grant.directory) == where[:2]:
             bit = _bit(where[2])
-            grant.channel.view[_AT["names"] + (bit >> 3)] |= 1 << (bit & 7)
+            grant.channel.view[DRAFT_NAMES_OFFSET + (bit >> 3)] |= 1 << (bit & 7)
 
     def removed(self, where: Where) -> None:
         """A name means nothing any more: such a name may be made without asking again."""
@@ -301,7 +311,7 @@ class Drafts:
         if grant is not None and ident(grant.directory) == where[:2]:
             directory, bit = grant.directory, _bit(where[2])
             if directory.entry_count() <= _FEW_ENTRIES and all(_bit(e[0]) != bit for e in directory.readdir()):
-                grant.channel.view[_AT["names"] + (bit >> 3)] &= ~(1 << (bit & 7)) & 0xFF
+                grant.channel.view[DRAFT_NAMES_OFFSET + (bit >> 3)] &= ~(1 << (bit & 7)) & 0xFF
 
     # -- making true -----------------------------------------------------------------------------------------
 

@@ -28,7 +28,12 @@ SLOT_SIZE = 32768
 SLOT_COUNT = 2048
 SLOT_DATA = 1536
 SLOT_DATA_SIZE = SLOT_SIZE - SLOT_DATA
-CHANNEL_SIZE = SLOT_SIZE * (SLOT_COUNT + 1)  # the first slot-sized unit is the process header
+DRAFT_NAMES_OFFSET = SLOT_SIZE * (SLOT_COUNT + 1)  # the first slot-sized unit is the process header
+#: files that a process may make without asking (kernel/drafts.py), the longest name that such a file has, the length of
+#: what may stand before it, and bits, a prime number of them, that say which names there may be (behind the slots)
+DRAFTS, DRAFT_NAME, DRAFT_PREFIX, DRAFT_BITS = 28, 128, 256, (1 << 17) - 1
+DRAFT_NAMES_SIZE = (DRAFT_BITS + 1) // 8
+CHANNEL_SIZE = DRAFT_NAMES_OFFSET + DRAFT_NAMES_SIZE
 MAX_OUT = 32
 #: where in a channel the plan of a program that starts lies: in the first slot's data, and if it is too large for that
 #: among slots that hardly anybody uses
@@ -48,10 +53,7 @@ VDIRS = 32
 VDIR_DEV = (1 << 64) - 1
 #: files that are opened ahead for a program: kernel/gifts.py
 MAX_GIFTS = 80
-#: files that a process may make without asking (kernel/drafts.py), the longest name that such a file has, the length of
-#: what may stand before it, and bits, a prime number of them, that say which names there may be
-DRAFTS, DRAFT_NAME, DRAFT_PREFIX, DRAFT_BITS = 28, 128, 256, 16381
-#: where in a channel they are: behind the process's page
+#: where in a channel the drafts are: behind the process's page
 DRAFTS_OFFSET = 23040
 #: descriptors that every guest process keeps for the core above its limit; what finds no room there is not opened ahead
 RESERVED_FDS = 128
@@ -91,7 +93,8 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("vdir_number", "u32", VDIRS),
         ("vdir_flags", "u32", VDIRS),  # as F_GETFL gives them
     ],
-    # The directory that is lent to a process (kernel/drafts.py), in its channel at DRAFTS_OFFSET.
+    # The directory that is lent to a process (kernel/drafts.py), in its channel at DRAFTS_OFFSET. Which names there may
+    # be is at DRAFT_NAMES_OFFSET: bit (the name as a big-endian number) % DRAFT_BITS.
     "ring3_drafts": [
         # written by the core: which of the files are made (by bits), when the directory was changed last (ns), a number
         # for each file that is made
@@ -116,8 +119,6 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("dev", "u64", 1),
         ("ino", "u64", DRAFTS),  # 0: there is no such file
         ("prefix", "u8", DRAFT_PREFIX),  # what stands before a name
-        ("names", "u8", DRAFT_BITS // 8 + 1),  # names that there may be: bit (name as a big-endian number) % DRAFT_BITS
-        ("pad2", "u8", 8 - (DRAFT_BITS // 8 + 1) % 8),
     ],
     # Behind it: what the core did with the files, DRAFTS times.
     "ring3_draft": [
@@ -340,6 +341,8 @@ CONSTANTS: dict[str, int] = {
     "RING3_DRAFT_NAME": DRAFT_NAME,
     "RING3_DRAFT_PREFIX": DRAFT_PREFIX,
     "RING3_DRAFT_BITS": DRAFT_BITS,
+    "RING3_DRAFT_NAMES_OFFSET": DRAFT_NAMES_OFFSET,
+    "RING3_DRAFT_NAMES_SIZE": DRAFT_NAMES_SIZE,
     "RING3_DRAFTS_OFFSET": DRAFTS_OFFSET,
     "RING3_STAT_SIZE": 144,  # struct stat
     "RING3_VDIRS": VDIRS,

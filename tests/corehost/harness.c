@@ -10,6 +10,7 @@
 
 #pragma GCC visibility push(default)
 void *malloc(size_t);
+void __asan_poison_memory_region(void const volatile *, size_t);
 void *calloc(size_t, size_t);
 void *mmap(void *, size_t, int, int, int, long);
 int printf(const char *, ...);
@@ -250,7 +251,8 @@ __attribute__((weak)) void set_guest_mask(struct thread *x, struct ucontext_ *u,
 static struct proc *process(void)
 {
 	struct proc *p = calloc(1, sizeof *p);
-	p->chan = (u64)calloc(1, RING3_SLOT_SIZE);
+	p->chan = (u64)calloc(1, RING3_CHANNEL_SIZE);
+	__asan_poison_memory_region((u8 *)p->chan + RING3_SLOT_SIZE, RING3_DRAFT_NAMES_OFFSET - RING3_SLOT_SIZE);
 	p->sock = 1000;
 	p->exe = 1001;
 	p->pid = 7;
@@ -295,7 +297,9 @@ static void lend(void)
 	if (below(2))
 		d->taken = 0;
 	if (below(2))
-		memset(d->names, 0, sizeof d->names);
+		memset((u8 *)t->proc->chan + RING3_DRAFT_NAMES_OFFSET, 0, RING3_DRAFT_NAMES_SIZE);
+	else if (!below(4))
+		fill((u8 *)t->proc->chan + RING3_DRAFT_NAMES_OFFSET, RING3_DRAFT_NAMES_SIZE);
 }
 
 static void one(void)

@@ -59,6 +59,8 @@ def keepers(session_dir: Path) -> Iterator[Keepers]:
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: f"{case.program}-{case.name}")
 def test_attack(case: Case, keepers: Keepers) -> None:
+    if case.name.startswith("drafts"):
+        keepers.drop()  # nothing is lent in a sandbox in which somebody has watched files
     keeper = keepers.get()
     try:
         answer = keeper.run(case)
