@@ -320,8 +320,13 @@ class Guests:
             self._kill(process)
             return
         pending.asked = True
-        prepared = pending.prepared
-        waiting = [] if sent or prepared.ready else self._kernel.images.to_wait_for(prepared.program.files())
+        prepared, waiting = pending.prepared, []
+        if not sent and not prepared.ready:
+            try:
+                waiting = self._kernel.images.to_wait_for(prepared.program.files())
+            except Exception as e:
+                self._cannot_start(process, e)
+                return
         if waiting:
 
             async def later() -> None:
@@ -332,11 +337,7 @@ class Guests:
 
             Running(
                 later(),
-                lambda _result, failure: (
-                    self._kernel.report(failure, "while a program waited for its analysis")
-                    if failure
-                    else None
-                ),
+                lambda _result, failure: self._cannot_start(process, failure) if failure else None,
             )
         else:
             self._commit(process, stack_top, mmap_top, vdso, personality)
@@ -351,8 +352,12 @@ class Guests:
         except BrokenPipeError:
             self.gone(process)  # killed meanwhile
         except BaseException as e:
-            self._kernel.report(e, f"while starting a program in process {process.pid}")
-            self._kill(process)
+            self._cannot_start(process, e)
+
+    def _cannot_start(self, process: Process, failure: BaseException) -> None:
+        """A core that waits for its plan would wait for ever."""
+        self._kernel.report(failure, f"while starting a program in process {process.pid}")
+        self._kill(process)
 
     def _kill(self, process: Process) -> None:
         import signal

@@ -299,6 +299,9 @@ class Kernel:
         if self._reports > MOST_REPORTS:
             self.log_once(f"there were more than {MOST_REPORTS} internal errors; further ones are not told")
             return
+        if isinstance(failure, MemoryError):
+            self.log(f"there was not enough memory {where}")
+            return
         try:
             import traceback
 

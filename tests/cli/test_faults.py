@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+import ring3
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "longsuites"))
 
@@ -57,6 +60,18 @@ def test_few_descriptors_are_a_sentence_or_an_errno(descriptors: int) -> None:
 def test_little_memory_is_a_sentence_or_an_errno(mebibytes: int) -> None:
     done = limited(resource.RLIMIT_AS, mebibytes << 20)
     assert mebibytes < 4000 or done.returncode == 0, done.stderr
+
+
+def test_a_program_that_is_not_got_ready_ends(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("ring3.kernel.images.Images.to_wait_for", fails)
+    with ring3.Sandbox() as box:
+        assert box.run(["/bin/true"]).returncode == -signal.SIGKILL
+    assert "there was not enough memory while starting a program" in caplog.text
 
 
 def test_a_full_standard_output() -> None:
