@@ -233,6 +233,18 @@ struct rlimit_ {
 	u64 cur, max;
 };
 
+struct sock_filter_ { /* an instruction of a seccomp filter */
+	u16 code;
+	u8 jt, jf;
+	u32 k;
+};
+_Static_assert(sizeof(struct sock_filter_) == 8, "sock_filter");
+
+struct sock_fprog_ {
+	u16 length, pad[3];
+	u64 insns;
+};
+
 static inline s64 raw6(s64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 {
 	register u64 r10 __asm__("r10") = d;

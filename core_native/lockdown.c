@@ -8,19 +8,7 @@
 #include "core.h"
 #include "gen_lockdown.h"
 
-struct bpf_insn_ {
-	u16 code;
-	u8 yes, no;
-	u32 k;
-};
-
-static struct bpf_insn_ program[] = {LOCKDOWN_FILTER};
-
-/* The program's length and place, as seccomp(2) wants them. */
-struct fprog_ {
-	u16 length, pad[3];
-	const struct bpf_insn_ *insns;
-};
+static struct sock_filter_ program[] = {LOCKDOWN_FILTER};
 
 /* The ends of the core's text, which only the linker knows. */
 static void put_text(void)
@@ -186,7 +174,7 @@ static u32 enter_landlock(int exe)
  * host has let us do. */
 u32 lock_down(int exe, u64 kept)
 {
-	struct fprog_ filter = {sizeof program / sizeof *program, {0}, program};
+	struct sock_fprog_ filter = {sizeof program / sizeof *program, {0}, (u64)program};
 	u32 done = 0;
 	if (empty_root())
 		done |= LOCKED_ROOT;

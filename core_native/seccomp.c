@@ -20,16 +20,10 @@ enum {
 };
 enum { FLAG_TSYNC = 1, FLAG_LOG = 2, FLAG_SPEC_ALLOW = 4, FLAG_NEW_LISTENER = 8, FLAG_TSYNC_ESRCH = 16 };
 
-struct insn {
-	u16 code;
-	u8 jt, jf;
-	u32 k;
-};
-
 struct filter {
 	struct filter *before; /* the one that was installed before it */
 	u32 length, total;     /* instructions; what the chain counts to MAX_INSNS_PER_PATH */
-	struct insn insns[];
+	struct sock_filter_ insns[];
 };
 
 struct seccomp_data {
@@ -52,7 +46,7 @@ static int known_alu(u32 op)
 }
 
 /* Is this one instruction at `pc` of `n` allowed, by itself? */
-static int insn_ok(const struct insn *in, u32 pc, u32 n)
+static int insn_ok(const struct sock_filter_ *in, u32 pc, u32 n)
 {
 	u32 op = in->code & 0xf0, k = in->k;
 	switch (in->code) {
@@ -77,7 +71,7 @@ static int insn_ok(const struct insn *in, u32 pc, u32 n)
 }
 
 /* No cell of the scratch memory is read before it was written on every way there (check_load_and_stores()). */
-static int cells_ok(const struct insn *in, u32 n)
+static int cells_ok(const struct sock_filter_ *in, u32 n)
 {
 	u16 masks[MAX_INSNS], valid = 0;
 	memset(masks, 0xff, sizeof masks);
@@ -99,7 +93,7 @@ static int cells_ok(const struct insn *in, u32 n)
 	return 1;
 }
 
-static int program_ok(const struct insn *insns, u32 n)
+static int program_ok(const struct sock_filter_ *insns, u32 n)
 {
 	for (u32 pc = 0; pc < n; pc++)
 		if (!insn_ok(&insns[pc], pc, n))
@@ -108,7 +102,7 @@ static int program_ok(const struct insn *insns, u32 n)
 }
 
 /* How many instructions the kernel makes of one (bpf_convert_filter()): the limit of a chain is in those. */
-static u32 translated(const struct insn *in)
+static u32 translated(const struct sock_filter_ *in)
 {
 	if (in->code == (RET | K))
 		return 2;
@@ -153,7 +147,7 @@ static int compare(u32 op, u32 a, u32 b)
 static u32 run(const struct filter *f, const struct seccomp_data *data)
 {
 	u32 a = 0, x = 0, mem[16];
-	for (const struct insn *in = f->insns;; in++) {
+	for (const struct sock_filter_ *in = f->insns;; in++) {
 		u32 k = in->k, operand = in->code & X ? x : k;
 		switch (in->code & 7) {
 		case LD:
@@ -196,7 +190,7 @@ static u32 run(const struct filter *f, const struct seccomp_data *data)
 /* Memory for a filter of n instructions, writable until filter_ready().  NULL without room. */
 static struct filter *filter_new(u32 n)
 {
-	u64 size = ALIGN_UP(sizeof(struct filter) + n * sizeof(struct insn), PAGE);
+	u64 size = ALIGN_UP(sizeof(struct filter) + n * sizeof(struct sock_filter_), PAGE);
 	u64 at = FILTER_BASE + __atomic_fetch_add(&mm.filter_bytes, size, __ATOMIC_RELAXED);
 	if (at + size > FILTER_END ||
 	    sys(NR_mmap, at, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) < 0)
@@ -210,7 +204,7 @@ static void filter_ready(struct filter *f, struct filter *before)
 {
 	f->before = before;
 	f->total = cost(f) + (before ? before->total : 0);
-	sys(NR_mprotect, f, ALIGN_UP(sizeof *f + f->length * sizeof(struct insn), PAGE), PROT_READ);
+	sys(NR_mprotect, f, ALIGN_UP(sizeof *f + f->length * sizeof(struct sock_filter_), PAGE), PROT_READ);
 	no_fast_entry();
 }
 
@@ -251,10 +245,7 @@ static s64 assign_all(struct thread *t, struct filter *new)
 
 static s64 set_filter(struct thread *t, u64 flags, u64 program)
 {
-	struct {
-		u16 length, pad[3];
-		u64 insns;
-	} head;
+	struct sock_fprog_ head;
 	if (flags & ~(u64)(FLAG_TSYNC | FLAG_LOG | FLAG_SPEC_ALLOW | FLAG_TSYNC_ESRCH | FLAG_NEW_LISTENER))
 		return -EINVAL;
 	if (flags & FLAG_NEW_LISTENER) {
@@ -270,7 +261,7 @@ static s64 set_filter(struct thread *t, u64 flags, u64 program)
 	struct filter *f = filter_new(head.length);
 	if (!f)
 		return -ENOMEM;
-	if (copy_in(f->insns, head.insns, head.length * sizeof(struct insn)))
+	if (copy_in(f->insns, head.insns, head.length * sizeof(struct sock_filter_)))
 		return -EFAULT;
 	if (!program_ok(f->insns, head.length) || t->strict)
 		return -EINVAL;
@@ -430,7 +421,7 @@ int filters_save(struct thread *t)
 	sys(NR_write, high, &t->strict, sizeof t->strict);
 	for (struct filter *f = t->filters; f; f = f->before) {
 		sys(NR_write, high, &f->length, sizeof f->length);
-		sys(NR_write, high, f->insns, f->length * sizeof(struct insn));
+		sys(NR_write, high, f->insns, f->length * sizeof(struct sock_filter_));
 	}
 	return (int)high;
 }
@@ -447,7 +438,7 @@ void filters_restore(struct thread *t, int fd)
 		die("the guest's seccomp filters are lost", fd);
 	while (sys(NR_read, fd, &n, sizeof n) == sizeof n) {
 		struct filter *f = n && n <= MAX_INSNS ? filter_new(n) : NULL;
-		if (!f || sys(NR_read, fd, f->insns, n * sizeof(struct insn)) != (s64)(n * sizeof(struct insn)))
+		if (!f || sys(NR_read, fd, f->insns, n * sizeof(struct sock_filter_)) != (s64)(n * sizeof(struct sock_filter_)))
 			die("the guest's seccomp filters are lost", fd);
 		f->before = chain; /* backwards as yet */
 		chain = f;

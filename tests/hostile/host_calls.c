@@ -21,26 +21,14 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-static const unsigned char *gate; /* "syscall; ret" in the core's text */
-
-static long by_gate(long nr, long a, long b, long c, long d, long e, long f) {
-    long r = nr;
-    register long r10 __asm__("r10") = d, r8 __asm__("r8") = e, r9 __asm__("r9") = f;
-    register const unsigned char *to __asm__("rbx") = gate;
-    __asm__ volatile("call *%%rbx"
-                     : "+a"(r)
-                     : "r"(to), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-                     : "rcx", "r11", "memory");
-    return r;
-}
+#include "gate.h"
 
 /* By an instruction that nobody has seen before. */
 static long by_own(long nr) {
     static const unsigned char text[] = {0x48, 0x89, 0xf8, 0x0f, 0x05, 0xc3}; /* mov %rdi, %rax; syscall; ret */
     void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     memcpy(page, text, sizeof text);
-    by_gate(SYS_prctl, 59 /* PR_SET_SYSCALL_USER_DISPATCH */, 0, 0, 0, 0, 0);
+    gate(SYS_prctl, 59 /* PR_SET_SYSCALL_USER_DISPATCH */);
     long (*call)(long);
     memcpy(&call, &page, sizeof call);
     return call(nr);
@@ -48,7 +36,7 @@ static long by_own(long nr) {
 
 static long by_int80(void) {
     long r = 20; /* getpid of i386 */
-    by_gate(SYS_prctl, 59, 0, 0, 0, 0, 0);
+    gate(SYS_prctl, 59);
     __asm__ volatile("int $0x80" : "+a"(r) : : "r8", "r9", "r10", "r11", "memory");
     return r;
 }
@@ -59,7 +47,7 @@ struct attack {
 };
 
 static void make(const struct attack *x) {
-    long r = by_gate(x->nr, x->args[0], x->args[1], x->args[2], x->args[3], x->args[4], x->args[5]);
+    long r = gate6(x->nr, x->args[0], x->args[1], x->args[2], x->args[3], x->args[4], x->args[5]);
     if (r < 0 && r > -4096) printf("%s: %s\n", x->name, strerrorname_np((int)-r));
     else printf("%s: done %ld\n", x->name, r);
     fflush(stdout);
@@ -92,8 +80,8 @@ static void to_a_name(const void *name) {
     struct sockaddr_un to = {.sun_family = AF_UNIX};
     int pair[2];
     strncpy(to.sun_path + 1, name, sizeof to.sun_path - 2);
-    if (by_gate(SYS_socketpair, AF_UNIX, SOCK_DGRAM, 0, (long)pair, 0, 0)) return;
-    long r = by_gate(SYS_sendto, pair[0], (long)"out", 3, 0, (long)&to, 3 + (long)strlen(name));
+    if (gate(SYS_socketpair, AF_UNIX, SOCK_DGRAM, 0, pair)) return;
+    long r = gate(SYS_sendto, pair[0], "out", 3, 0, &to, 3 + strlen(name));
     printf("a name of the host's: %s\n", r < 0 ? strerrorname_np((int)-r) : "done");
 }
 
@@ -105,7 +93,7 @@ static void every_number(const void *unused) {
         pid_t pid = fork();
         if (!pid) {
             alarm(1);
-            by_gate(nr, -1, -1, -1, -1, -1, -1);
+            gate(nr, -1, -1, -1, -1, -1, -1);
             _exit(0);
         }
         waitpid(pid, &status, 0);
@@ -118,7 +106,6 @@ int main(int argc, char **argv) {
     char *const words[] = {shell, NULL};
     static long clone_args[11] = {CLONE_NEWUSER, 0, 0, 0, SIGCHLD};
     long supervisor = argc > 2 ? atol(argv[1]) : 0, memfd = memfd_create("x", 0);
-    for (gate = (void *)0x210000001000; memcmp(gate, "\x0f\x05\xc3", 3); gate++) { }
     if (ftruncate((int)memfd, 4096)) return 1;
     const struct attack attacks[] = {
         {"open", SYS_open, {(long)path}},

@@ -30,9 +30,9 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "gate.h"
 
 #define CORE_BASE 0x210000000000UL
-#define CORE_TEXT 0x210000001000UL
 #define PROC_BASE 0x210400000000UL /* core_native/README.md: the process's block, then its channel */
 #define CHANNEL (PROC_BASE + 0x100000UL)
 #define CORE_END 0x211000000000UL
@@ -88,31 +88,6 @@ static long given(const char *name)
 		skip("run by tests/hostile/test_battery.py only");
 	return atol(text);
 }
-
-/* "syscall; ret" in the core's text. */
-static const unsigned char *the_gate(void)
-{
-	static const unsigned char *found;
-	if (!found)
-		for (found = (void *)CORE_TEXT; memcmp(found, "\x0f\x05\xc3", 3); found++) { }
-	return found;
-}
-
-static long gate6(long nr, long a, long b, long c, long d, long e, long f)
-{
-	long r = nr;
-	const unsigned char *found = the_gate(); /* before registers are taken */
-	register long r10 __asm__("r10") = d, r8 __asm__("r8") = e, r9 __asm__("r9") = f;
-	register const unsigned char *to __asm__("rbx") = found;
-	__asm__ volatile("call *%%rbx"
-			 : "+a"(r)
-			 : "r"(to), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-			 : "rcx", "r11", "memory");
-	return r;
-}
-#define GATE_(nr, a, b, c, d, e, f, ...) gate6(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
-/* A call of the host's, past the core: a result or -errno. */
-#define gate(...) GATE_(__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0)
 
 /* Did the host refuse a signal?  Landlock's scopes say EPERM; in a PID namespace there is no such process. */
 static int refused(long result)

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from refusing import refusing
 
 from ring3.kernel import lockdown
 from ring3.kernel.table import BY_NAME
@@ -177,19 +178,6 @@ def test_a_guest_that_has_got_around_the_core(tmp_path: Path) -> None:
 
 # -- levels --------------------------------------------------------------------------------------------------
 
-#: installs a filter that refuses the calls in argv[1] (EPERM), as a container's or an older kernel would, and executes
-WITHOUT = """
-import ctypes, os, struct, sys
-refused = [int(x) for x in sys.argv[1].split(",")]
-code = [(0x20, 0, 0, 0)] + [(0x15, len(refused) - i, 0, nr) for i, nr in enumerate(refused)]
-code += [(0x06, 0, 0, 0x7FFF0000), (0x06, 0, 0, 0x00050001)]
-text = ctypes.create_string_buffer(b"".join(struct.pack("<HBBI", *insn) for insn in code))
-program = ctypes.create_string_buffer(struct.pack("<HxxxxxxQ", len(code), ctypes.addressof(text)))
-libc = ctypes.CDLL(None, use_errno=True)
-libc.prctl(38, 1, 0, 0, 0)
-assert libc.prctl(22, 2, program) == 0
-os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
-"""
 CHROOT, SECCOMP, CAPSET, LANDLOCK, UNSHARE, FSOPEN = (
     NUMBERS[x] for x in ("chroot", "seccomp", "capset", "landlock_create_ruleset", "unshare", "fsopen")
 )
@@ -222,7 +210,7 @@ def test_without_a_proc_there_is_no_pid_namespace() -> None:
         "    tasks = os.listdir('/proc/self/task')\n"
         "    print(sum(len(open(f'/proc/self/task/{task}/children').read().split()) for task in tasks))\n"
     )
-    start = [sys.executable, "-c", WITHOUT, str(FSOPEN)]
+    start = [*refusing([FSOPEN]), sys.executable]
     done = subprocess.run([*start, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "True\n1\n", done
 
@@ -242,7 +230,7 @@ def test_where_the_host_allows_less(refused: tuple[int, ...], level: str, says: 
     """ring3 runs there; it says what it lacks, and refuses where more is required."""
     if level == "scoped" and landlock_version() < 6:
         pytest.skip("Landlock has no scopes here (Linux 6.12)")
-    start = [sys.executable, "-c", WITHOUT, ",".join(map(str, refused)), "-m", "ring3"]
+    start = [*refusing(refused), sys.executable, "-m", "ring3"]
     done = subprocess.run([*start, "run", "--", "/bin/echo", "ran"], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "ran\n") and says in done.stderr
     assert bool(done.stderr) == bool(says), done.stderr

@@ -23,37 +23,22 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from refusing import refusing
+
 REPO = Path(__file__).resolve().parents[2]
 MIN_ADDR = Path("/proc/sys/vm/mmap_min_addr")
+DEBIANS = "/usr/bin/python3"
 USER = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-#: refuses the calls in argv[2] (numbers) with the errno in argv[1], as a container's filter or an older kernel does,
-#: and executes
-FILTER = """
-import ctypes, os, struct, sys
-error, refused = int(sys.argv[1]), [int(x) for x in sys.argv[2].split(",")]
-end = len(refused)
-code = [(0x20, 0, 0, 0)] + [(0x15, end - i, 0, nr) for i, nr in enumerate(refused)]
-code += [(0x06, 0, 0, 0x7FFF0000), (0x06, 0, 0, 0x00050000 | error)]
-text = ctypes.create_string_buffer(b"".join(struct.pack("<HBBI", *insn) for insn in code))
-program = ctypes.create_string_buffer(struct.pack("<HxxxxxxQ", len(code), ctypes.addressof(text)))
-libc = ctypes.CDLL(None, use_errno=True)
-libc.prctl(38, 1, 0, 0, 0)
-assert libc.prctl(22, 2, program) == 0
-os.execvp(sys.argv[3], sys.argv[3:])
-"""
 _UNSHARE, _SETNS, _PRCTL, _CHROOT = 272, 308, 157, 161
 #: what came after Linux 5.11: from mount_setattr(2) on (arch/x86/entry/syscalls/syscall_64.tbl)
-_NEWER = ",".join(map(str, range(442, 500)))
-
-
-def _refusing(numbers: str, error: int) -> list[str]:
-    return ["/usr/bin/python3", "-c", FILTER, str(error), numbers]
-
+_NEWER = range(442, 500)
 
 WORLDS: dict[str, list[str]] = {
     "ordinary user": USER,
-    "no user namespaces": [*USER, *_refusing(f"{_UNSHARE},{_SETNS},{_CHROOT}", errno.EPERM)],
-    "calls of Linux 5.11": _refusing(_NEWER, errno.ENOSYS),
+    "no user namespaces": [*USER, *refusing((_UNSHARE, _SETNS, _CHROOT), errno.EPERM, DEBIANS)],
+    "calls of Linux 5.11": refusing(_NEWER, errno.ENOSYS, DEBIANS),
     "a fresh user namespace": ["unshare", "--user", "--map-root-user"],
     "bubblewrap": [
         "bwrap", "--dev-bind", "/", "/", "--proc", "/proc", "--unshare-user", "--unshare-pid", "--die-with-parent",
@@ -64,7 +49,7 @@ WORLDS: dict[str, list[str]] = {
 }  # fmt: skip
 #: where ring3 cannot run, and has to say so in a sentence
 REFUSED: dict[str, list[str]] = {
-    "no Syscall User Dispatch": [*USER, *_refusing(f"{_PRCTL}", errno.EINVAL)],
+    "no Syscall User Dispatch": [*USER, *refusing((_PRCTL,), errno.EINVAL, DEBIANS)],
     "runsc": ["runsc", "--network=none", "--ignore-cgroups", "do"],
 }
 
@@ -90,7 +75,7 @@ def prepare(folder: Path) -> Path:
     """The copy of the sources; its environment is beside it."""
     copy = folder / "ring3"
     subprocess.run(["git", "clone", "-q", REPO, copy], check=True)
-    environ = {**os.environ, "PYTHON": "/usr/bin/python3"}
+    environ = {**os.environ, "PYTHON": DEBIANS}
     subprocess.run(["sh", "setup.sh", folder / "venv", "test"], cwd=copy, check=True, env=environ)
     return copy
 
