@@ -270,7 +270,7 @@ class Guests:
 
     def _serve_latest(self, process: Process, channel: Channel, slot: int, number: int) -> bool:
         """Take request `number` unless that is done."""
-        if not valid_slot(slot) or not channel.latest(slot) == number != channel.taken.get(slot):
+        if not valid_slot(slot) or not channel.asks(slot, number):
             return False
         self.serve(process, slot, number)
         return True
@@ -282,7 +282,7 @@ class Guests:
             return  # it has ended; its channel is closed when nobody waits for an answer
         if pending is not None and pending.plan is not None:
             self._drain(process)  # the core has its plan already, and its program asks: its hello comes first
-            if process.channel is not channel or channel.taken.get(slot) == number:
+            if process.channel is not channel or not channel.asks(slot, number):
                 return
         channel.taken[slot] = number
         if slot not in channel.hot and self.watch.has_room(channel):

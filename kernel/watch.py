@@ -90,8 +90,8 @@ class Watch:
             if channel in had:
                 continue
             if one.words[_POSTED] != channel.received:
-                self._drain(one.process)
-                if one.process.channel is not channel or channel.taken.get(one.slot) == number:
+                self._drain(one.process)  # which may serve it, and the next one too
+                if one.process.channel is not channel or not channel.asks(one.slot, number):
                     continue
             self._serve(one.process, one.slot, number)
         had.clear()
@@ -118,7 +118,7 @@ class Watch:
                 continue
             if one.words[_POSTED] != one.channel.received:
                 self._drain(one.process)
-            if one.process.channel is one.channel and number != one.channel.taken.get(one.slot):
+            if one.process.channel is one.channel and one.channel.asks(one.slot, number):
                 self._serve(one.process, one.slot, number)
                 served = True
         return served

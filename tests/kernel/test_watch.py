@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 import ring3
 from ring3.kernel.watch import _POSTED, _REQ, _WORDS, Watch
@@ -31,6 +34,9 @@ class Channel:
 
     def ask(self, slot: int) -> None:
         self.words[(slot + 1) * _WORDS + _REQ] += 1
+
+    def asks(self, slot: int, number: int) -> bool:
+        return self.words[(slot + 1) * _WORDS + _REQ] == number != self.taken.get(slot)
 
 
 def turns(guests: list[Guest], number: int) -> list[tuple[str, int]]:
@@ -80,6 +86,28 @@ def test_a_process_that_is_gone_is_not_looked_at() -> None:
     watch.forget(guest.channel)
     assert not watch.look()
     assert served == []
+
+
+@pytest.mark.parametrize("looks", [Watch.look, Watch.rest])
+def test_what_the_socket_tells_of_is_not_served_again(looks: Callable[[Watch], bool]) -> None:
+    """A request and the next were cancelled, and so served, as the socket was read: a profiler's signals do that."""
+    served = []
+    guest: Any = Guest("interrupted", 1)
+    channel = guest.channel
+
+    def drain(process: Any) -> None:
+        for number in 1, 2:
+            served.append(number)
+            channel.taken[0] = number
+            channel.ask(0)
+        channel.received += 2
+
+    watch = Watch(lambda process, slot, number: served.append(number), drain)
+    watch.add(guest, channel, 0)
+    channel.ask(0)
+    channel.words[_POSTED] += 2
+    looks(watch)
+    assert served[:2] == [1, 2] and 1 not in served[2:]
 
 
 INTERRUPTED = """
