@@ -99,8 +99,9 @@ class Backlog:
 
     async def room(self, timeout: float, late: int) -> None:
         """Wait until a connection was taken.  Raises `late` after `timeout` seconds (0: never), ECONNREFUSED when the
-        listener is closed."""
-        from ..kernel.loop import Event
+        listener is closed, EINTR where a signal interrupts a wait that has a timeout: such a call is not restarted
+        (sock_intr_errno() in include/net/sock.h)."""
+        from ..kernel.loop import Event, Interrupted
 
         event = Event()
         expired: list[bool] = []
@@ -115,6 +116,10 @@ class Backlog:
         self._watch(True)
         try:
             await event
+        except Interrupted:
+            if timeout:
+                raise err(errno.EINTR) from None
+            raise
         finally:
             if event in self._waiting:
                 self._waiting.remove(event)

@@ -428,7 +428,18 @@ static void interrupted(void) {
     setitimer(ITIMER_REAL, &soon, NULL);
     close((int)OK(accept(s, NULL, NULL)));
     EXITED(pid, 0);
-    close(s);
+    /* What has a timeout is not restarted, whatever the handler says (signal(7)). */
+    limit.tv_sec = 10;
+    OK(setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit));
+    setitimer(ITIMER_REAL, &soon, NULL);
+    FAILS(accept(s, NULL, NULL), EINTR);
+    int first = dial(SOCK_STREAM, "calm"), second = dial(SOCK_STREAM, "calm");
+    int c = (int)OK(socket(AF_UNIX, SOCK_STREAM, 0));
+    OK(setsockopt(c, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit));
+    struct sockaddr_un to;
+    setitimer(ITIMER_REAL, &soon, NULL);
+    FAILS(connect(c, (void *)&to, named(&to, "calm")), EINTR);
+    close(first), close(second), close(c), close(s);
     OK(unlink("calm"));
 }
 
