@@ -174,6 +174,7 @@ struct thread {
 	struct filter *filters;
 	u32 dispatch; /* the guest's own Syscall User Dispatch is on */
 	u64 dispatch_start, dispatch_size, dispatch_selector;
+	u32 heedless; /* a recorded signal does not keep messages from being sent and received: one_more() of net.c */
 	u64 vmask;      /* which of NEVER_BLOCKED the guest believes to have blocked */
 	u64 vpending;   /* those of them that were sent meanwhile */
 	u64 pend_mask;  /* the guest's mask at the recorded signal, for the fast entry, which has no frame that holds it */

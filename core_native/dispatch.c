@@ -225,7 +225,7 @@ s64 marshal(struct thread *t, struct call *c)
 /* Put the call to the supervisor: the action that it answers, or a negative errno. */
 s64 put_call(struct thread *t, struct call *c, u32 kind)
 {
-	if (t->pending)
+	if (t->pending && !t->heedless)
 		return -ERESTARTSYS;
 	const struct sysdesc *d = describe(c->nr);
 	s64 r = unlikely(t->proc->nvdirs) ? vdir_real_for(t, c, d->kind, d->argc) : 0;

@@ -266,6 +266,13 @@ static s64 finish_receive(struct call *c, struct message *m, struct msghdr_ *hdr
 	return r;
 }
 
+/* The host's call for one message. */
+static s64 message_call(struct thread *t, s64 nr, const u64 *args)
+{
+	static const u32 none;
+	return safe_syscall(nr, args, t->heedless ? &none : &t->pending);
+}
+
 static s64 receive(struct thread *t, struct call *c)
 {
 	struct message m;
@@ -278,7 +285,7 @@ static s64 receive(struct thread *t, struct call *c)
 	vectors(t)[0] = (struct iovec_){(u64)&peer, sizeof peer};
 	struct msghdr_ hdr = {.iov = (u64)vectors(t), .iovlen = m.iovlen + 1, .control = m.control, .controllen = m.controllen};
 	u64 args[6] = {c->a[0], (u64)&hdr, m.flags, 0, 0, 0};
-	r = safe_syscall(NR_recvmsg, args, &t->pending);
+	r = message_call(t, NR_recvmsg, args);
 	if (r == 0 && ((m.flags & MSG_DONTWAIT) || (sys(NR_fcntl, c->a[0], F_GETFL) & O_NONBLOCK)))
 		return -EAGAIN; /* after shutdown(SHUT_RD) only who waits hears of the end */
 	if (r < (s64)sizeof peer)
@@ -342,7 +349,7 @@ static s64 send_via(struct thread *t, struct call *c, struct message *m)
 		if (lossy || (m->flags & MSG_DONTWAIT) || (sys(NR_fcntl, c->a[0], F_GETFL) & O_NONBLOCK))
 			add |= MSG_DONTWAIT;
 		u64 args[6] = {via, (u64)&hdr, add, 0, 0, 0};
-		r = safe_syscall(NR_sendmsg, args, &t->pending);
+		r = message_call(t, NR_sendmsg, args);
 		if (r >= (s64)sizeof header)
 			r -= sizeof header;
 		else if (r == -EAGAIN && lossy)
@@ -377,7 +384,7 @@ static s64 send_native(struct thread *t, struct call *c)
 		hdr.name = hdr.namelen = 0;
 		plain.a[1] = (u64)&hdr;
 	}
-	return native(t, &plain);
+	return message_call(t, plain.nr, plain.a);
 }
 
 /* Every kind of sending is put to the supervisor as a sendto(2) without the bytes. */
@@ -444,7 +451,23 @@ s64 fn_sendmsg(struct thread *t, struct call *c)
 	r = read_header(c->a[1], &hdr);
 	if (r)
 		return sys(NR_fcntl, fd, F_GETFD) < 0 ? -EBADF : r;
-	return hdr.name && hdr.namelen ? send(t, c) : native(t, c);
+	return hdr.name && hdr.namelen ? send(t, c) : message_call(t, c->nr, c->a);
+}
+
+/*
+ * One message of several.  A signal that comes after the first waits until the call returns, as long as no message makes it
+ * wait: net/socket.c looks for signals in neither loop.
+ */
+static s64 one_more(struct thread *t, struct call *one, u32 before, s64 (*message)(struct thread *, struct call *))
+{
+	s64 r = message(t, one);
+	if (r != -ERESTARTSYS || !before)
+		return r;
+	one->a[2] |= MSG_DONTWAIT;
+	t->heedless = 1;
+	r = message(t, one);
+	t->heedless = 0;
+	return r;
 }
 
 /* sendmmsg(2): as many as go; an error only where not even the first does. */
@@ -464,7 +487,7 @@ s64 fn_sendmmsg(struct thread *t, struct call *c)
 	for (u32 i = 0; i < count; i++) {
 		u64 at = c->a[1] + i * sizeof(struct mmsghdr_);
 		struct call one = {NR_sendmsg, {c->a[0], at, c->a[3], 0, 0, 0}, c->ip, c->sp, c->uc};
-		s64 r = fn_sendmsg(t, &one);
+		s64 r = one_more(t, &one, i, fn_sendmsg);
 		u32 len = r;
 		if (r >= 0 && copy_out(at + __builtin_offsetof(struct mmsghdr_, len), &len, 4))
 			r = -EFAULT;
@@ -493,7 +516,7 @@ static s64 receive_many(struct thread *t, struct call *c)
 	for (u32 i = 0; i < count; i++) {
 		u64 at = c->a[1] + i * sizeof(struct mmsghdr_);
 		struct call one = {NR_recvmsg, {c->a[0], at, flags & ~MSG_WAITFORONE, 0, 0, 0}, c->ip, c->sp, c->uc};
-		s64 r = receive(t, &one);
+		s64 r = one_more(t, &one, i, receive);
 		u32 len = r;
 		if (r >= 0 && copy_out(at + __builtin_offsetof(struct mmsghdr_, len), &len, 4))
 			r = -EFAULT;

@@ -28,7 +28,7 @@ MODES = ("detour", "off")
 NOT_HERE = {
     "files_live": {"attributes": "its sleeps are cut short, and then two times may be of one tick"},
     "net_group": dict.fromkeys(
-        ("members_get_it", "nobody_joined", "by_source", "by_protocol_independent_options"),
+        ("members_get_it", "nobody_joined", "by_source", "by_protocol_independent_options", "six", "broadcast"),
         "datagrams for a group arrive a moment after they were sent",
     ),
     "rewritten": {"small_stack": "there is no room for a signal frame"},
@@ -69,10 +69,11 @@ class Storm:
         """How many cases are left out, and what is wrong."""
         natively = [held(self.run(spec, [])) for _ in range(3)]
         expected = sorted(set.intersection(*natively).difference(NOT_HERE.get(spec.name, ())))
+        cases = expected if spec.name in NOT_HERE else []  # the others may look at their arguments
         wrong = []
         for mode in modes if expected else ():
             for _ in range(times):
-                result = self.run(spec, expected, f"--rewrite={mode}", "-e", f"CHECK_REWRITE={mode}")
+                result = self.run(spec, cases, f"--rewrite={mode}", "-e", f"CHECK_REWRITE={mode}")
                 lacking = set(expected) - held(result)
                 if lacking or result.left:
                     wrong.append(f"{spec.name}, --rewrite={mode}: {', '.join(sorted(lacking))}\n{result.describe()}")
