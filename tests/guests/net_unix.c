@@ -443,6 +443,32 @@ static void interrupted(void) {
     OK(unlink("calm"));
 }
 
+/* Signals do not part messages that need not wait (net/socket.c looks for none between them). */
+static void many_under_signals(void) {
+    struct sockaddr_un to;
+    int s = make(SOCK_DGRAM, "storm", -1), c = (int)OK(socket(AF_UNIX, SOCK_DGRAM, 0));
+    char buffer[4][8];
+    struct iovec iov[4];
+    struct mmsghdr m[4];
+    struct sigaction act = {.sa_handler = on_alarm, .sa_flags = SA_RESTART};
+    struct itimerval often = {{0, 300}, {0, 300}}, never = {{0, 0}, {0, 0}};
+    sigaction(SIGALRM, &act, NULL);
+    setitimer(ITIMER_REAL, &often, NULL);
+    for (int round = 0; round < 300 && !check_bad; round++) {
+        memset(m, 0, sizeof m);
+        for (int i = 0; i < 4; i++) {
+            iov[i] = (struct iovec){buffer[i], 4};
+            m[i].msg_hdr = (struct msghdr){.msg_name = &to, .msg_namelen = named(&to, "storm"), .msg_iov = &iov[i], .msg_iovlen = 1};
+        }
+        EQ(sendmmsg(c, m, 4, 0), 4);
+        for (int i = 0; i < 4; i++) m[i].msg_hdr.msg_name = NULL, m[i].msg_hdr.msg_namelen = 0;
+        EQ(recvmmsg(s, m, 4, 0, NULL), 4);
+    }
+    setitimer(ITIMER_REAL, &never, NULL);
+    close(c), close(s);
+    OK(unlink("storm"));
+}
+
 static void descriptors_run_out(void) {
     int s = make(SOCK_STREAM, "full", 5), c = dial(SOCK_STREAM, "full");
     struct rlimit old, few;
@@ -535,4 +561,5 @@ static void named_after_it_connected(void) {
 
 MAIN(CASE(making), CASE(not_connected), CASE(path_names), CASE(permission), CASE(abstract_names), CASE(stream),
      CASE(seqpacket), CASE(backlog), CASE(datagrams), CASE(many_messages), CASE(two_acceptors), CASE(interrupted),
+     CASE(many_under_signals),
      CASE(descriptors_run_out), CASE(pairs), CASE(a_pair_stays), CASE(listener_shut), CASE(named_after_it_connected))
