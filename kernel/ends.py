@@ -28,6 +28,12 @@ def state(place: str) -> str:
     return words[0].decode() if words else "X"
 
 
+def has_ended(place: str) -> bool:
+    """Is it not there any more, or a zombie whose other threads (field 20) have ended too?"""
+    words = _known(place)
+    return not words or (words[0] in b"ZX" and int(words[17]) < 2)
+
+
 def _known(place: str) -> list[bytes]:
     """Its fields, none when it is not there any more."""
     try:

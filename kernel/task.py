@@ -9,7 +9,7 @@ import errno
 import os
 from _weakref import ref  # the module weakref costs start-up time
 
-from .ends import runs
+from .ends import has_ended, runs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -301,6 +301,10 @@ class Process:
     def exists(self) -> bool:
         """Is it running, or a zombie that nobody has waited for yet?"""
         return self.pidfd >= 0 and runs(self.pidfd)
+
+    def executes(self) -> bool:
+        """Has its program not ended? Who waited for it knows sooner than we, and a zombie executes nothing."""
+        return self.alive and self.exists() and not has_ended(self.proc)
 
 
 def pidfd_getfd(pidfd: int, fd: int) -> int:

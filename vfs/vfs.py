@@ -414,7 +414,7 @@ class Vfs:
             return
         for process in sandbox.processes.values():
             exe = process.exe
-            if exe is not None and process.alive and exe.dentry.inode is inode:
+            if exe is not None and exe.dentry.inode is inode and process.executes():
                 raise err(errno.ETXTBSY)
 
     # -- objects without a place in a filesystem, and those that have no bytes -------------------------------

@@ -123,3 +123,14 @@ def test_not_with_hooks(counts: Counts) -> None:
         box.hook("execve", before=lambda call: None)
         assert box.run(["sh", "-c", "for i in 1 2 3; do /bin/true; done"]).returncode == 0
     assert counts.planned_ahead == 0
+
+
+def test_who_has_ended_executes_nothing(monkeypatch: pytest.MonkeyPatch, programs: Path) -> None:
+    """A shell that has waited for a program may write to its file, even if we have not heard of the end yet."""
+    with ring3.Sandbox() as box:
+        kernel = box._kernel
+        gone = kernel.guests.gone
+        monkeypatch.setattr(kernel.guests, "gone", lambda process: kernel.loop.call_later(0.5, lambda: gone(process)))
+        script = "$0; echo >>$0; echo $?"
+        done = box.run(["dash", "-c", script, f"{programs}/good"], capture_output=True, text=True)
+    assert done.stdout == "0\n", done
