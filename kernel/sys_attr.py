@@ -397,6 +397,7 @@ def sys_fremovexattr(t: Task, fd: FdRef, name: bytes) -> Result:
     if where is None:
         refusal = _unchangeable(t, fd, name)
         if refusal.errno == errno.EOPNOTSUPP and fd.mode & S_IFMT == S_IFREG and name.startswith(_KEPT):
-            raise err(errno.ENODATA)  # a memfd has none here, since nobody can set any
+            # a memfd has none here, since nobody can set any; a prefix alone is no name (xattr_resolve_name())
+            raise err(errno.EINVAL if name in _KEPT else errno.ENODATA)
         raise refusal
     return remove_xattr(t, where, name)

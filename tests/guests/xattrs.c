@@ -242,6 +242,8 @@ static void of_memfds(void) {
     int fd = OK(memfd_create("m", 0));
     FAILS(fgetxattr(fd, "trusted.t", buf, sizeof buf), ENODATA);
     FAILS(fremovexattr(fd, "trusted.t"), ENODATA);
+    FAILS(fremovexattr(fd, "user."), EINVAL);
+    FAILS(fgetxattr(fd, "user.", buf, sizeof buf), EINVAL);
     FAILS(fremovexattr(fd, "bogus.x"), EOPNOTSUPP);
     FAILS(fsetxattr(fd, "bogus.x", "x", 1, 0), EOPNOTSUPP);
     IN_CHILD({
