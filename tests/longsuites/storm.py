@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -86,6 +87,7 @@ def main() -> int:
     parser.add_argument("--mode", action="append", choices=MODES, help="only this one (may be repeated)")
     parser.add_argument("programs", nargs="*", metavar="PROGRAM", help="only these of tests/guests")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # nothing is left then, too
     become_subreaper()
     failed = 0
     with tempfile.TemporaryDirectory(prefix="ring3-storm-") as folder:
