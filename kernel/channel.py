@@ -216,13 +216,9 @@ class Channel:
 
     # -- requests
 
-    def latest(self, slot: int) -> int:
-        """The number of the latest request in a slot."""
-        return self.words[(slot + 1) * SLOT_SIZE >> 2]
-
     def asks(self, slot: int, number: int) -> bool:
         """Is this the request that waits in the slot? Not one that was served, and others after it."""
-        return self.latest(slot) == number != self.taken.get(slot)
+        return self.words[(slot + 1) * SLOT_SIZE >> 2] == number != self.taken.get(slot)
 
     def waits(self, slot: int) -> bool:
         """Has the latest request in a slot not been answered yet?"""

@@ -13,7 +13,6 @@ from ..vfs import mountops
 from ..vfs.inode import err
 from ..vfs.mount import Path
 from ..vfs.perm import CAP_SYS_CHROOT
-from .ends import state
 from .handlers import Out, syscall
 from .layout import VDIR_DEV
 from .sys_signal import pid_of_pidfd
@@ -59,8 +58,7 @@ def busy(kernel: Kernel, mount: Mount) -> bool:
         places = [fs.root for fs in _own(process)] + [fs.cwd for fs in _own(process)]
         if process.exe is not None:
             places.append(process.exe)
-        # (A zombie uses nothing, and one that was waited for may end before we hear of it.)
-        if any(place.mount is mount for place in places) and state(process.proc) not in "ZX":
+        if any(place.mount is mount for place in places) and process.executes():
             return True
     files = kernel.vfs.files
     placeholders, natives = files.of_mount(mount)

@@ -71,6 +71,17 @@ def become_subreaper() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def exit_when_terminated() -> None:
+    """SIGTERM ends this process as an exception does: what was begun is undone, and what was started is ended."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
+def begin_suite() -> None:
+    """What a long suite does first: both of these."""
+    become_subreaper()
+    exit_when_terminated()
+
+
 def _stat_fields(pid: int) -> tuple[int, str, str] | None:
     """(ppid, state, comm) of a process, or None when it is gone."""
     try:

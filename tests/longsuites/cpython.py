@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from harness import BASE_ENV, Result, become_subreaper, run_native, run_ring3
+from harness import BASE_ENV, Result, begin_suite, run_native, run_ring3
 
 PYTHON = "/usr/bin/python3.11"
 SUITES = [
@@ -162,7 +162,7 @@ def main() -> int:
     options = parser.parse_args()
     if not Path(PYTHON).exists() or not Path("/usr/lib/python3.11/test/test_os.py").exists():
         parser.error("needs the Debian packages python3.11 and libpython3.11-testsuite")
-    become_subreaper()
+    begin_suite()
     if options.log:
         options.log.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, str]] = []

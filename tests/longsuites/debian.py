@@ -23,7 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "programs"))
 
-from harness import BASE_ENV, NOBODY, Result, become_subreaper, run
+from harness import BASE_ENV, NOBODY, Result, begin_suite, run
 from images import oci_layout
 
 SUITE = "bookworm"
@@ -178,7 +178,7 @@ def main() -> int:
         parser.error(
             f"user 65534 cannot run ring3 with {options.python}: see --python (PYTHON=... sh setup.sh DIR)"
         )
-    become_subreaper()
+    begin_suite()
     options.cache.mkdir(parents=True, exist_ok=True)
     tree, package = options.tree or make_tree(options.cache), download(options.cache)
     with tempfile.TemporaryDirectory(prefix="ring3-debian-", dir="/var/tmp") as name:

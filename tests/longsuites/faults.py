@@ -23,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from harness import BASE_ENV, become_subreaper, descendants, kill_tree, my_children, ring3_argv, sweep
+from harness import BASE_ENV, begin_suite, descendants, kill_tree, my_children, ring3_argv, sweep
 
 RECORD = 100
 VERSION = 5000
@@ -151,7 +151,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=500, help="default 500")
     parser.add_argument("--seed", type=int, default=1, help="default 1")
     options = parser.parse_args()
-    become_subreaper()
+    begin_suite()
     done, wrong = rounds(options.rounds, options.seed)
     print(wrong or f"{done} rounds: nothing lost, nothing left")
     return 1 if wrong else 0

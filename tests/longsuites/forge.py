@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from harness import become_subreaper, my_children, sweep
+from harness import begin_suite, my_children, sweep
 from hostile.battery import Case, Keeper, cases, check, compile_all
 
 ROUND = 20  # seconds
@@ -44,7 +44,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--bytes", action="store_true", help="jump into each byte of the core's text instead")
     options = parser.parse_args()
-    become_subreaper()
+    begin_suite()
     known = my_children()
     with tempfile.TemporaryDirectory(prefix="ring3-forge-") as directory:
         Path(directory).chmod(0o755)

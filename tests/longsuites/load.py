@@ -22,7 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from harness import BASE_ENV, become_subreaper, mounts_snapshot, my_children, ring3_argv
+from harness import BASE_ENV, begin_suite, mounts_snapshot, my_children, ring3_argv
 
 import ring3
 
@@ -181,7 +181,7 @@ def main() -> int:
     ):
         parser.add_argument(f"--{name}", type=int, default=value, help=f"default {value}; 0: leave it out")
     o = parser.parse_args()
-    become_subreaper()
+    begin_suite()
     ring3.run(["/bin/true"])  # what is loaded once
     parts: list[tuple[int, str, Callable[[Callable[[], None]], str]]] = [
         (o.sandboxes, "sandboxes", lambda _: sandboxes(o.sandboxes)),

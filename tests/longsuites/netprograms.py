@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "programs"))
 
-from harness import BASE_ENV, Result, become_subreaper, run_native, run_ring3
+from harness import BASE_ENV, Result, begin_suite, run_native, run_ring3
 from netcases import CASES, PRELUDE, Case, free_ports
 
 
@@ -45,7 +45,7 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=1, help="runs in the guest of each")
     parser.add_argument("--json", type=Path, help="write the results there too")
     options = parser.parse_args()
-    become_subreaper()
+    begin_suite()
     results: dict[str, str] = {}
     for case in CASES:
         if options.names and case.name not in options.names:

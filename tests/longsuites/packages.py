@@ -26,7 +26,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from harness import BASE_ENV, NOBODY, Result, become_subreaper, run_native, run_ring3
+from harness import BASE_ENV, NOBODY, Result, begin_suite, run_native, run_ring3
 
 GOOD = {"PASS", "SKIP", "XFAIL"}
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -389,7 +389,7 @@ def main() -> int:
         "-v", "--verbose", action="store_true", help="show what the guest said of tests that differ"
     )
     options = parser.parse_args()
-    become_subreaper()
+    begin_suite()
     options.cache.mkdir(parents=True, exist_ok=True)
     if options.log:
         options.log.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,6 @@ import errno
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from harness import exit_when_terminated
 from refusing import refusing
 
 REPO = Path(__file__).resolve().parents[2]
@@ -123,7 +123,7 @@ def main() -> int:
         options.logs.mkdir(exist_ok=True)
     chosen = options.world or [*WORLDS, *REFUSED]
     good = True
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was set is put back then, too
+    exit_when_terminated()
     with as_users_have_it() as folder:
         copy = prepare(folder)
         for world in chosen:

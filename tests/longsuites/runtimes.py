@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "programs"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from harness import BASE_ENV, become_subreaper, run_native, run_ring3
+from harness import BASE_ENV, begin_suite, run_native, run_ring3
 from runtimecases import CASES, Case, usable_modes
 
 from ring3.kernel.images import MODES
@@ -61,7 +61,7 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := set(options.names) - set(names):
         parser.error(f"no such case: {' '.join(sorted(unknown))}; there are {' '.join(names)}")
-    become_subreaper()
+    begin_suite()
     modes: list[str] = options.mode or usable_modes()
     results: dict[str, object] = {}
     bad = 0

@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from harness import Result, become_subreaper, run_native, run_ring3
+from harness import Result, begin_suite, run_native, run_ring3
 
 from ring3.kernel.images import MODES
 
@@ -69,7 +69,7 @@ def main() -> int:
         "--mode", action="append", choices=MODES, help="a rewrite mode (default: detour and off)"
     )
     options = parser.parse_args()
-    become_subreaper()
+    begin_suite()
     bad = runs = 0
     seed = options.seed
     end = time.monotonic() + options.minutes * 60

@@ -12,19 +12,20 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from guestbuild import Builder, Spec, all_specs
-from harness import BASE_ENV, Result, become_subreaper, run_native, run_ring3
+from harness import BASE_ENV, Result, begin_suite, run_native, run_ring3
+
+from ring3.kernel.images import MODES
 
 STORM = Path(__file__).resolve().with_suffix(".c")
-MODES = ("detour", "off")
 #: what natively ends before the next signal comes, for the most part, and here does not
 NOT_HERE = {
     "files_live": {"attributes": "its sleeps are cut short, and then two times may be of one tick"},
@@ -84,11 +85,10 @@ class Storm:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--times", type=int, default=1, help="runs of each program in each mode (default: 1)")
-    parser.add_argument("--mode", action="append", choices=MODES, help="only this one (may be repeated)")
+    parser.add_argument("--mode", action="append", choices=MODES, help="a rewrite mode (default: detour and off)")
     parser.add_argument("programs", nargs="*", metavar="PROGRAM", help="only these of tests/guests")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # nothing is left then, too
-    become_subreaper()
+    begin_suite()
     failed = 0
     with tempfile.TemporaryDirectory(prefix="ring3-storm-") as folder:
         os.chmod(folder, 0o755)
@@ -98,7 +98,7 @@ def main() -> int:
                 continue
             for case, why in NOT_HERE.get(spec.name, {}).items():
                 print(f"{spec.name}: without {case}: {why}")
-            left_out, wrong = storm.compare(spec, options.times, options.mode or list(MODES))
+            left_out, wrong = storm.compare(spec, options.times, options.mode or ["detour", "off"])
             print(f"{spec.name}: {len(wrong)} wrong, {left_out} cases left out", flush=True)
             for what in wrong:
                 print(what, flush=True)

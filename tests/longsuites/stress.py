@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from harness import Result, become_subreaper, run_native, run_ring3
+from harness import Result, begin_suite, run_native, run_ring3
 
 #: Exit statuses of stress-ng (its manual page).
 MEANING = {0: "ok", 1: "bad options", 2: "FAILED", 3: "no resources", 4: "not implemented", 5: "killed", 6: "bad exit",
@@ -57,7 +57,7 @@ def main() -> int:
     options = parser.parse_args()
     if shutil.which("stress-ng") is None:
         parser.error("needs the Debian package stress-ng")
-    become_subreaper()
+    begin_suite()
     everything, worse = {}, 0
     print(f"{'stressor':<16}{'native':<18}guest")
     for name in options.stressors or stressors():
