@@ -71,7 +71,7 @@ void note_signal(struct thread *t, const struct siginfo_ *info)
  * before sleeping: in rounds, each of which lets others run.  After looks in vain, ever more calls sleep at once; but
  * those that do look, look for the whole time, or a slow answer or two would end all looking.
  */
-#define SPIN_ROUNDS 32
+#define SPIN_ROUNDS 96
 #define SPIN_SKIP_MAX 32
 static int spin(struct thread *t, struct ring3_slot *s, u32 request)
 {
@@ -80,7 +80,7 @@ static int spin(struct thread *t, struct ring3_slot *s, u32 request)
 		return 0;
 	}
 	for (u32 i = 0; i < SPIN_ROUNDS && !t->pending; i++) {
-		for (int j = 0; j < 64; j++) {
+		for (int j = 0; j < 16; j++) {
 			if (__atomic_load_n(&s->rep, __ATOMIC_ACQUIRE) == request) {
 				t->spin_vain = 0;
 				return 1;

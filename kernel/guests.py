@@ -288,6 +288,8 @@ class Guests:
         if slot not in channel.hot and self.watch.has_room(channel):
             self.watch.add(process, channel, slot)
         self.watch.taken(channel, slot)
+        if process.channel is not channel:
+            return  # what came before this one has ended the process
         self._kernel.dispatcher.serve(process, slot, number)
 
     def _forked(self, parent: Process, pid: int, token: int) -> None:

@@ -28,6 +28,11 @@ _WORDS = SLOT_SIZE // 4
 MOST = 6
 #: of one process beside others: who has many threads is not to drive them out
 MOST_BESIDE = 2
+#: Before a request of one process is served, the process that was served last is looked at a moment more if it asked
+#: for less than two thirds as much (of the last WINDOW): so many looks, for so many requests in a row.  They take about
+#: what a guest needs from an answer to its next request; in strict alternation a burst of calls would take more than
+#: twice as long.  (Iyer and Druschel, Anticipatory scheduling, SOSP 2001.)
+LOOKS, IN_A_ROW, WINDOW = 80, 3, 64
 _lock = threading.Lock()
 
 
@@ -57,6 +62,9 @@ class Watch:
     ) -> None:
         self.hot: list[Watched] = []  # who was served longest ago comes first
         self._had: set[Channel] = set()  # who was served in this turn
+        self._recent: dict[Channel, int] = {}  # how many requests of each were served of late
+        self._counted = 0
+        self._last: Watched | None = None  # who was served last
         self._serve, self._drain = serve, drain
 
     def has_room(self, channel: Channel) -> bool:
@@ -71,10 +79,45 @@ class Watch:
         self.hot.append(one)
 
     def taken(self, channel: Channel, slot: int) -> None:
-        """A request is served: other processes come before the next of this one, its other threads before this."""
+        """A request is about to be served: then come other processes before this one, its other threads before this.
+
+        Whoever asks for less may come before it even now, and end the process: see `_give_way`.
+        """
+        self._give_way(channel)
         self._had.add(channel)
-        if len(self.hot) > 1:
-            self.hot.sort(key=lambda one: (one.channel is channel) + (one.channel is channel and one.slot == slot))
+        self._last = None
+        if len(self.hot) < 2:
+            return
+        self.hot.sort(key=lambda one: (one.channel is channel) + (one.channel is channel and one.slot == slot))
+        if (one := self.hot[-1]).channel is channel and one.slot == slot:
+            self._last = one
+        self._recent[channel] = self._recent.get(channel, 0) + 1
+        self._counted += 1
+        if self._counted == WINDOW:
+            self._counted = 0
+            self._recent = {each: count // 2 for each, count in self._recent.items() if count > 1}
+
+    def _give_way(self, channel: Channel) -> None:
+        """Serve first what comes in a moment from who was served last, if it asks for less than this process."""
+        last, recent = self._last, self._recent
+        if last is None or last.channel is channel:
+            return
+        if recent.get(last.channel, 0) * 3 >= recent.get(channel, 0) * 2:
+            return
+        words, number = last.words, last.channel.taken.get(last.slot)
+        for _ in range(IN_A_ROW):
+            for _ in range(LOOKS):
+                if words[last.req] != number:
+                    break
+            else:
+                return
+            if last.process.channel is not last.channel or last.channel.closed:
+                return
+            if words[_POSTED] != last.channel.received:
+                return  # its socket is read first: look()
+            number = words[last.req]
+            self._serve(last.process, last.slot, number)
+            self._had.discard(last.channel)  # it has its turn yet
 
     def look(self) -> bool:
         """Serve what has come, one request of each process that had none in this turn; False if nothing has."""
@@ -127,3 +170,5 @@ class Watch:
         """A channel is about to be closed."""
         self.hot = [one for one in self.hot if one.channel is not channel]
         self._had.discard(channel)
+        self._recent.pop(channel, None)
+        self._last = None

@@ -17,12 +17,13 @@ THREADS = 8
 
 
 class Guest(SimpleNamespace):
-    """A process whose threads ask again as soon as they are served."""
+    """A process whose threads ask again as soon as they are served; `pauses`: but later after each tenth request."""
 
-    def __init__(self, name: str, threads: int) -> None:
+    def __init__(self, name: str, threads: int, pauses: bool = False) -> None:
         self.name = name
         self.channel: Any = Channel()
         self.threads = list(range(threads))
+        self.pauses = pauses
 
 
 class Channel:
@@ -50,7 +51,8 @@ def turns(guests: list[Guest], number: int) -> list[tuple[str, int]]:
             watch.add(guest, channel, slot)
         watch.taken(channel, slot)
         order.append((guest.name, slot))
-        channel.ask(slot)
+        if not (guest.pauses and request % 10 == 0):
+            channel.ask(slot)
 
     watch = Watch(serve, lambda process: None)
     for guest in guests:
@@ -61,6 +63,8 @@ def turns(guests: list[Guest], number: int) -> list[tuple[str, int]]:
             ringing = [slot for slot in guest.threads if slot not in guest.channel.hot]
             if turn % 2 == 0 and ringing:
                 serve(guest, ringing[turn // 2 % len(ringing)], 1)
+            if guest.pauses and turn % 20 == 0 and guest.channel.taken.get(0, 0) % 10 == 0:
+                guest.channel.ask(0)
         watch.look()
     return order
 
@@ -70,6 +74,18 @@ def test_one_request_of_a_noisy_process_between_two_of_a_quiet_one() -> None:
     names = [name for name, _ in order][20:]
     assert names.count("quiet") > 20
     assert "noisy noisy" not in " ".join(names)
+
+
+def test_a_burst_of_a_quiet_process_has_more_than_each_second_turn() -> None:
+    order = turns([Guest("noisy", THREADS), Guest("quiet", 1, pauses=True)], 1000)
+    after = [(one, other) for (one, _), (other, _) in zip(order, order[1:], strict=False)][50:]
+    assert after.count(("quiet", "quiet")) > after.count(("quiet", "noisy"))
+    assert after.count(("noisy", "noisy")) > len(after) / 4, "it is no quiet process then"
+
+
+def test_neither_of_two_like_ones_comes_twice() -> None:
+    names = [name for name, _ in turns([Guest("one", 1), Guest("other", 1)], 200)][20:]
+    assert " one one" not in " ".join(names) and "other other" not in " ".join(names)
 
 
 def test_each_thread_has_its_turn() -> None:
