@@ -289,6 +289,7 @@ void note_trap(struct thread *t, u64 site, int rewritten);
 void traps_forget(u64 addr, u64 size);
 
 /* util.c */
+u64 clock_ns(void);
 void *memcpy(void *to, const void *from, size_t n);
 int same_bytes(const u8 *a, const u8 *b, u64 n);
 void *memset(void *to, int c, size_t n);

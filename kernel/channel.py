@@ -187,14 +187,13 @@ class Channel:
         return first, second
 
     def counts(self) -> dict[str, tuple[int, ...]]:
-        """What the core counted: calls, errors, ticks by number, and the clocks (core_native/count.c)."""
+        """What the core counted: calls, errors, nanoseconds by number (core_native/count.c)."""
         if self.closed:
             return {}
-        sizes = {"clock_ticks": 2, "clock_ns": 2, "calls": 512, "errors": 512, "ticks": 512}
-        return {name: struct.unpack_from(f"<{n}Q", self.view, _PROC[name]) for name, n in sizes.items()}
+        return {name: struct.unpack_from("<512Q", self.view, _PROC[name]) for name in ("calls", "errors", "ns")}
 
     def clear_counts(self) -> None:
-        start, end = _PROC["clock_ticks"], _PROC["ticks"] + 8 * 512
+        start, end = _PROC["calls"], _PROC["ns"] + 8 * 512
         self.view[start:end] = bytes(end - start)
 
     def take_traps(self) -> tuple[int, ...]:

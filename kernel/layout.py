@@ -74,12 +74,10 @@ C_STRUCTS: dict[str, list[Field]] = {
         ("ends", "u32", 1),  # it is about to call exit_group(2)
         ("posted", "u32", 1),  # messages sent that are no doorbells: they come before later requests
         ("gifts_used", "u64", 2),  # which of the gifts were opened, by bits
-        # sums by number of the call, while HOOK_COUNT is set; two pairs of clocks to read the ticks by
-        ("clock_ticks", "u64", 2),
-        ("clock_ns", "u64", 2),
+        # sums by number of the call, while HOOK_COUNT is set
         ("calls", "u64", 512),
         ("errors", "u64", 512),
-        ("ticks", "u64", 512),
+        ("ns", "u64", 512),
         # system call sites that trapped (core_native/sites.c): where they are and how often; 0 where there is none
         ("trap_site", "u64", TRAP_SITES),
         ("trap_count", "u64", TRAP_SITES),

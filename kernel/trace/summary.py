@@ -51,7 +51,6 @@ class Summary:
             for process in self._kernel.processes.values():
                 if process.channel is not None:
                     pages.append(process.channel.counts())
-        rate = _ticks_per_second(pages)
         for page in pages:
             for nr, calls in enumerate(page.get("calls", ())):
                 if calls:
@@ -59,7 +58,7 @@ class Summary:
                     entry = out.setdefault(call.name if call is not None else f"syscall_{nr:#x}", [0, 0, 0.0])
                     entry[0] += calls
                     entry[1] += page["errors"][nr]
-                    entry[2] += page["ticks"][nr] / rate
+                    entry[2] += page["ns"][nr] / 1e9
         return out
 
     def enter(self, call: Call) -> bool:
@@ -115,19 +114,3 @@ class Summary:
 def _row(share: float, seconds: float, calls: int, errors: int, name: str) -> str:
     each = int(seconds * 1e6 / calls) if calls else 0
     return f"{share:6.2f} {seconds:11.6f} {each:11d} {calls:9d} {errors or '':>9} {name}"
-
-
-def _ticks_per_second(pages: list[dict[str, tuple[int, ...]]]) -> float:
-    """The rate of the time stamp counter, by the longest-lived process's clocks."""
-    best = (0, 0)
-    for page in pages:
-        if page and page["clock_ns"][1] > page["clock_ns"][0] > 0:
-            best = max(
-                best,
-                (page["clock_ns"][1] - page["clock_ns"][0], page["clock_ticks"][1] - page["clock_ticks"][0]),
-            )
-    if best[0] > 100_000:
-        return best[1] / best[0] * 1e9
-    with open("/proc/cpuinfo", encoding="ascii", errors="replace") as f:
-        rates = [float(line.partition(":")[2]) for line in f if line.startswith("cpu MHz")]
-    return rates[0] * 1e6 if rates else 2e9

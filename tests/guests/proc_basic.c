@@ -374,6 +374,26 @@ static void getcpu_and_ids(void) {
     FAILS(prctl(12345, 0, 0, 0, 0), EINVAL);
 }
 
+/* Whoever forbids itself the time stamp counter still gets its answers, which a core that read the counter could not. */
+static void without_tsc(void) {
+    pid_t pid = fork();
+    if (!pid) {
+        check_bad = 0;
+        OK(prctl(PR_SET_TSC, PR_TSC_SIGSEGV));
+        int how = 0;
+        OK(prctl(PR_GET_TSC, &how));
+        EQ(how, PR_TSC_SIGSEGV);
+        for (int i = 0; i < 200; i++) {
+            OK(chdir("/"));
+            FAILS(access("/nowhere", F_OK), ENOENT);
+        }
+        if (check_bad) _exit(1);
+        __builtin_ia32_rdtsc();
+        _exit(2);
+    }
+    KILLED(pid, SIGSEGV);
+}
+
 static void many_children(void) {
     enum { N = 100 };
     pid_t pids[N];
@@ -388,4 +408,4 @@ static void many_children(void) {
 
 MAIN(CASE(fork_copies), CASE(exit_codes), CASE(wait_variants), CASE(vfork_shares), CASE(clone_flags),
      CASE(clone3_call), CASE(spawned), CASE(orphans), CASE(groups_and_sessions), CASE(pipes), CASE(foreign_pids),
-     CASE(getcpu_and_ids), CASE(many_children))
+     CASE(getcpu_and_ids), CASE(without_tsc), CASE(many_children))

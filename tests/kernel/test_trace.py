@@ -228,6 +228,13 @@ def test_the_summary() -> None:
     assert re.match(r"100\.00 +\d+\.\d{6} +\d+ +\d+ +\d+ total$", rows[-1])
 
 
+def test_the_summary_of_a_program_without_a_time_stamp_counter() -> None:
+    """PR_SET_TSC: whoever counts has no use of rdtsc then (core_native/util.c, clock_ns)."""
+    code = "import ctypes, os; ctypes.CDLL(None).prctl(26, 2); os.path.exists('/nowhere'); os._exit(5)"
+    rows = trace(["/usr/bin/python3", "-S", "-c", code], "-c", status=5).splitlines()
+    assert any(re.search(r" 1 +prctl$", row) for row in rows)
+
+
 def test_json() -> None:
     items = [json.loads(line) for line in trace(["true"], "--json").splitlines()]
     access = next(i for i in items if i.get("name") == "access")
