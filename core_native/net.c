@@ -497,22 +497,26 @@ s64 fn_sendmmsg(struct thread *t, struct call *c)
 	return count;
 }
 
-/* recvmmsg(2) of datagrams.  The time limit is looked at between messages, as Linux does (recvmmsg(2), BUGS). */
-static s64 receive_many(struct thread *t, struct call *c)
+/* What is left of a limit of {seconds, nanoseconds} that began then; 0 if nothing is. */
+static int time_left(s64 left[2], const s64 limit[2], u64 began)
+{
+	u64 took = clock_ns() - began;
+	left[0] = limit[0] - (s64)(took / 1000000000);
+	left[1] = limit[1] - (s64)(took % 1000000000);
+	if (left[1] < 0) {
+		left[1] += 1000000000;
+		left[0]--;
+	}
+	if (left[0] < 0)
+		left[0] = left[1] = 0;
+	return left[0] || left[1];
+}
+
+/* recvmmsg(2) of datagrams, until the limit, which is looked at between messages as Linux does (recvmmsg(2), BUGS). */
+static s64 receive_until(struct thread *t, struct call *c, const s64 limit[2], s64 left[2])
 {
 	u32 count = (u32)c->a[2] < UIO_MAXIOV ? (u32)c->a[2] : UIO_MAXIOV, flags = c->a[3];
-	s64 limit[2] = {0, 0}, now[2];
-	if (flags & MSG_CMSG_COMPAT)
-		return -EINVAL;
-	if (c->a[4]) {
-		if (copy_in(limit, c->a[4], sizeof limit))
-			return -EFAULT;
-		if (limit[0] < 0 || (u64)limit[1] >= 1000000000)
-			return -EINVAL;
-		sys(NR_clock_gettime, 1, now);
-		limit[0] += now[0];
-		limit[1] += now[1];
-	}
+	u64 began = limit ? clock_ns() : 0;
 	for (u32 i = 0; i < count; i++) {
 		u64 at = c->a[1] + i * sizeof(struct mmsghdr_);
 		struct call one = {NR_recvmsg, {c->a[0], at, flags & ~MSG_WAITFORONE, 0, 0, 0}, c->ip, c->sp, c->uc};
@@ -524,13 +528,25 @@ static s64 receive_many(struct thread *t, struct call *c)
 			return i ? (s64)i : r;
 		if (flags & MSG_WAITFORONE)
 			flags |= MSG_DONTWAIT;
-		if (c->a[4]) {
-			sys(NR_clock_gettime, 1, now);
-			if (now[0] * 1000000000 + now[1] >= limit[0] * 1000000000 + limit[1])
-				return i + 1;
-		}
+		if (limit && !time_left(left, limit, began))
+			return i + 1;
 	}
 	return count;
+}
+
+static s64 receive_many(struct thread *t, struct call *c)
+{
+	s64 limit[2], left[2];
+	if ((u32)c->a[3] & MSG_CMSG_COMPAT)
+		return -EINVAL;
+	if (!c->a[4])
+		return receive_until(t, c, NULL, NULL);
+	if (copy_in(limit, c->a[4], sizeof limit))
+		return -EFAULT;
+	if (limit[0] < 0 || (u64)limit[1] >= 1000000000)
+		return -EINVAL;
+	s64 r = receive_until(t, c, limit, left);
+	return r > 0 && copy_out(c->a[4], left, sizeof left) ? -EFAULT : r;
 }
 
 /* FIONREAD: the length of the next datagram. */

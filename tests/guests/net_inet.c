@@ -336,6 +336,30 @@ static void datagrams(void) {
     close(s), close(c);
 }
 
+/* recvmmsg(2): what is left of the limit is told, if there was a message. */
+static void datagrams_in_time(void) {
+    int s = udp();
+    OK(BIND4(s, "127.0.0.1", 0));
+    OK(CONNECT4(s, "127.0.0.1", port_of(s)));
+    char bytes[4];
+    struct iovec iov = {bytes, sizeof bytes};
+    struct mmsghdr m[2] = {{.msg_hdr = {.msg_iov = &iov, .msg_iovlen = 1}}, {.msg_hdr = {.msg_iov = &iov, .msg_iovlen = 1}}};
+    for (int i = 0; i < 5; i++) EQ(send(s, "ab", 2, 0), 2);
+    struct timespec limit = {1L << 60, 0};
+    EQ(recvmmsg(s, m, 2, 0, &limit), 2);
+    CHECK(limit.tv_sec == (1L << 60) - 1 && limit.tv_nsec > 0);
+    limit = (struct timespec){9, 999999999};
+    EQ(recvmmsg(s, m, 2, 0, &limit), 2);
+    CHECK(limit.tv_sec == 9 && limit.tv_nsec > 0 && limit.tv_nsec < 999999999);
+    limit = (struct timespec){0, 0};
+    EQ(recvmmsg(s, m, 2, 0, &limit), 1);
+    EQ(limit.tv_nsec, 0);
+    limit = (struct timespec){5, 6};
+    FAILS(recvmmsg(s, m, 2, MSG_DONTWAIT, &limit), EAGAIN);
+    CHECK(limit.tv_sec == 5 && limit.tv_nsec == 6);
+    close(s);
+}
+
 static void packet_information(void) {
     char buf[16];
     union { char room[256]; struct cmsghdr align; } control;
@@ -696,4 +720,4 @@ static void peer_gone(void) {
 }
 
 MAIN(CASE(peer_gone), CASE(tcp_flags), CASE(making), CASE(binding), CASE(not_connected), CASE(connecting), CASE(nonblocking), CASE(six), CASE(datagrams),
-     CASE(packet_information), CASE(listener_readiness), CASE(socket_options), CASE(moving_data), CASE(outlives_the_child), CASE(crowded))
+     CASE(datagrams_in_time), CASE(packet_information), CASE(listener_readiness), CASE(socket_options), CASE(moving_data), CASE(outlives_the_child), CASE(crowded))
