@@ -70,15 +70,22 @@ void note_signal(struct thread *t, const struct siginfo_ *info)
  * Waking a sleeper on an idle CPU costs more than most answers take (docs/design.md), so look for the answer a while
  * before sleeping: in rounds, each of which lets others run.  After looks in vain, ever more calls sleep at once; but
  * those that do look, look for the whole time, or a slow answer or two would end all looking.
+ *
+ * Where the CPU is shared with a thread that does not yield, a supervisor with much to do or a program that computes, a
+ * round may take until the scheduler's next tick.  Then many calls sleep: who is woken runs at once, elsewhere if need be.
  */
 #define SPIN_ROUNDS 96
 #define SPIN_SKIP_MAX 32
+#define SPIN_SKIP_MAX_SHARED 1024
+#define SPIN_LOST_NS 500000
 static int spin(struct thread *t, struct ring3_slot *s, u32 request)
 {
 	if (t->spin_skip) {
 		t->spin_skip--;
 		return 0;
 	}
+	u32 vain = t->spin_vain ? t->spin_vain * 2 : 1, most = SPIN_SKIP_MAX;
+	u64 then = clock_ns();
 	for (u32 i = 0; i < SPIN_ROUNDS && !t->pending; i++) {
 		for (int j = 0; j < 16; j++) {
 			if (__atomic_load_n(&s->rep, __ATOMIC_ACQUIRE) == request) {
@@ -88,10 +95,15 @@ static int spin(struct thread *t, struct ring3_slot *s, u32 request)
 			__builtin_ia32_pause();
 		}
 		sys(NR_sched_yield);
+		u64 now = clock_ns();
+		if (now - then > SPIN_LOST_NS) {
+			vain = vain < SPIN_SKIP_MAX ? SPIN_SKIP_MAX : vain;
+			most = SPIN_SKIP_MAX_SHARED;
+			break;
+		}
+		then = now;
 	}
-	t->spin_vain = t->spin_vain ? t->spin_vain * 2 : 1;
-	if (t->spin_vain > SPIN_SKIP_MAX)
-		t->spin_vain = SPIN_SKIP_MAX;
+	t->spin_vain = vain < most ? vain : most;
 	t->spin_skip = t->spin_vain - 1;
 	return 0;
 }
